@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Knobs that are fixed while a program is loaded; each interface has its own program. */
+#ifndef TINYLB_CONFIG_H
+#define TINYLB_CONFIG_H
+
+#include "types.h"
+
+enum checksum_handling {
+	CHECKSUM_FULL, /* hardware: every checksum on the wire is complete */
+	CHECKSUM_COMPLETE, /* native on veth, tun, virtio: complete partial ones */
+	CHECKSUM_KEEP_PARTIAL, /* generic: the kernel completes partial ones later */
+};
+
+/* How partial checksums (CHECKSUM_PARTIAL) are treated: enum checksum_handling. */
+volatile const enum checksum_handling checksum_mode = CHECKSUM_FULL;
+
+/* The interface's MAC: frames to another one pass. Zero: frames to any MAC count. */
+volatile const __u8 interface_mac[6] = {};
+
+/* Slots in `flows`. */
+volatile const __u32 flow_slots = 1;
+
+/* Time and randomness come from `test_inputs` instead of the kernel. */
+volatile const __u8 test_clock = 0;
+
+/* Write what became of each packet to `decisions`. */
+volatile const __u8 record_decisions = 0;
+
+#endif

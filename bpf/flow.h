@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Stage 2: known flows, and the table that holds them. A flow lies in one slot
+ * of `flows` and is found by either of its tuples through `flow_index`. Slots
+ * are handed out round the table, so the next one is the longest in use:
+ * whatever has expired is cleared when a new flow comes by, without a daemon.
+ */
+#ifndef TINYLB_FLOW_H
+#define TINYLB_FLOW_H
+
+#include "clock.h"
+#include "maps.h"
+#include "packet.h"
+
+enum flow_phase {
+	PHASE_TCP_UNCONFIRMED,
+	PHASE_TCP_ESTABLISHED,
+	PHASE_TCP_HALF_CLOSED,
+	PHASE_TCP_CLOSED,
+	PHASE_UDP_UNCONFIRMED,
+	PHASE_UDP_STREAM,
+};
+
+static __always_inline bool flow_closed(const struct flow *flow)
+{
+	return flow->flags & FLOW_RESET ||
+	       (flow->flags & FLOW_FIN_CLIENT && flow->flags & FLOW_FIN_BACKEND);
+}
+
+static __always_inline enum flow_phase flow_phase(const struct flow *flow)
+{
+	if (flow->tuple[FROM_CLIENT].protocol == IPPROTO_UDP)
+		return flow->flags & FLOW_CONFIRMED ? PHASE_UDP_STREAM : PHASE_UDP_UNCONFIRMED;
+	if (flow_closed(flow))
+		return PHASE_TCP_CLOSED;
+	if (!(flow->flags & FLOW_CONFIRMED))
+		return PHASE_TCP_UNCONFIRMED;
+	if (flow->flags & (FLOW_FIN_CLIENT | FLOW_FIN_BACKEND))
+		return PHASE_TCP_HALF_CLOSED;
+	return PHASE_TCP_ESTABLISHED;
+}
+
+static __always_inline __u64 flow_timeout(const struct settings *settings, enum flow_phase phase)
+{
+	switch (phase) {
+	case PHASE_TCP_UNCONFIRMED:
+		return settings->tcp_unconfirmed;
+	case PHASE_TCP_ESTABLISHED:
+		return settings->tcp_established;
+	case PHASE_TCP_HALF_CLOSED:
+		return settings->tcp_half_closed;
+	case PHASE_TCP_CLOSED:
+		return settings->tcp_closed;
+	case PHASE_UDP_UNCONFIRMED:
+		return settings->udp_unconfirmed;
+	case PHASE_UDP_STREAM:
+		return settings->udp_stream;
+	}
+	return ~0ULL >> 1;
+}
+
+static __always_inline bool flow_expired(const struct flow *flow, __u64 now)
+{
+	__u32 zero = 0;
+	struct settings *settings = bpf_map_lookup_elem(&all_settings, &zero);
+
+	if (!settings)
+		return false;
+	/* signed: another CPU may have seen it later than our `now` */
+	return (__s64)(now - flow->last_seen) > (__s64)flow_timeout(settings, flow_phase(flow));
+}
+
+/* Which flows give way first when room is needed; 0 never does. */
+enum flow_rank {
+	RANK_NEEDED,
+	RANK_IDLE_UDP,
+	RANK_UNCONFIRMED,
+	RANK_CLOSED,
+};
+
+static __always_inline enum flow_rank flow_rank(const struct flow *flow)
+{
+	switch (flow_phase(flow)) {
+	case PHASE_TCP_CLOSED:
+		return RANK_CLOSED;
+	case PHASE_TCP_UNCONFIRMED:
+	case PHASE_UDP_UNCONFIRMED:
+		return RANK_UNCONFIRMED;
+	case PHASE_UDP_STREAM:
+		return RANK_IDLE_UDP;
+	default:
+		return RANK_NEEDED;
+	}
+}
+
+/* The best flow to give up that a search has seen. */
+struct victim {
+	enum flow_rank rank;
+	__u32 slot;
+	__u64 last_seen;
+};
+
+static __always_inline bool victim_consider(struct victim *victim, const struct flow *flow,
+					    __u32 slot)
+{
+	enum flow_rank rank = flow_rank(flow);
+
+	if (rank < victim->rank || rank == RANK_NEEDED ||
+	    (rank == victim->rank && (__s64)(flow->last_seen - victim->last_seen) >= 0))
+		return false;
+	victim->rank = rank;
+	victim->slot = slot;
+	victim->last_seen = flow->last_seen;
+	return true;
+}
+
+static __always_inline enum flow_state flow_state(const struct flow *flow)
+{
+	return *(const volatile enum flow_state *)&flow->state;
+}
+
+static __always_inline bool flow_claim(struct flow *flow, enum flow_state from)
+{
+	return __sync_val_compare_and_swap(&flow->state, from, FLOW_BUSY) == from;
+}
+
+static __always_inline void flow_unlink(const struct flow *flow)
+{
+	struct tuple key = flow->tuple[FROM_CLIENT];
+
+	bpf_map_delete_elem(&flow_index, &key);
+	key = flow->tuple[FROM_BACKEND];
+	bpf_map_delete_elem(&flow_index, &key);
+}
+
+/* Forgets a flow; its port is free at once. False: another CPU was first. */
+static __always_inline bool flow_release(struct flow *flow)
+{
+	if (!flow_claim(flow, FLOW_LIVE))
+		return false;
+	flow_unlink(flow);
+	__atomic_exchange_n(&flow->state, FLOW_FREE, __ATOMIC_SEQ_CST);
+	return true;
+}
+
+static __always_inline const struct tuple *flow_tuple(const struct flow *flow,
+						      __u32 direction)
+{
+	asm volatile("" : "+r"(direction)); /* or the verifier does not see the bound below */
+	return &flow->tuple[direction & 1];
+}
+
+static __always_inline struct flow *flow_find(struct packet *pkt, __u64 now)
+{
+	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, &pkt->tuple);
+	struct flow *flow;
+	__u32 slot;
+
+	if (!ref)
+		return NULL;
+	slot = ref->slot;
+	pkt->direction = ref->direction;
+	flow = bpf_map_lookup_elem(&flows, &slot);
+	if (!flow || flow_state(flow) != FLOW_LIVE ||
+	    !tuple_equal(flow_tuple(flow, pkt->direction), &pkt->tuple))
+		return NULL; /* being cleared by another CPU */
+	if (flow_expired(flow, now)) {
+		flow_release(flow);
+		return NULL;
+	}
+	return flow;
+}
+
+/* A TCP segment that can begin a connection, or any UDP datagram. */
+static __always_inline bool opens_flow(const struct packet *pkt)
+{
+	return pkt->tuple.protocol == IPPROTO_UDP ||
+	       (pkt->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
+static __always_inline struct backend *flow_backend(const struct flow *flow)
+{
+	__u32 id = flow->backend;
+	struct backend *backend = bpf_map_lookup_elem(&backends, &id);
+
+	return backend && backend->snat_count && backend->generation == flow->backend_generation ?
+		       backend :
+		       NULL;
+}
+
+/* The client starts anew from the same port: after a close, or because its backend is gone. */
+static __always_inline bool flow_superseded(const struct packet *pkt, const struct flow *flow)
+{
+	return pkt->direction == FROM_CLIENT && !pkt->flaw && opens_flow(pkt) &&
+	       (flow_closed(flow) || !flow_backend(flow));
+}
+
+/* What this packet says of the connection's life (RFC 9293, 3.3.2, seen from the middle). */
+static __always_inline void flow_track(struct flow *flow, const struct packet *pkt, __u64 now)
+{
+	enum flow_flags flags = flow->flags;
+
+	if (pkt->direction == FROM_BACKEND)
+		flags |= FLOW_ANSWERED;
+	else if (flags & FLOW_ANSWERED && !(pkt->tcp_flags & TCP_SYN))
+		flags |= FLOW_CONFIRMED;
+	if (pkt->tcp_flags & TCP_FIN)
+		flags |= pkt->direction == FROM_CLIENT ? FLOW_FIN_CLIENT : FLOW_FIN_BACKEND;
+	if (pkt->tcp_flags & TCP_RST)
+		flags |= FLOW_RESET;
+	if (flow->flags != flags)
+		flow->flags = flags;
+	if (flow->last_seen != now)
+		flow->last_seen = now;
+}
+
+/* Clients move: a router fails over, a cable is changed. */
+static __always_inline void flow_learn(struct flow *flow, const struct ethhdr *eth, __u32 interface)
+{
+	if (flow->client_interface != interface)
+		flow->client_interface = interface;
+	if (__builtin_memcmp(flow->client_mac, eth->h_source, 6))
+		__builtin_memcpy(flow->client_mac, eth->h_source, 6);
+	if (__builtin_memcmp(flow->local_mac, eth->h_dest, 6))
+		__builtin_memcpy(flow->local_mac, eth->h_dest, 6);
+}
+
+/* How many slots a new flow looks at before it takes one that is still in use. */
+#define SLOT_TRIES 64
+
+struct slot_search {
+	__u64 now;
+	__u64 start;
+	struct victim victim;
+	__u32 slot;
+	bool found;
+};
+
+static long slot_step(__u32 i, struct slot_search *search)
+{
+	__u32 slot = (search->start + i) % flow_slots;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+
+	if (!flow)
+		return 1;
+	if (flow_state(flow) == FLOW_LIVE && flow_expired(flow, search->now))
+		flow_release(flow);
+	if (flow_state(flow) == FLOW_FREE && flow_claim(flow, FLOW_FREE)) {
+		search->slot = slot;
+		search->found = true;
+		return 1;
+	}
+	if (flow_state(flow) == FLOW_LIVE)
+		victim_consider(&search->victim, flow, slot);
+	return 0;
+}
+
+/* A slot for a new flow, FLOW_BUSY and ours alone; false when all are needed. */
+static __always_inline bool slot_take(__u64 now, __u32 *slot)
+{
+	struct slot_search search = { .now = now };
+	struct flow_cursor *cursor;
+	struct flow *flow;
+	__u32 zero = 0;
+
+	cursor = bpf_map_lookup_elem(&flow_cursors, &zero);
+	if (!cursor)
+		return false;
+	search.start = __sync_fetch_and_add(&cursor->slot, 1);
+	bpf_loop(SLOT_TRIES < flow_slots ? SLOT_TRIES : flow_slots, slot_step, &search, 0);
+	*slot = search.slot;
+	if (search.found)
+		return true;
+	if (search.victim.rank == RANK_NEEDED)
+		return false;
+	*slot = search.victim.slot;
+	flow = bpf_map_lookup_elem(&flows, slot);
+	return flow && flow_release(flow) && flow_claim(flow, FLOW_FREE);
+}
+
+static __always_inline void slot_give_back(struct flow *flow)
+{
+	__atomic_exchange_n(&flow->state, FLOW_FREE, __ATOMIC_SEQ_CST);
+}
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the stages know of the packet in hand. */
+#ifndef TINYLB_PACKET_H
+#define TINYLB_PACKET_H
+
+#include "types.h"
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+struct packet {
+	struct tuple tuple; /* first: it is also the key for look-ups */
+	struct ethhdr *eth;
+	struct iphdr *ip;
+	void *l4;
+	__u32 l4_offset; /* from the frame's first byte */
+	__u32 l4_length; /* as IP says, never past the frame's end */
+	__u32 length; /* of the whole frame, fragments included */
+	__u32 service;
+	__u32 backend;
+	enum reason reason;
+	enum reason flaw; /* what is wrong with it, should it turn out to be for a service */
+	enum direction direction;
+	__u8 tcp_flags;
+};
+
+enum tcp_flags {
+	TCP_FIN = 1,
+	TCP_SYN = 2,
+	TCP_RST = 4,
+	TCP_ACK = 16,
+};
+
+static __always_inline enum verdict leave(struct packet *pkt, enum verdict verdict,
+					  enum reason reason)
+{
+	pkt->reason = reason;
+	return verdict;
+}
+
+static __always_inline bool addr_equal(const struct addr *a, const struct addr *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
+static __always_inline bool tuple_equal(const struct tuple *a, const struct tuple *b)
+{
+	return addr_equal(&a->src, &b->src) && addr_equal(&a->dst, &b->dst) &&
+	       a->sport == b->sport && a->dport == b->dport && a->protocol == b->protocol;
+}
+
+static __always_inline struct addr addr_from_v4(__be32 v4)
+{
+	return (struct addr){ .word = { 0, 0, bpf_htonl(0xffff), v4 } };
+}
+
+static __always_inline bool mac_is_zero(const __u8 *mac)
+{
+	return !(mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
+}
+
+#endif

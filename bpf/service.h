@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Stage 3: is the destination a service? */
+#ifndef TINYLB_SERVICE_H
+#define TINYLB_SERVICE_H
+
+#include "maps.h"
+#include "packet.h"
+
+static __always_inline struct service *service_at(const struct addr *address, __be16 port,
+						  __u8 protocol)
+{
+	struct service_key key = { .address = *address, .port = port, .protocol = protocol };
+
+	return bpf_map_lookup_elem(&services, &key);
+}
+
+/* A packet of a service that cannot be forwarded as it is. */
+static __always_inline enum verdict refuse_flawed(struct packet *pkt)
+{
+	return leave(pkt, pkt->flaw == REASON_TRUNCATED ? VERDICT_ABORTED : VERDICT_DROP, pkt->flaw);
+}
+
+#endif

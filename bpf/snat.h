@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Source ports for nat. A port is taken when `flow_index` holds the tuple that
+ * the backend's answers would carry, so it serves every other backend
+ * address:port at the same time. Search goes round the pool from where the last
+ * one ended: what it meets first has been in use longest.
+ */
+#ifndef TINYLB_SNAT_H
+#define TINYLB_SNAT_H
+
+#include "flow.h"
+#include "service.h"
+
+/* Ports looked at before the whole pool is searched; smaller pools are always searched whole. */
+#define PORT_WINDOW 128
+/* In a full pool: after so many, the first closed flow will do. */
+#define PORT_WINDOW_SHORT 16
+/* For how long the outcome of a whole search is believed. */
+#define PORT_RETRY_NS 1000000000ULL
+#define PORT_POOL_MAX (64 * 65536)
+
+struct port_search {
+	struct tuple answer; /* what the backend would send: backend -> address:port */
+	__u64 now;
+	__u32 slot; /* of the new flow */
+	__u32 snat_first;
+	__u32 ports;
+	__u32 port_first;
+	__u32 pool; /* addresses x ports */
+	__u32 start;
+	__u32 at;
+	struct victim victim;
+	__u32 victim_at;
+	bool hurried;
+	bool found;
+};
+
+static __always_inline bool port_name(struct port_search *search, __u32 at)
+{
+	__u32 index = search->snat_first + at / search->ports;
+	struct snat_address *source = bpf_map_lookup_elem(&snat_addresses, &index);
+
+	if (!source)
+		return false;
+	search->at = at;
+	search->answer.dst = source->address;
+	search->answer.dport = bpf_htons(search->port_first + at % search->ports);
+	/* a backend that is a client of this service must not be taken for answering */
+	return !source->is_vip || !service_at(&search->answer.dst, search->answer.dport,
+					      search->answer.protocol);
+}
+
+static __always_inline bool port_take(struct port_search *search)
+{
+	struct flow_ref ref = { .slot = search->slot, .direction = FROM_BACKEND };
+
+	search->found = !bpf_map_update_elem(&flow_index, &search->answer, &ref, BPF_NOEXIST);
+	return search->found;
+}
+
+static long port_step(__u32 i, struct port_search *search)
+{
+	struct flow_ref *ref;
+	struct flow *flow;
+	__u32 slot;
+
+	if (!search->ports || !search->pool ||
+	    !port_name(search, (search->start + i) % search->pool))
+		return 0;
+	ref = bpf_map_lookup_elem(&flow_index, &search->answer);
+	if (!ref)
+		return port_take(search);
+	slot = ref->slot;
+	flow = bpf_map_lookup_elem(&flows, &slot);
+	if (!flow || flow_state(flow) != FLOW_LIVE)
+		return 0;
+	if (flow_expired(flow, search->now))
+		return flow_release(flow) && port_take(search);
+	if (victim_consider(&search->victim, flow, slot))
+		search->victim_at = search->at;
+	return search->hurried && i >= PORT_WINDOW_SHORT && search->victim.rank == RANK_CLOSED;
+}
+
+static __always_inline bool port_take_over(struct port_search *search)
+{
+	__u32 slot = search->victim.slot;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+
+	if (search->victim.rank == RANK_NEEDED || !search->ports || !flow)
+		return false;
+	port_name(search, search->victim_at);
+	return flow_release(flow) && port_take(search);
+}
+
+/*
+ * Finds a port for the flow in `slot` and enters its answers' tuple into
+ * flow_index. False: every port is needed.
+ */
+static __always_inline bool snat_choose(const struct backend *backend, __u32 backend_id,
+					__u8 protocol, __u32 slot, __u64 now, struct tuple *answer)
+{
+	struct port_pool *pool = bpf_map_lookup_elem(&port_pools, &backend_id);
+	struct port_search search = {
+		.answer = { .src = backend->address, .sport = backend->port, .protocol = protocol },
+		.now = now,
+		.slot = slot,
+		.snat_first = backend->snat_first,
+		.port_first = backend->snat_port_first,
+		.ports = backend->snat_port_last - backend->snat_port_first + 1,
+	};
+	bool full, exhausted;
+
+	if (!pool)
+		return false;
+	search.pool = search.ports * backend->snat_count;
+	search.start = pool->cursor;
+	full = search.pool > PORT_WINDOW && now < pool->full_until;
+	exhausted = search.pool > PORT_WINDOW && now < pool->exhausted_until;
+	search.hurried = full;
+	bpf_loop(search.pool < PORT_WINDOW ? search.pool : PORT_WINDOW, port_step, &search, 0);
+	if (!search.found && search.pool > PORT_WINDOW && !exhausted &&
+	    !(full && search.victim.rank == RANK_CLOSED)) {
+		search.hurried = full;
+		bpf_loop(search.pool < PORT_POOL_MAX ? search.pool : PORT_POOL_MAX, port_step, &search,
+			 0);
+		if (!search.found)
+			pool->full_until = now + PORT_RETRY_NS;
+	}
+	if (!search.found && !port_take_over(&search)) {
+		if (search.pool > PORT_WINDOW && !exhausted)
+			pool->exhausted_until = now + PORT_RETRY_NS;
+		pool->cursor = search.start + PORT_WINDOW;
+		return false;
+	}
+	pool->cursor = search.at + 1;
+	*answer = search.answer;
+	return true;
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Stage 7: the one exit. Every packet is counted here, once. */
+#ifndef TINYLB_STATS_H
+#define TINYLB_STATS_H
+
+#include "config.h"
+#include "maps.h"
+#include "packet.h"
+
+static __always_inline void count_backend(const struct packet *pkt)
+{
+	struct backend_counters *counters;
+	__u32 id = pkt->backend;
+
+	counters = bpf_map_lookup_elem(&all_backend_counters, &id);
+	if (!counters)
+		return;
+	if (pkt->direction == FROM_BACKEND) {
+		counters->packets_out++;
+		counters->bytes_out += pkt->length;
+		return;
+	}
+	counters->packets_in++;
+	counters->bytes_in += pkt->length;
+	if (pkt->reason == REASON_NEW_FLOW)
+		counters->flows++;
+}
+
+static __always_inline int finish(const struct packet *pkt, enum verdict verdict)
+{
+	__u32 index = pkt->service * REASON_SLOTS + pkt->reason, zero = 0;
+	struct decision *decision;
+	__u64 *packets;
+
+	packets = bpf_map_lookup_elem(&reason_counters, &index);
+	if (packets)
+		*packets += 1;
+	if (verdict == VERDICT_TX || verdict == VERDICT_REDIRECT)
+		count_backend(pkt);
+	if (record_decisions) {
+		decision = bpf_map_lookup_elem(&decisions, &zero);
+		if (decision)
+			*decision = (struct decision){
+				.verdict = verdict,
+				.reason = pkt->reason,
+				.service = pkt->service,
+				.backend = pkt->backend,
+			};
+	}
+	return verdict;
+}
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every struct and enum that the data plane shares with Go. */
+#ifndef TINYLB_TYPES_H
+#define TINYLB_TYPES_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#define ASSERT_SIZE(type, bytes) \
+	_Static_assert(sizeof(type) == (bytes), #type " has another size in Go")
+
+/* What becomes of a packet. The first five are XDP's own actions. */
+enum verdict {
+	VERDICT_ABORTED = XDP_ABORTED,
+	VERDICT_DROP = XDP_DROP,
+	VERDICT_PASS = XDP_PASS,
+	VERDICT_TX = XDP_TX,
+	VERDICT_REDIRECT = XDP_REDIRECT,
+	VERDICT_CONTINUE, /* the next stage decides */
+};
+
+/*
+ * Why. Each packet is counted under exactly one reason. Go names them in
+ * internal/datapath/reason.go; append only, the numbers live in pinned maps.
+ */
+enum reason {
+	REASON_NONE, /* never leaves the program */
+	/* not for tinylb: PASS */
+	REASON_NOT_IP, /* an EtherType that is not balanced */
+	REASON_NOT_OURS, /* no VIP, no SNAT address, no service on that port */
+	REASON_OTHER_MAC, /* flooded: the frame was sent to another machine */
+	REASON_BAD_IP_HEADER, /* unreadable, so it cannot be known to be ours */
+	REASON_OTHER_PROTOCOL, /* neither TCP nor UDP */
+	/* forwarded: TX or REDIRECT */
+	REASON_NEW_FLOW,
+	REASON_FORWARDED, /* client to backend, known flow */
+	REASON_REPLY, /* backend to client, known flow */
+	/* PASS where no service is known to be meant, else ABORTED or DROP */
+	REASON_TRUNCATED, /* shorter than its headers or lengths say */
+	REASON_MALFORMED, /* a length field smaller than its own header */
+	REASON_FRAGMENT,
+	/* for a service: DROP */
+	REASON_NO_FLOW, /* TCP without SYN, and no flow to belong to */
+	REASON_NO_BACKEND, /* none with weight and a next hop */
+	REASON_NO_NEXT_HOP, /* the flow's backend cannot be reached now */
+	REASON_BACKEND_GONE, /* the flow's backend was removed */
+	REASON_FLOW_TABLE_FULL,
+	REASON_SNAT_EXHAUSTED,
+	REASON_COUNT,
+};
+
+/* Room per service in the reason counters, so that new reasons fit. */
+#define REASON_SLOTS 64
+_Static_assert(REASON_COUNT <= REASON_SLOTS, "reasons outgrew their slots");
+
+/* Network byte order; IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2). */
+struct addr {
+	__u32 word[4];
+};
+
+/* A 5-tuple as a packet carries it. */
+struct tuple {
+	struct addr src;
+	struct addr dst;
+	__be16 sport;
+	__be16 dport;
+	__u8 protocol;
+	__u8 pad[3];
+};
+ASSERT_SIZE(struct tuple, 40);
+
+struct service_key {
+	struct addr address;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+ASSERT_SIZE(struct service_key, 20);
+
+enum service_flags {
+	SERVICE_RANDOM = 1, /* a random entry of the table instead of the hash's */
+};
+
+struct service {
+	__u32 id;
+	enum service_flags flags;
+	__u32 table_offset; /* first entry in `tables`, a multiple of TABLE_CHUNK */
+	__u32 table_size; /* 0: no usable backend */
+};
+ASSERT_SIZE(struct service, 16);
+
+/* Entries of the scheduler tables, sixteen to a cache line. */
+#define TABLE_CHUNK 16
+struct table_chunk {
+	__u32 backend[TABLE_CHUNK];
+};
+ASSERT_SIZE(struct table_chunk, 64);
+
+struct backend {
+	struct addr address;
+	__be16 port;
+	__u16 snat_count; /* addresses in `snat_addresses`; 0: backend unused */
+	__u32 snat_first;
+	__u16 snat_port_first; /* host byte order, inclusive */
+	__u16 snat_port_last;
+	__u32 next_hop;
+	__u32 generation; /* a flow of another generation had another backend */
+	__u32 service;
+};
+ASSERT_SIZE(struct backend, 40);
+
+struct snat_address {
+	struct addr address;
+	__u32 is_vip; /* its service ports must not be taken for SNAT */
+};
+ASSERT_SIZE(struct snat_address, 20);
+
+struct next_hop {
+	__u32 interface; /* 0: not known now */
+	__u8 mac[6];
+	__u8 source_mac[6]; /* zero: the address that the frame was sent to */
+};
+ASSERT_SIZE(struct next_hop, 16);
+
+enum direction {
+	FROM_CLIENT,
+	FROM_BACKEND,
+};
+
+enum flow_state {
+	FLOW_FREE,
+	FLOW_BUSY, /* one CPU is filling or clearing it */
+	FLOW_LIVE,
+};
+
+enum flow_flags {
+	FLOW_ANSWERED = 1, /* the backend has sent something */
+	FLOW_CONFIRMED = 2, /* and the client something after that */
+	FLOW_FIN_CLIENT = 4,
+	FLOW_FIN_BACKEND = 8,
+	FLOW_RESET = 16,
+};
+
+/* One connection. Both of its tuples lead here through `flow_index`. */
+struct flow {
+	struct tuple tuple[2]; /* by direction, as the packets arrive */
+	__u64 last_seen; /* ns of the clock in clock.h */
+	enum flow_state state;
+	__u32 service;
+	__u32 backend;
+	__u32 backend_generation;
+	__u32 client_interface; /* where the client's packets come in ... */
+	__u8 client_mac[6]; /* ... from whom ... */
+	__u8 local_mac[6]; /* ... sent to which address of ours */
+	enum flow_flags flags;
+	__u32 pad;
+};
+ASSERT_SIZE(struct flow, 128);
+
+struct flow_ref {
+	__u32 slot;
+	__u32 direction;
+};
+ASSERT_SIZE(struct flow_ref, 8);
+
+/* Where the next search for a free slot or port starts. */
+struct flow_cursor {
+	__u64 slot;
+};
+ASSERT_SIZE(struct flow_cursor, 8);
+
+struct port_pool {
+	__u64 full_until; /* ns: a whole search found no free port */
+	__u64 exhausted_until; /* ns: nor one that may be taken over */
+	__u32 cursor;
+	__u32 pad;
+};
+ASSERT_SIZE(struct port_pool, 24);
+
+/* How long a flow without packets lives, in ns, by enum flow_phase. */
+struct settings {
+	__u64 tcp_unconfirmed;
+	__u64 tcp_established;
+	__u64 tcp_half_closed;
+	__u64 tcp_closed;
+	__u64 udp_unconfirmed;
+	__u64 udp_stream;
+};
+ASSERT_SIZE(struct settings, 48);
+
+/* A Bloom filter of one cache line over VIPs and SNAT addresses. */
+struct address_filter {
+	__u64 bits[8];
+};
+ASSERT_SIZE(struct address_filter, 64);
+
+struct backend_counters {
+	__u64 packets_in; /* toward the backend */
+	__u64 bytes_in;
+	__u64 packets_out; /* from the backend */
+	__u64 bytes_out;
+	__u64 flows; /* created */
+};
+ASSERT_SIZE(struct backend_counters, 40);
+
+/* `simulate` and tests: what the clock and the dice show. */
+struct test_input {
+	__u64 now; /* ns */
+	__u64 random;
+};
+ASSERT_SIZE(struct test_input, 16);
+
+/* `simulate` and tests: what became of the last packet. */
+struct decision {
+	enum verdict verdict;
+	enum reason reason;
+	__u32 service;
+	__u32 backend;
+};
+ASSERT_SIZE(struct decision, 16);
+
+/* For user space only: what the ids stand for. */
+#define NAME_LENGTH 64
+struct service_name {
+	char name[NAME_LENGTH];
+	struct addr address;
+	__be16 port;
+	__u8 tcp;
+	__u8 udp;
+	__u32 pad;
+};
+ASSERT_SIZE(struct service_name, 88);
+
+struct backend_name {
+	char name[NAME_LENGTH]; /* "" where the config gives none */
+	struct addr address;
+	__be16 port;
+	__u16 pad;
+	__u32 weight;
+	__u32 service;
+};
+ASSERT_SIZE(struct backend_name, 92);
+
+#endif

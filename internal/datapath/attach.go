@@ -1,0 +1,237 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+var (
+	// ErrOccupied says that another XDP program is attached to the interface.
+	ErrOccupied = errors.New("another XDP program is attached")
+	// ErrNoNative says that the driver cannot run XDP natively as it is set up now.
+	ErrNoNative = errors.New("the driver does not take a native XDP program")
+)
+
+// Attachment is one interface with a program of its own.
+type Attachment struct {
+	Interface int     // index
+	MAC       lb.MAC  // frames sent to another one pass; zero: all count
+	Mode      lb.Mode // native or generic
+	// PartialChecksums says that local senders may hand over packets whose
+	// checksum is not complete (CHECKSUM_PARTIAL): veth, tun, virtio.
+	PartialChecksums bool
+}
+
+func (a Attachment) checksumHandling() lbChecksumHandling {
+	switch {
+	case !a.PartialChecksums:
+		return lbChecksumHandlingCHECKSUM_FULL
+	case a.Mode == lb.ModeGeneric:
+		return lbChecksumHandlingCHECKSUM_KEEP_PARTIAL
+	}
+	return lbChecksumHandlingCHECKSUM_COMPLETE
+}
+
+// knobs are the constants of one loaded program; see bpf/config.h.
+type knobs struct {
+	checksum        lbChecksumHandling
+	mac             lb.MAC
+	testClock       bool
+	recordDecisions bool
+}
+
+func (d *Datapath) load(k knobs) (*ebpf.Program, error) {
+	spec, err := sizedSpec(d.limits)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range spec.Maps {
+		m.Pinning = ebpf.PinNone
+	}
+	for name, value := range map[string]any{
+		"checksum_mode":    k.checksum,
+		"interface_mac":    k.mac,
+		"flow_slots":       d.limits.Flows,
+		"test_clock":       k.testClock,
+		"record_decisions": k.recordDecisions,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("set knob %s: %w", name, err)
+		}
+	}
+	var loaded lbPrograms
+	if err := spec.LoadAndAssign(&loaded, &ebpf.CollectionOptions{MapReplacements: d.all}); err != nil {
+		return nil, fmt.Errorf("load the XDP program: %w", err)
+	}
+	return loaded.Tinylb, nil
+}
+
+// linkPin names the pin by index and mode, because the kernel tells neither an
+// interface's name (bpffs takes no dots) nor, of a link, its mode.
+func linkPin(dir string, index int, mode lb.Mode) string {
+	return filepath.Join(dir, fmt.Sprintf("link-%d-%s", index, mode))
+}
+
+func programPin(dir string, index int) string {
+	return filepath.Join(dir, fmt.Sprintf("program-%d", index))
+}
+
+// Attach loads a program for the interface and puts it in place: by an atomic
+// update where ours is attached in this mode already, else anew. It fails with
+// ErrOccupied or ErrNoNative where those are the reason.
+func (d *Datapath) Attach(a Attachment) error {
+	program, err := d.load(knobs{checksum: a.checksumHandling(), mac: a.MAC})
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	updated, err := d.update(a, program)
+	if err != nil {
+		return err
+	}
+	if !updated {
+		if err := d.attachAnew(a, program); err != nil {
+			return err
+		}
+	}
+	pin := programPin(d.pinDir, a.Interface)
+	if err := os.Remove(pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unpin the old program: %w", err)
+	}
+	if err := program.Pin(pin); err != nil {
+		return fmt.Errorf("pin the program: %w", err)
+	}
+	return nil
+}
+
+// update replaces the program of a link that is already pinned and alive.
+func (d *Datapath) update(a Attachment, program *ebpf.Program) (bool, error) {
+	pin := linkPin(d.pinDir, a.Interface, a.Mode)
+	old, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open pinned link %s: %w", pin, err)
+	}
+	defer old.Close()
+	if !attachedTo(old, a.Interface) {
+		return false, os.Remove(pin)
+	}
+	if err := old.Update(program); err != nil {
+		return false, fmt.Errorf("replace the XDP program: %w", err)
+	}
+	return true, nil
+}
+
+func attachedTo(l link.Link, index int) bool {
+	info, err := l.Info()
+	return err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == index
+}
+
+func (d *Datapath) attachAnew(a Attachment, program *ebpf.Program) error {
+	if err := detach(d.pinDir, a.Interface); err != nil { // in the other mode
+		return err
+	}
+	flags := link.XDPDriverMode
+	if a.Mode == lb.ModeGeneric {
+		flags = link.XDPGenericMode
+	}
+	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: a.Interface, Flags: flags})
+	switch {
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		return ErrOccupied
+	case err != nil && a.Mode == lb.ModeNative && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("%w: %w", ErrNoNative, err)
+	case err != nil:
+		return fmt.Errorf("attach XDP: %w", err)
+	}
+	defer l.Close()
+	if err := l.Pin(linkPin(d.pinDir, a.Interface, a.Mode)); err != nil {
+		return fmt.Errorf("pin the link: %w", err)
+	}
+	return nil
+}
+
+// Attached lists the interfaces whose links are pinned in dir, with their modes.
+func Attached(dir string) (map[int]lb.Mode, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	attached := map[int]lb.Mode{}
+	for _, entry := range entries {
+		var index int
+		var mode string
+		if n, _ := fmt.Sscanf(strings.ReplaceAll(entry.Name(), "-", " "), "link %d %s", &index, &mode); n == 2 {
+			attached[index] = lb.Mode(mode)
+		}
+	}
+	return attached, nil
+}
+
+// Detach takes our program off an interface; one without it is no error.
+func (d *Datapath) Detach(index int) error { return detach(d.pinDir, index) }
+
+func detach(dir string, index int) error {
+	for _, mode := range []lb.Mode{lb.ModeNative, lb.ModeGeneric} {
+		pin := linkPin(dir, index, mode)
+		l, err := link.LoadPinnedLink(pin, nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("open pinned link %s: %w", pin, err)
+		}
+		// the interface may be gone, and the link with it
+		if err := l.Detach(); err != nil && !errors.Is(err, unix.ENOLINK) && !errors.Is(err, unix.EINVAL) {
+			l.Close()
+			return fmt.Errorf("detach XDP: %w", err)
+		}
+		l.Close()
+		if err := os.Remove(pin); err != nil {
+			return fmt.Errorf("unpin: %w", err)
+		}
+	}
+	if err := os.Remove(programPin(dir, index)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unpin: %w", err)
+	}
+	return nil
+}
+
+// Remove detaches and unpins everything in dir, and dir itself. A dir that is
+// not there is no error.
+func Remove(dir string) error {
+	attached, err := Attached(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for index := range attached {
+		if err := detach(dir, index); err != nil {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return os.Remove(dir)
+}

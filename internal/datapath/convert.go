@@ -1,0 +1,185 @@
+package datapath
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// network turns a port's byte order round, either way.
+func network(port uint16) uint16 {
+	return binary.NativeEndian.Uint16([]byte{byte(port >> 8), byte(port)})
+}
+
+func addrToBPF(a netip.Addr) lbAddr {
+	var out lbAddr
+	bytes := a.As16()
+	for i := range out.Word {
+		out.Word[i] = binary.NativeEndian.Uint32(bytes[4*i:])
+	}
+	return out
+}
+
+func addrFromBPF(a lbAddr) netip.Addr {
+	var bytes [16]byte
+	for i, word := range a.Word {
+		binary.NativeEndian.PutUint32(bytes[4*i:], word)
+	}
+	return netip.AddrFrom16(bytes).Unmap()
+}
+
+func addrPort(a lbAddr, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(addrFromBPF(a), network(port))
+}
+
+func nameToBPF(name string) [64]int8 {
+	var out [64]int8
+	for i := range min(len(name), len(out)-1) {
+		out[i] = int8(name[i])
+	}
+	return out
+}
+
+func nameFromBPF(name [64]int8) string {
+	var out bytes.Buffer
+	for _, c := range name {
+		if c == 0 {
+			break
+		}
+		out.WriteByte(byte(c))
+	}
+	return out.String()
+}
+
+func serviceKeyToBPF(key lb.ServiceKey) lbServiceKey {
+	return lbServiceKey{
+		Address:  addrToBPF(key.Address.Addr()),
+		Port:     network(key.Address.Port()),
+		Protocol: uint8(key.Protocol),
+	}
+}
+
+func serviceKeyFromBPF(key lbServiceKey) lb.ServiceKey {
+	return lb.ServiceKey{Address: addrPort(key.Address, key.Port), Protocol: lb.Protocol(key.Protocol)}
+}
+
+func serviceToBPF(entry lb.ServiceEntry) lbService {
+	var flags lbServiceFlags
+	if entry.Random {
+		flags |= lbServiceFlagsSERVICE_RANDOM
+	}
+	return lbService{Id: entry.ID, Flags: flags, TableOffset: entry.TableOffset, TableSize: entry.TableSize}
+}
+
+func serviceFromBPF(s lbService) lb.ServiceEntry {
+	return lb.ServiceEntry{
+		ID:          s.Id,
+		Random:      s.Flags&lbServiceFlagsSERVICE_RANDOM != 0,
+		TableOffset: s.TableOffset,
+		TableSize:   s.TableSize,
+	}
+}
+
+func backendToBPF(entry lb.BackendEntry) lbBackend {
+	out := lbBackend{
+		NextHop:       entry.NextHop,
+		Generation:    entry.Generation,
+		Service:       entry.Service,
+		SnatFirst:     entry.SNATFirst,
+		SnatCount:     entry.SNATCount,
+		SnatPortFirst: entry.SNATPorts.First,
+		SnatPortLast:  entry.SNATPorts.Last,
+	}
+	if entry.Address.IsValid() {
+		out.Address, out.Port = addrToBPF(entry.Address.Addr()), network(entry.Address.Port())
+	}
+	return out
+}
+
+func backendFromBPF(b lbBackend) lb.BackendEntry {
+	out := lb.BackendEntry{
+		Service:    b.Service,
+		NextHop:    b.NextHop,
+		Generation: b.Generation,
+		SNATFirst:  b.SnatFirst,
+		SNATCount:  b.SnatCount,
+		SNATPorts:  lb.PortRange{First: b.SnatPortFirst, Last: b.SnatPortLast},
+	}
+	if b.Port != 0 {
+		out.Address = addrPort(b.Address, b.Port)
+	}
+	return out
+}
+
+func nextHopToBPF(hop lb.NextHop) lbNextHop {
+	if !hop.Usable() {
+		return lbNextHop{}
+	}
+	return lbNextHop{Interface: uint32(hop.Interface), Mac: hop.MAC, SourceMac: hop.SourceMAC}
+}
+
+func nextHopFromBPF(hop lbNextHop) lb.NextHop {
+	return lb.NextHop{Interface: int(hop.Interface), MAC: hop.Mac, SourceMAC: hop.SourceMac}
+}
+
+func serviceNameToBPF(n lb.ServiceName) lbServiceName {
+	out := lbServiceName{
+		Name:    nameToBPF(n.Name),
+		Address: addrToBPF(n.Address.Addr()),
+		Port:    network(n.Address.Port()),
+	}
+	for _, p := range n.Protocols {
+		switch p {
+		case lb.TCP:
+			out.Tcp = 1
+		case lb.UDP:
+			out.Udp = 1
+		}
+	}
+	return out
+}
+
+func serviceNameFromBPF(n lbServiceName) lb.ServiceName {
+	out := lb.ServiceName{Name: nameFromBPF(n.Name), Address: addrPort(n.Address, n.Port)}
+	if n.Tcp != 0 {
+		out.Protocols = append(out.Protocols, lb.TCP)
+	}
+	if n.Udp != 0 {
+		out.Protocols = append(out.Protocols, lb.UDP)
+	}
+	return out
+}
+
+func backendNameToBPF(n lb.BackendName) lbBackendName {
+	return lbBackendName{
+		Name:    nameToBPF(n.Name),
+		Address: addrToBPF(n.Address.Addr()),
+		Port:    network(n.Address.Port()),
+		Weight:  n.Weight,
+		Service: n.Service,
+	}
+}
+
+func backendNameFromBPF(n lbBackendName) lb.BackendName {
+	return lb.BackendName{
+		Name:    nameFromBPF(n.Name),
+		Address: addrPort(n.Address, n.Port),
+		Weight:  n.Weight,
+		Service: n.Service,
+	}
+}
+
+func filterBits(addrs []netip.Addr) lbAddressFilter {
+	var filter lbAddressFilter
+	for _, a := range addrs {
+		w := addrToBPF(a).Word
+		// the same hash as filter_has in bpf/parse.h
+		hash := (w[0] ^ w[1]*3 ^ w[2]*5 ^ w[3]) * 0x9e3779b1
+		for _, bit := range []uint32{hash >> 23, hash >> 14 & 511} {
+			filter.Bits[bit>>6] |= 1 << (bit & 63)
+		}
+	}
+	return filter
+}

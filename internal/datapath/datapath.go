@@ -1,0 +1,199 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// ErrNotRunning says that the pin directory holds no data plane.
+var ErrNotRunning = errors.New("no data plane is loaded")
+
+// Options say how to open the data plane.
+type Options struct {
+	// PinDir is a directory on a bpffs; "" keeps everything in this process.
+	PinDir string
+	Limits lb.Limits
+}
+
+// Datapath is the data plane's maps, and through Attach its programs.
+type Datapath struct {
+	maps     lbMaps
+	all      map[string]*ebpf.Map // the same, by name
+	limits   lb.Limits
+	pinDir   string
+	Replaced []string // pinned maps of another layout that had to go, flows and counters with them
+}
+
+// minSNATAddresses keeps room for address lists in installations with few backends.
+const minSNATAddresses = 1024
+
+func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
+	spec, err := loadLb()
+	if err != nil {
+		return nil, fmt.Errorf("read the BPF object: %w", err)
+	}
+	entries := map[string]uint32{
+		"services":             2 * limits.Services,
+		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
+		"backends":             limits.Backends + 1,
+		"next_hops":            limits.Backends + 1,
+		"snat_addresses":       max(minSNATAddresses, limits.Backends),
+		"flows":                limits.Flows,
+		"flow_index":           2 * limits.Flows,
+		"port_pools":           limits.Backends + 1,
+		"reason_counters":      (limits.Services + 1) * ReasonSlots,
+		"all_backend_counters": limits.Backends + 1,
+		"service_names":        limits.Services,
+		"backend_names":        limits.Backends,
+	}
+	for name, n := range entries {
+		spec.Maps[name].MaxEntries = n
+	}
+	return spec, nil
+}
+
+// Open takes over the maps in opts.PinDir where their layout fits, and creates
+// the others. Maps with another layout are unpinned and made anew.
+func Open(opts Options) (*Datapath, error) {
+	spec, err := sizedSpec(opts.Limits)
+	if err != nil {
+		return nil, err
+	}
+	d := &Datapath{all: map[string]*ebpf.Map{}, limits: opts.Limits, pinDir: opts.PinDir}
+	if opts.PinDir != "" {
+		if err := os.MkdirAll(opts.PinDir, 0o700); err != nil {
+			return nil, fmt.Errorf("create the pin directory: %w", err)
+		}
+		if err := d.dropIncompatible(spec); err != nil {
+			return nil, err
+		}
+	}
+	for name, m := range spec.Maps {
+		if m.Name == ".rodata" || name == ".rodata" {
+			continue // each program has its own
+		}
+		if opts.PinDir == "" {
+			m.Pinning = ebpf.PinNone
+		}
+		created, err := ebpf.NewMapWithOptions(m, ebpf.MapOptions{PinPath: opts.PinDir})
+		if err != nil {
+			d.Close()
+			return nil, fmt.Errorf("create map %s (%d entries): %w", name, m.MaxEntries, err)
+		}
+		d.all[name] = created
+	}
+	d.assign()
+	return d, nil
+}
+
+// assign sets the typed fields from the map by name.
+func (d *Datapath) assign() {
+	d.maps = lbMaps{
+		AddressFilters:     d.all["address_filters"],
+		AllBackendCounters: d.all["all_backend_counters"],
+		AllSettings:        d.all["all_settings"],
+		BackendNames:       d.all["backend_names"],
+		Backends:           d.all["backends"],
+		ChecksumBuffers:    d.all["checksum_buffers"],
+		Decisions:          d.all["decisions"],
+		FlowCursors:        d.all["flow_cursors"],
+		FlowIndex:          d.all["flow_index"],
+		Flows:              d.all["flows"],
+		NextHops:           d.all["next_hops"],
+		PortPools:          d.all["port_pools"],
+		ReasonCounters:     d.all["reason_counters"],
+		ServiceNames:       d.all["service_names"],
+		Services:           d.all["services"],
+		SnatAddresses:      d.all["snat_addresses"],
+		Tables:             d.all["tables"],
+		TestInputs:         d.all["test_inputs"],
+	}
+}
+
+// dropIncompatible unpins every map when one of them has another layout: the
+// maps refer to each other, so they are kept or dropped together.
+func (d *Datapath) dropIncompatible(spec *ebpf.CollectionSpec) error {
+	var pinned []string
+	for name, m := range spec.Maps {
+		if m.Pinning != ebpf.PinByName {
+			continue
+		}
+		path := filepath.Join(d.pinDir, name)
+		old, err := ebpf.LoadPinnedMap(path, nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("open pinned map %s: %w", path, err)
+		}
+		pinned = append(pinned, path)
+		if err := m.Compatible(old); err != nil {
+			d.Replaced = append(d.Replaced, name)
+		}
+		old.Close()
+	}
+	if len(d.Replaced) == 0 {
+		return nil
+	}
+	for _, path := range pinned {
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("unpin a map of another layout: %w", err)
+		}
+	}
+	return nil
+}
+
+// OpenPinned opens what a daemon left in dir, for reading.
+func OpenPinned(dir string) (*Datapath, error) {
+	spec, err := loadLb()
+	if err != nil {
+		return nil, fmt.Errorf("read the BPF object: %w", err)
+	}
+	d := &Datapath{all: map[string]*ebpf.Map{}, pinDir: dir}
+	for name, m := range spec.Maps {
+		if m.Pinning != ebpf.PinByName {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		opened, err := ebpf.LoadPinnedMap(path, nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			d.Close()
+			return nil, fmt.Errorf("%s: %w", dir, ErrNotRunning)
+		}
+		if err != nil {
+			d.Close()
+			return nil, fmt.Errorf("open pinned map %s: %w", path, err)
+		}
+		d.all[name] = opened
+		m.MaxEntries = opened.MaxEntries()
+		if err := m.Compatible(opened); err != nil {
+			d.Close()
+			return nil, fmt.Errorf("%s was left by another version of tinylb: %w", path, err)
+		}
+	}
+	d.assign()
+	d.limits = lb.Limits{
+		Flows:        d.maps.Flows.MaxEntries(),
+		Services:     d.maps.Services.MaxEntries() / 2,
+		Backends:     d.maps.Backends.MaxEntries() - 1,
+		TableEntries: d.maps.Tables.MaxEntries() * lb.TableChunk,
+	}
+	return d, nil
+}
+
+// Limits are the sizes that the maps were made with.
+func (d *Datapath) Limits() lb.Limits { return d.limits }
+
+// Close lets go of the maps; what is pinned or attached stays.
+func (d *Datapath) Close() {
+	for _, m := range d.all {
+		m.Close()
+	}
+}

@@ -1,0 +1,5 @@
+// Package datapath loads, attaches, pins and reads the BPF data plane in bpf/.
+// It is the only importer of cilium/ebpf.
+package datapath
+
+//go:generate go tool bpf2go -go-package datapath -target bpfel -cc clang-19 -strip llvm-strip-19 -cflags "-O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -mcpu=v3 -I/usr/include/x86_64-linux-gnu" -type service_key -type service -type table_chunk -type backend -type snat_address -type next_hop -type flow -type flow_flags -type flow_state -type settings -type address_filter -type backend_counters -type test_input -type decision -type service_name -type backend_name -type reason -type verdict -type service_flags -type addr -type tuple lb ../../bpf/lb.bpf.c

@@ -1,0 +1,55 @@
+package datapath
+
+import (
+	"fmt"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// ReasonCount is how many packets of a service left for one reason.
+type ReasonCount struct {
+	Service uint32 // 0: no service
+	Reason  Reason
+	Packets uint64
+}
+
+// ReasonCounts reads the counters of the given services and of none; zero counts are left out.
+func (d *Datapath) ReasonCounts(services []uint32) ([]ReasonCount, error) {
+	var counts []ReasonCount
+	for _, service := range append([]uint32{0}, services...) {
+		for _, reason := range Reasons() {
+			var perCPU []uint64
+			if err := d.maps.ReasonCounters.Lookup(service*ReasonSlots+uint32(reason), &perCPU); err != nil {
+				return nil, fmt.Errorf("read the reason counters: %w", err)
+			}
+			if n := sum(perCPU); n > 0 {
+				counts = append(counts, ReasonCount{Service: service, Reason: reason, Packets: n})
+			}
+		}
+	}
+	return counts, nil
+}
+
+func sum(perCPU []uint64) (total uint64) {
+	for _, n := range perCPU {
+		total += n
+	}
+	return total
+}
+
+// BackendCounters reads one backend's counters.
+func (d *Datapath) BackendCounters(id uint32) (lb.BackendCounters, error) {
+	var perCPU []lbBackendCounters
+	if err := d.maps.AllBackendCounters.Lookup(id, &perCPU); err != nil {
+		return lb.BackendCounters{}, fmt.Errorf("read the backend counters: %w", err)
+	}
+	var total lb.BackendCounters
+	for _, c := range perCPU {
+		total.PacketsIn += c.PacketsIn
+		total.BytesIn += c.BytesIn
+		total.PacketsOut += c.PacketsOut
+		total.BytesOut += c.BytesOut
+		total.Flows += c.Flows
+	}
+	return total, nil
+}

@@ -1,0 +1,187 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// ReadTables copies the configuration tables, as a start finds them.
+func (d *Datapath) ReadTables() (lb.Tables, error) {
+	t := lb.Tables{
+		Services:      map[lb.ServiceKey]lb.ServiceEntry{},
+		Backends:      map[uint32]lb.BackendEntry{},
+		NextHops:      map[uint32]lb.NextHop{},
+		SNATAddresses: map[uint32]lb.SNATAddress{},
+		ServiceNames:  map[uint32]lb.ServiceName{},
+		BackendNames:  map[uint32]lb.BackendName{},
+	}
+	err := errors.Join(
+		each(d.maps.Services, func(k lbServiceKey, v lbService) {
+			t.Services[serviceKeyFromBPF(k)] = serviceFromBPF(v)
+		}),
+		each(d.maps.ServiceNames, func(id uint32, v lbServiceName) {
+			t.ServiceNames[id] = serviceNameFromBPF(v)
+		}),
+		each(d.maps.BackendNames, func(id uint32, v lbBackendName) {
+			t.BackendNames[id] = backendNameFromBPF(v)
+		}),
+		each(d.maps.Backends, func(id uint32, v lbBackend) {
+			if v != (lbBackend{}) {
+				t.Backends[id] = backendFromBPF(v)
+			}
+		}),
+		each(d.maps.NextHops, func(id uint32, v lbNextHop) {
+			if v != (lbNextHop{}) {
+				t.NextHops[id] = nextHopFromBPF(v)
+			}
+		}),
+		each(d.maps.SnatAddresses, func(id uint32, v lbSnatAddress) {
+			if v != (lbSnatAddress{}) {
+				t.SNATAddresses[id] = lb.SNATAddress{Address: addrFromBPF(v.Address), IsVIP: v.IsVip != 0}
+			}
+		}),
+	)
+	return t, err
+}
+
+// each calls f with every entry of a map; a thousand entries cost one system call.
+func each[K, V any](m *ebpf.Map, f func(K, V)) error {
+	const batch = 1024
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]K, batch), make([]V, batch)
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			f(keys[i], values[i])
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read map %s: %w", mapName(m), err)
+		}
+	}
+}
+
+func mapName(m *ebpf.Map) string {
+	if info, err := m.Info(); err == nil {
+		return info.Name
+	}
+	return m.String()
+}
+
+func put(m *ebpf.Map, key, value any) error {
+	if err := m.Put(key, value); err != nil {
+		return fmt.Errorf("write map %s: %w", mapName(m), err)
+	}
+	return nil
+}
+
+func remove(m *ebpf.Map, key any) error {
+	if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("delete from map %s: %w", mapName(m), err)
+	}
+	return nil
+}
+
+// SetTimeouts replaces all timeouts at once.
+func (d *Datapath) SetTimeouts(t lb.Timeouts) error {
+	return put(d.maps.AllSettings, uint32(0), &lbSettings{
+		TcpUnconfirmed: uint64(t.TCPUnconfirmed),
+		TcpEstablished: uint64(t.TCPEstablished),
+		TcpHalfClosed:  uint64(t.TCPHalfClosed),
+		TcpClosed:      uint64(t.TCPClosed),
+		UdpUnconfirmed: uint64(t.UDPUnconfirmed),
+		UdpStream:      uint64(t.UDPStream),
+	})
+}
+
+// SetAddressFilter says which destinations are worth a look-up: every VIP and SNAT address.
+func (d *Datapath) SetAddressFilter(addrs []netip.Addr) error {
+	filter := filterBits(addrs)
+	return put(d.maps.AddressFilters, uint32(0), &filter)
+}
+
+// PutNextHop writes one next hop; an unusable one clears the entry.
+func (d *Datapath) PutNextHop(id uint32, hop lb.NextHop) error {
+	entry := nextHopToBPF(hop)
+	return put(d.maps.NextHops, id, &entry)
+}
+
+// PutSNATAddress writes one entry of the source address lists.
+func (d *Datapath) PutSNATAddress(index uint32, a lb.SNATAddress) error {
+	entry := lbSnatAddress{Address: addrToBPF(a.Address)}
+	if a.IsVIP {
+		entry.IsVip = 1
+	}
+	return put(d.maps.SnatAddresses, index, &entry)
+}
+
+// PutBackend writes one backend.
+func (d *Datapath) PutBackend(id uint32, b lb.BackendEntry) error {
+	entry := backendToBPF(b)
+	return put(d.maps.Backends, id, &entry)
+}
+
+// PutTable writes a scheduler table that no service uses yet.
+func (d *Datapath) PutTable(offset uint32, backends []uint32) error {
+	memory, err := d.maps.Tables.Memory()
+	if err != nil {
+		return fmt.Errorf("map the scheduler tables into memory: %w", err)
+	}
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(backends))), 4*len(backends))
+	if _, err := memory.WriteAt(bytes, 4*int64(offset)); err != nil {
+		return fmt.Errorf("write the scheduler tables: %w", err)
+	}
+	return nil
+}
+
+// PutService makes new flows to key go by entry, from the next packet on.
+func (d *Datapath) PutService(key lb.ServiceKey, entry lb.ServiceEntry) error {
+	k, v := serviceKeyToBPF(key), serviceToBPF(entry)
+	return put(d.maps.Services, &k, &v)
+}
+
+// DeleteService makes packets to key pass; a key that is not there is no error.
+func (d *Datapath) DeleteService(key lb.ServiceKey) error {
+	k := serviceKeyToBPF(key)
+	return remove(d.maps.Services, &k)
+}
+
+// PutServiceName records what a service id stands for.
+func (d *Datapath) PutServiceName(id uint32, name lb.ServiceName) error {
+	entry := serviceNameToBPF(name)
+	return put(d.maps.ServiceNames, id, &entry)
+}
+
+// DeleteServiceName forgets a service id and clears its counters.
+func (d *Datapath) DeleteServiceName(id uint32) error {
+	zero := make([]uint64, ebpf.MustPossibleCPU())
+	for _, reason := range Reasons() {
+		if err := put(d.maps.ReasonCounters, id*ReasonSlots+uint32(reason), zero); err != nil {
+			return err
+		}
+	}
+	return remove(d.maps.ServiceNames, id)
+}
+
+// PutBackendName records what a backend id stands for.
+func (d *Datapath) PutBackendName(id uint32, name lb.BackendName) error {
+	entry := backendNameToBPF(name)
+	return put(d.maps.BackendNames, id, &entry)
+}
+
+// DeleteBackendName forgets a backend id and clears its counters.
+func (d *Datapath) DeleteBackendName(id uint32) error {
+	zero := make([]lbBackendCounters, ebpf.MustPossibleCPU())
+	if err := put(d.maps.AllBackendCounters, id, zero); err != nil {
+		return err
+	}
+	return remove(d.maps.BackendNames, id)
+}

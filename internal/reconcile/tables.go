@@ -1,0 +1,28 @@
+// Package reconcile turns the desired state into the data plane's tables: it
+// compares with what they hold and writes the difference, in an order in which
+// no packet ever meets half a change. It owns the ids.
+package reconcile
+
+import (
+	"net/netip"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// Tables is what a Reconciler writes to. Every call replaces one entry whole
+// and may be repeated.
+type Tables interface {
+	ReadTables() (lb.Tables, error)
+	SetTimeouts(lb.Timeouts) error
+	SetAddressFilter([]netip.Addr) error
+	PutNextHop(id uint32, hop lb.NextHop) error
+	PutSNATAddress(index uint32, a lb.SNATAddress) error
+	PutBackend(id uint32, b lb.BackendEntry) error
+	PutTable(offset uint32, backends []uint32) error
+	PutService(key lb.ServiceKey, entry lb.ServiceEntry) error
+	DeleteService(key lb.ServiceKey) error
+	PutServiceName(id uint32, name lb.ServiceName) error
+	DeleteServiceName(id uint32) error
+	PutBackendName(id uint32, name lb.BackendName) error
+	DeleteBackendName(id uint32) error
+}
