@@ -62,6 +62,10 @@ static long csum_step(__u32 i, struct csum_walk *walk)
 		return 1;
 	if (length > CHECKSUM_CHUNK)
 		length = CHECKSUM_CHUNK;
+	asm volatile(
+		""
+		: "+r"(length)); /* so that clang keeps the next line for Linux 6.1's verifier */
+	length = ((length - 1) & (CHECKSUM_CHUNK - 1)) + 1;
 	buffer->words[length / 4] = 0; /* the rest of the last word */
 	if (bpf_xdp_load_bytes(walk->ctx, walk->offset, buffer->words, length)) {
 		walk->failed = true;

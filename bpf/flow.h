@@ -143,8 +143,7 @@ static __always_inline bool flow_release(struct flow *flow)
 	return true;
 }
 
-static __always_inline const struct tuple *flow_tuple(const struct flow *flow,
-						      __u32 direction)
+static __always_inline const struct tuple *flow_tuple(const struct flow *flow, __u32 direction)
 {
 	asm volatile("" : "+r"(direction)); /* or the verifier does not see the bound below */
 	return &flow->tuple[direction & 1];

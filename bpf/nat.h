@@ -59,8 +59,8 @@ static __always_inline struct flow *nat_open(struct packet *pkt, const struct ba
 
 static __always_inline bool checksum_is_partial(const struct packet *pkt, __u16 csum)
 {
-	return csum == csum_pseudo(&pkt->tuple.src, &pkt->tuple.dst, pkt->tuple.protocol,
-				   pkt->l4_length);
+	return csum ==
+	       csum_pseudo(&pkt->tuple.src, &pkt->tuple.dst, pkt->tuple.protocol, pkt->l4_length);
 }
 
 /*

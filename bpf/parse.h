@@ -17,11 +17,11 @@
 /* Two bits of a multiplicative hash; internal/datapath/filter.go sets the same ones. */
 static __always_inline bool filter_has(const struct address_filter *filter, const struct addr *a)
 {
-	__u32 hash =
-		(a->word[0] ^ a->word[1] * 3 ^ a->word[2] * 5 ^ a->word[3]) * 0x9e3779b1;
+	__u32 hash = (a->word[0] ^ a->word[1] * 3 ^ a->word[2] * 5 ^ a->word[3]) * 0x9e3779b1;
 	__u32 first = hash >> 23, second = hash >> 14 & 511;
 
-	return filter->bits[first >> 6] >> (first & 63) & filter->bits[second >> 6] >> (second & 63) & 1;
+	return filter->bits[first >> 6] >> (first & 63) &
+	       filter->bits[second >> 6] >> (second & 63) & 1;
 }
 
 static __always_inline bool sent_to_us(const struct ethhdr *eth)

@@ -17,7 +17,8 @@ static __always_inline struct service *service_at(const struct addr *address, __
 /* A packet of a service that cannot be forwarded as it is. */
 static __always_inline enum verdict refuse_flawed(struct packet *pkt)
 {
-	return leave(pkt, pkt->flaw == REASON_TRUNCATED ? VERDICT_ABORTED : VERDICT_DROP, pkt->flaw);
+	return leave(pkt, pkt->flaw == REASON_TRUNCATED ? VERDICT_ABORTED : VERDICT_DROP,
+		     pkt->flaw);
 }
 
 #endif

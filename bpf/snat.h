@@ -46,8 +46,8 @@ static __always_inline bool port_name(struct port_search *search, __u32 at)
 	search->answer.dst = source->address;
 	search->answer.dport = bpf_htons(search->port_first + at % search->ports);
 	/* a backend that is a client of this service must not be taken for answering */
-	return !source->is_vip || !service_at(&search->answer.dst, search->answer.dport,
-					      search->answer.protocol);
+	return !source->is_vip ||
+	       !service_at(&search->answer.dst, search->answer.dport, search->answer.protocol);
 }
 
 static __always_inline bool port_take(struct port_search *search)
@@ -121,8 +121,8 @@ static __always_inline bool snat_choose(const struct backend *backend, __u32 bac
 	if (!search.found && search.pool > PORT_WINDOW && !exhausted &&
 	    !(full && search.victim.rank == RANK_CLOSED)) {
 		search.hurried = full;
-		bpf_loop(search.pool < PORT_POOL_MAX ? search.pool : PORT_POOL_MAX, port_step, &search,
-			 0);
+		bpf_loop(search.pool < PORT_POOL_MAX ? search.pool : PORT_POOL_MAX, port_step,
+			 &search, 0);
 		if (!search.found)
 			pool->full_until = now + PORT_RETRY_NS;
 	}

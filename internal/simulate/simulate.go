@@ -1,0 +1,165 @@
+// Package simulate runs frames through the real data plane in the kernel,
+// touching no interface and no route or neighbour of the host.
+package simulate
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/tinylb/tinylb/internal/datapath"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/packet"
+	"github.com/tinylb/tinylb/internal/reconcile"
+)
+
+// defaultNextHop is the MAC that every backend is reached by.
+func defaultNextHop() lb.MAC { return lb.MAC{2, 0, 0, 0, 0, 1} }
+
+// otherInterface stands for the one that packets to backends leave by when it
+// is not the one that they came in by. It is never used for sending.
+const otherInterface = datapath.LoopbackIndex + 1
+
+// seed of the data plane's random numbers: the same input gives the same output.
+const seed = 1
+
+// minFrame is an Ethernet header; the kernel takes nothing shorter.
+const minFrame = 14
+
+// Options say how the simulated network looks.
+type Options struct {
+	NextHopMAC   lb.MAC // of every backend; zero: 02:00:00:00:00:01
+	OutInterface bool   // backends are behind another interface than clients
+}
+
+// Step is what became of one frame.
+type Step struct {
+	Verdict string
+	Reason  string
+	Service string // "" where none was meant
+	Backend string // "" where none was chosen
+	Frame   []byte // as it left; nil when it did not
+}
+
+// Simulator is a data plane of its own. It needs CAP_BPF and CAP_NET_ADMIN.
+type Simulator struct {
+	datapath *datapath.Datapath
+	runner   *datapath.Runner
+	services map[uint32]string
+	backends map[uint32]string
+}
+
+// New loads a data plane for cfg.
+func New(cfg lb.Config, opts Options) (*Simulator, error) {
+	d, err := datapath.Open(datapath.Options{Limits: cfg.Limits})
+	if err != nil {
+		return nil, err
+	}
+	s := &Simulator{datapath: d}
+	if err := s.fill(cfg, opts); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if s.runner, err = d.NewRunner(datapath.RunnerOptions{Seed: seed}); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Simulator) fill(cfg lb.Config, opts Options) error {
+	r, err := reconcile.New(s.datapath, cfg.Limits)
+	if err != nil {
+		return err
+	}
+	if _, err := r.Apply(vipAsSource(cfg), nextHops(cfg, opts)); err != nil {
+		return err
+	}
+	tables, err := s.datapath.ReadTables()
+	if err != nil {
+		return err
+	}
+	s.services, s.backends = map[uint32]string{}, map[uint32]string{}
+	for id, name := range tables.ServiceNames {
+		s.services[id] = name.Name
+	}
+	for id, name := range tables.BackendNames {
+		s.backends[id] = lb.Backend{Name: name.Name, Address: name.Address}.Label()
+	}
+	return nil
+}
+
+// vipAsSource makes the VIP the SNAT address where the config names none.
+func vipAsSource(cfg lb.Config) lb.Config {
+	services := make([]lb.Service, len(cfg.Services))
+	for i, service := range cfg.Services {
+		if len(service.SNAT.Addresses) == 0 {
+			service.SNAT.Addresses = []netip.Addr{service.Address.Addr()}
+		}
+		services[i] = service
+	}
+	cfg.Services = services
+	return cfg
+}
+
+func nextHops(cfg lb.Config, opts Options) map[netip.Addr]lb.NextHop {
+	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC}
+	if hop.MAC == (lb.MAC{}) {
+		hop.MAC = defaultNextHop()
+	}
+	if opts.OutInterface {
+		hop.Interface = otherInterface
+	}
+	hops := map[netip.Addr]lb.NextHop{}
+	for _, address := range cfg.BackendAddresses() {
+		hops[address] = hop
+	}
+	return hops
+}
+
+// Run gives one frame to the data plane.
+func (s *Simulator) Run(record packet.Record) (Step, error) {
+	if len(record.Data) < minFrame {
+		return Step{Verdict: "PASS", Reason: "not-ip"}, nil
+	}
+	decision, frame, err := s.runner.Run(record.Time, record.Data)
+	if err != nil {
+		return Step{}, err
+	}
+	step := Step{
+		Verdict: decision.Verdict.String(),
+		Reason:  decision.Reason.String(),
+		Service: s.services[decision.Service],
+		Backend: s.backends[decision.Backend],
+	}
+	if decision.Verdict.Sends() {
+		step.Frame = frame
+	}
+	return step, nil
+}
+
+// Close frees the data plane.
+func (s *Simulator) Close() {
+	if s.runner != nil {
+		s.runner.Close()
+	}
+	s.datapath.Close()
+}
+
+// RunAll runs a whole capture, tells each step to emit, and returns the frames
+// that left, with the times at which they came in.
+func (s *Simulator) RunAll(capture packet.File, emit func(n int, step Step) error) (packet.File, error) {
+	out := packet.File{Nanoseconds: capture.Nanoseconds}
+	for i, record := range capture.Records {
+		step, err := s.Run(record)
+		if err != nil {
+			return out, fmt.Errorf("frame %d: %w", i+1, err)
+		}
+		if err := emit(i+1, step); err != nil {
+			return out, err
+		}
+		if step.Frame != nil {
+			out.Records = append(out.Records, packet.Record{Time: record.Time, Data: step.Frame})
+		}
+	}
+	return out, nil
+}
