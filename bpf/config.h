@@ -17,6 +17,12 @@ volatile const enum checksum_handling checksum_mode = CHECKSUM_FULL;
 /* The interface's MAC: frames to another one pass. Zero: frames to any MAC count. */
 volatile const __u8 interface_mac[6] = {};
 
+/*
+ * Send back by redirecting to the same interface: XDP_TX on a veth wakes a peer
+ * only when that has an XDP program (veth_xdp_flush), a redirect also when it has GRO on.
+ */
+volatile const __u8 tx_by_redirect = 0;
+
 /* Slots in `flows`. */
 volatile const __u32 flow_slots = 1;
 

@@ -3,6 +3,7 @@
 #ifndef TINYLB_NEXT_HOP_H
 #define TINYLB_NEXT_HOP_H
 
+#include "config.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -14,7 +15,7 @@ static __always_inline enum verdict send(struct xdp_md *ctx, struct packet *pkt,
 	else
 		__builtin_memcpy(pkt->eth->h_source, source_mac, 6);
 	__builtin_memcpy(pkt->eth->h_dest, mac, 6);
-	if (interface == ctx->ingress_ifindex)
+	if (interface == ctx->ingress_ifindex && !tx_by_redirect)
 		return VERDICT_TX;
 	bpf_redirect(interface, 0);
 	return VERDICT_REDIRECT;

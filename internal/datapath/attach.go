@@ -30,6 +30,8 @@ type Attachment struct {
 	// PartialChecksums says that local senders may hand over packets whose
 	// checksum is not complete (CHECKSUM_PARTIAL): veth, tun, virtio.
 	PartialChecksums bool
+	// TXByRedirect: see tx_by_redirect in bpf/config.h; for native mode on veth.
+	TXByRedirect bool
 }
 
 func (a Attachment) checksumHandling() lbChecksumHandling {
@@ -46,6 +48,7 @@ func (a Attachment) checksumHandling() lbChecksumHandling {
 type knobs struct {
 	checksum        lbChecksumHandling
 	mac             lb.MAC
+	txByRedirect    bool
 	testClock       bool
 	recordDecisions bool
 }
@@ -61,6 +64,7 @@ func (d *Datapath) load(k knobs) (*ebpf.Program, error) {
 	for name, value := range map[string]any{
 		"checksum_mode":    k.checksum,
 		"interface_mac":    k.mac,
+		"tx_by_redirect":   k.txByRedirect,
 		"flow_slots":       d.limits.Flows,
 		"test_clock":       k.testClock,
 		"record_decisions": k.recordDecisions,
@@ -90,7 +94,7 @@ func programPin(dir string, index int) string {
 // update where ours is attached in this mode already, else anew. It fails with
 // ErrOccupied or ErrNoNative where those are the reason.
 func (d *Datapath) Attach(a Attachment) error {
-	program, err := d.load(knobs{checksum: a.checksumHandling(), mac: a.MAC})
+	program, err := d.load(knobs{checksum: a.checksumHandling(), mac: a.MAC, txByRedirect: a.TXByRedirect})
 	if err != nil {
 		return err
 	}

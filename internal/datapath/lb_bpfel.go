@@ -267,6 +267,7 @@ const (
 	lbVarInterfaceMac       = "interface_mac"
 	lbVarRecordDecisions    = "record_decisions"
 	lbVarTestClock          = "test_clock"
+	lbVarTxByRedirect       = "tx_by_redirect"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -347,6 +348,7 @@ type lbVariableSpecs struct {
 	InterfaceMac    *ebpf.VariableSpec `ebpf:"interface_mac"`
 	RecordDecisions *ebpf.VariableSpec `ebpf:"record_decisions"`
 	TestClock       *ebpf.VariableSpec `ebpf:"test_clock"`
+	TxByRedirect    *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -421,6 +423,7 @@ type lbVariables struct {
 	InterfaceMac    *ebpf.Variable `ebpf:"interface_mac"`
 	RecordDecisions *ebpf.Variable `ebpf:"record_decisions"`
 	TestClock       *ebpf.Variable `ebpf:"test_clock"`
+	TxByRedirect    *ebpf.Variable `ebpf:"tx_by_redirect"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

@@ -45,6 +45,7 @@ func (d *Datapath) NewRunner(opts RunnerOptions) (*Runner, error) {
 	program, err := d.load(knobs{
 		checksum:        opts.Attachment.checksumHandling(),
 		mac:             opts.Attachment.MAC,
+		txByRedirect:    opts.Attachment.TXByRedirect,
 		testClock:       true,
 		recordDecisions: true,
 	})

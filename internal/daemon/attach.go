@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/tinylb/tinylb/internal/datapath"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/nexthop"
+)
+
+// chooseMode decides where the program runs on an interface, and says why when
+// it is not the faster way.
+func chooseMode(wanted lb.Mode, i nexthop.Interface) (mode lb.Mode, why string) {
+	switch {
+	case wanted != lb.ModeAuto:
+		return wanted, ""
+	case i.MAC == (lb.MAC{}):
+		return lb.ModeGeneric, "it has no Ethernet addresses"
+	case i.PeerElsewhere:
+		return lb.ModeGeneric, "the other end of this veth is in another network namespace: whether it would " +
+			"take frames that native XDP sends cannot be seen from here (it does with GRO on; then set mode: native)"
+	case i.PeerName != "" && !i.PeerReceives:
+		return lb.ModeGeneric, fmt.Sprintf("the other end of this veth, %s, would drop frames that native XDP sends; "+
+			"run: ethtool -K %s gro on", i.PeerName, i.PeerName)
+	}
+	return lb.ModeNative, ""
+}
+
+// attachment says how the program must treat an interface's packets.
+func attachment(i nexthop.Interface, mode lb.Mode) datapath.Attachment {
+	return datapath.Attachment{
+		Interface: i.Index,
+		MAC:       i.MAC,
+		Mode:      mode,
+		// generic XDP runs after GRO, whose packets have partial checksums on any interface
+		PartialChecksums: mode == lb.ModeGeneric || i.Kind == "veth" || i.Kind == "tun" || i.Driver == "virtio_net",
+		TXByRedirect:     mode == lb.ModeNative && i.Kind == "veth",
+	}
+}
+
+// attacher keeps the program on the configured interfaces.
+type attacher struct {
+	log      *slog.Logger
+	datapath *datapath.Datapath
+	resolver *nexthop.Resolver
+	pinDir   string
+	current  map[int]datapath.Attachment
+}
+
+// Set puts the program on all the named interfaces and takes it off all others.
+func (a *attacher) Set(names []string, wanted lb.Mode) error {
+	var indices []int
+	for _, name := range names {
+		i, err := a.resolver.Interface(name)
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", name, err)
+		}
+		if err := a.attach(i, wanted); err != nil {
+			return err
+		}
+		indices = append(indices, i.Index)
+	}
+	attached, err := datapath.Attached(a.pinDir)
+	if err != nil {
+		return fmt.Errorf("list what is attached: %w", err)
+	}
+	for index := range attached {
+		if slices.Contains(indices, index) {
+			continue
+		}
+		if err := a.datapath.Detach(index); err != nil {
+			return err
+		}
+		delete(a.current, index)
+		a.log.Info("detached", "interface_index", index)
+	}
+	return nil
+}
+
+func (a *attacher) attach(i nexthop.Interface, wanted lb.Mode) error {
+	mode, why := chooseMode(wanted, i)
+	plan := attachment(i, mode)
+	if a.current[i.Index] == plan {
+		return nil
+	}
+	err := a.datapath.Attach(plan)
+	if errors.Is(err, datapath.ErrNoNative) && wanted == lb.ModeAuto {
+		mode, why = lb.ModeGeneric, err.Error()
+		plan = attachment(i, mode)
+		err = a.datapath.Attach(plan)
+	}
+	switch {
+	case errors.Is(err, datapath.ErrOccupied):
+		return fmt.Errorf("interface %s: %w (%s); look with: bpftool net show dev %s, take it off with: ip link set dev %s xdp off",
+			i.Name, err, occupant(i), i.Name, i.Name)
+	case errors.Is(err, datapath.ErrNoNative):
+		return fmt.Errorf("interface %s: %w; set mode: auto or mode: generic", i.Name, err)
+	case err != nil:
+		return fmt.Errorf("interface %s: %w", i.Name, err)
+	}
+	a.current[i.Index] = plan
+	attrs := []any{"interface", i.Name, "mode", mode}
+	if why != "" {
+		attrs = append(attrs, "why", why)
+	}
+	a.log.Info("attached", attrs...)
+	return nil
+}
+
+func occupant(i nexthop.Interface) string {
+	if i.XDP == nil {
+		return "it came in between"
+	}
+	return fmt.Sprintf("program id %d, %s", i.XDP.ProgramID, i.XDP.Mode)
+}

@@ -1,0 +1,270 @@
+// Package daemon wires the parts together: one loop takes every change of
+// config and next hops, and has the reconciler make the data plane follow.
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tinylb/tinylb/internal/config"
+	"github.com/tinylb/tinylb/internal/datapath"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/nexthop"
+	"github.com/tinylb/tinylb/internal/reconcile"
+)
+
+const (
+	// settleTime is how long a file must stay unchanged before it is read:
+	// editors write it in several steps.
+	settleTime = 100 * time.Millisecond
+	// neighbourWait is how long a start waits for backends to answer, so that
+	// it does not take those of a data plane that it took over out of service.
+	neighbourWait = 2 * time.Second
+	retryFirst    = 100 * time.Millisecond
+	retryLast     = 10 * time.Second
+)
+
+// Options say what a daemon serves.
+type Options struct {
+	ConfigPath string
+	PinDir     string
+	LocalPorts lb.PortRange // the kernel's own; see config.Options
+	Log        *slog.Logger
+	Reload     <-chan os.Signal // each one reads the config again
+}
+
+type daemon struct {
+	Options
+	datapath   *datapath.Datapath
+	resolver   *nexthop.Resolver
+	attacher   *attacher
+	reconciler *reconcile.Reconciler
+	config     lb.Config
+	text       []byte // of the config file that is in effect
+	unusable   map[reconcile.Unusable]bool
+	down       []string // services without any usable backend
+	announced  bool
+}
+
+// Run serves the config until ctx ends, and leaves the data plane forwarding.
+// Errors in the config are of type config.Errors; nothing has changed then.
+func Run(ctx context.Context, opts Options) error {
+	d := &daemon{Options: opts, unusable: map[reconcile.Unusable]bool{}}
+	if err := d.read(); err != nil {
+		return err
+	}
+	if err := CheckHost(); err != nil {
+		return err
+	}
+	lock, err := TakeLock(opts.PinDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if d.resolver, err = nexthop.New(opts.Log); err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer d.resolver.Close()
+	for _, name := range d.config.Interfaces {
+		if _, err := d.resolver.Interface(name); err != nil {
+			return fmt.Errorf("interface %s: %w", name, err)
+		}
+	}
+	if err := d.open(); err != nil {
+		return err
+	}
+	defer d.datapath.Close()
+	return d.serve(ctx)
+}
+
+// read replaces the config by what the file says now, if that is valid.
+func (d *daemon) read() error {
+	cfg, warnings, err := config.Load(d.ConfigPath, config.Options{LocalPorts: d.LocalPorts})
+	if err != nil {
+		return err
+	}
+	for _, warning := range warnings {
+		d.Log.Warn(warning.String())
+	}
+	d.config = cfg
+	d.text, _ = os.ReadFile(d.ConfigPath)
+	return nil
+}
+
+// open takes over what an earlier daemon left, or loads the data plane anew.
+func (d *daemon) open() error {
+	if err := ensureBPFFS(d.PinDir); err != nil {
+		return err
+	}
+	var err error
+	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.PinDir, Limits: d.config.Limits})
+	if err != nil {
+		return err
+	}
+	if len(d.datapath.Replaced) > 0 {
+		d.Log.Warn("the maps of an earlier run have another layout or other limits: flows and counters start anew",
+			"maps", d.datapath.Replaced)
+	}
+	if d.reconciler, err = reconcile.New(d.datapath, d.config.Limits); err != nil {
+		return err
+	}
+	d.attacher = &attacher{
+		log: d.Log, datapath: d.datapath, resolver: d.resolver, pinDir: d.PinDir,
+		current: map[int]datapath.Attachment{},
+	}
+	return nil
+}
+
+func (d *daemon) serve(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	changed := make(chan struct{})
+	group.Go(func() error { return d.resolver.Run(ctx) })
+	group.Go(func() error { return watchFile(ctx, d.Log, d.ConfigPath, changed) })
+	group.Go(func() error { return d.loop(ctx, changed) })
+	return group.Wait()
+}
+
+// loop is the one writer of configuration maps.
+func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
+	d.resolver.Set(d.config.BackendAddresses())
+	d.awaitNeighbours(ctx)
+	if err := d.apply(); err != nil {
+		return errors.Join(err, d.undoStart())
+	}
+	if err := d.attacher.Set(d.config.Interfaces, d.config.Mode); err != nil {
+		return errors.Join(err, d.undoStart())
+	}
+	d.announceReady()
+
+	settled, retry := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	settled.Stop()
+	retry.Stop()
+	delay := retryFirst
+	for {
+		select {
+		case <-ctx.Done():
+			d.Log.Info("ending; the data plane goes on forwarding", "pin", d.PinDir)
+			return nil
+		case <-fileChanged:
+			settled.Reset(settleTime)
+			continue
+		case <-settled.C:
+			if text, err := os.ReadFile(d.ConfigPath); err == nil && bytes.Equal(text, d.text) {
+				continue
+			}
+			d.reload()
+		case <-d.Reload:
+			d.reload()
+		case <-d.resolver.Changed():
+		case <-retry.C:
+		}
+		if err := d.apply(); err != nil {
+			d.Log.Error("the data plane does not follow; trying again", "error", err, "in", delay)
+			retry.Reset(delay)
+			delay = min(2*delay, retryLast)
+			continue
+		}
+		delay = retryFirst
+		d.announceReady()
+	}
+}
+
+// undoStart leaves nothing behind when a start fails before anything is attached.
+func (d *daemon) undoStart() error {
+	attached, err := datapath.Attached(d.PinDir)
+	if err != nil || len(attached) > 0 {
+		return err // an earlier run's data plane still forwards on these
+	}
+	return datapath.Remove(d.PinDir)
+}
+
+// awaitNeighbours waits, within bounds, until every backend's next hop is known.
+func (d *daemon) awaitNeighbours(ctx context.Context) {
+	deadline := time.NewTimer(neighbourWait)
+	defer deadline.Stop()
+	for {
+		unknown := false
+		for _, hop := range d.resolver.Hops() {
+			unknown = unknown || !hop.Usable()
+		}
+		if !unknown {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-deadline.C:
+			return
+		case <-d.resolver.Changed():
+		}
+	}
+}
+
+// reload puts a changed config into effect, or says why it cannot be.
+func (d *daemon) reload() {
+	before := *d
+	if err := d.read(); err != nil {
+		d.Log.Error("the changed config is not used; the old one stays in effect", "error", err)
+		return
+	}
+	if d.config.Limits != before.config.Limits {
+		d.config, d.text = before.config, before.text
+		d.Log.Error("the changed config is not used: limits change only with a restart; the old one stays in effect")
+		return
+	}
+	if err := d.attacher.Set(d.config.Interfaces, d.config.Mode); err != nil {
+		d.config, d.text = before.config, before.text
+		back := d.attacher.Set(d.config.Interfaces, d.config.Mode)
+		d.Log.Error("the changed config is not used; the old one stays in effect", "error", errors.Join(err, back))
+		return
+	}
+	d.resolver.Set(d.config.BackendAddresses())
+	d.Log.Info("config reloaded", "services", len(d.config.Services))
+}
+
+func (d *daemon) apply() error {
+	result, err := d.reconciler.Apply(d.config, d.resolver.Hops())
+	if err != nil {
+		return err
+	}
+	unusable := map[reconcile.Unusable]bool{}
+	for _, u := range result.Unusable {
+		unusable[u] = true
+		if !d.unusable[u] {
+			d.Log.Warn("backend not usable", "service", u.Service, "backend", u.Backend, "problem", u.Problem)
+		}
+	}
+	for u := range d.unusable {
+		if !unusable[u] && !stillUnusable(result.Unusable, u) {
+			d.Log.Info("backend usable again", "service", u.Service, "backend", u.Backend)
+		}
+	}
+	d.unusable = unusable
+	d.down = result.Down
+	return nil
+}
+
+func stillUnusable(all []reconcile.Unusable, one reconcile.Unusable) bool {
+	for _, u := range all {
+		if u.Service == one.Service && u.Backend == one.Backend {
+			return true
+		}
+	}
+	return false
+}
+
+// announceReady says once that every service can take traffic.
+func (d *daemon) announceReady() {
+	if d.announced || len(d.down) > 0 {
+		return
+	}
+	d.announced = true
+	d.Log.Info("ready", "services", len(d.config.Services), "pin", d.PinDir)
+}

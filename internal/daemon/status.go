@@ -1,0 +1,150 @@
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/tinylb/tinylb/internal/datapath"
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// ReadStatus reads everything from the pinned maps: it needs no running daemon.
+// Without a data plane in pinDir it fails with datapath.ErrNotRunning.
+func ReadStatus(pinDir string) (lb.Status, error) {
+	d, err := datapath.OpenPinned(pinDir)
+	if err != nil {
+		return lb.Status{}, err
+	}
+	defer d.Close()
+	tables, err := d.ReadTables()
+	if err != nil {
+		return lb.Status{}, err
+	}
+	r := statusReader{
+		datapath: d, tables: tables,
+		entries: map[uint32]lb.ServiceEntry{}, backendsOf: map[uint32][]uint32{}, names: map[int]string{},
+	}
+	for _, entry := range tables.Services {
+		r.entries[entry.ID] = entry
+	}
+	for id, name := range tables.BackendNames {
+		r.backendsOf[name.Service] = append(r.backendsOf[name.Service], id)
+	}
+	r.status.Pin = pinDir
+	if r.status.DaemonPID, err = Running(pinDir); err != nil {
+		return lb.Status{}, err
+	}
+	if err := r.interfaces(pinDir); err != nil {
+		return lb.Status{}, err
+	}
+	if err := r.services(); err != nil {
+		return lb.Status{}, err
+	}
+	return r.status, r.reasons()
+}
+
+type statusReader struct {
+	datapath   *datapath.Datapath
+	tables     lb.Tables
+	entries    map[uint32]lb.ServiceEntry // by service id
+	backendsOf map[uint32][]uint32        // backend ids by service id
+	names      map[int]string             // of interfaces, by index
+	status     lb.Status
+}
+
+func (r *statusReader) interfaces(pinDir string) error {
+	all, err := net.Interfaces()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, i := range all {
+		r.names[i.Index] = i.Name
+	}
+	attached, err := datapath.Attached(pinDir)
+	if err != nil {
+		return fmt.Errorf("list what is attached: %w", err)
+	}
+	r.status.Interfaces = []lb.InterfaceStatus{}
+	for index, mode := range attached {
+		r.status.Interfaces = append(r.status.Interfaces, lb.InterfaceStatus{Name: r.interfaceName(index), Index: index, Mode: mode})
+	}
+	slices.SortFunc(r.status.Interfaces, func(a, b lb.InterfaceStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (r *statusReader) interfaceName(index int) string {
+	if name, ok := r.names[index]; ok {
+		return name
+	}
+	return fmt.Sprintf("(interface %d is gone)", index)
+}
+
+func (r *statusReader) services() error {
+	r.status.Services = []lb.ServiceStatus{}
+	for id, name := range r.tables.ServiceNames {
+		s := lb.ServiceStatus{Name: name.Name, Address: name.Address, Forward: lb.ForwardNAT, Scheduler: lb.Maglev}
+		for _, p := range name.Protocols {
+			s.Protocols = append(s.Protocols, p.String())
+		}
+		entry := r.entries[id]
+		s.TableSize = entry.TableSize
+		if entry.Random {
+			s.Scheduler = lb.Random
+		}
+		var err error
+		if s.Backends, err = r.backends(id); err != nil {
+			return err
+		}
+		r.status.Services = append(r.status.Services, s)
+	}
+	slices.SortFunc(r.status.Services, func(a, b lb.ServiceStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (r *statusReader) backends(service uint32) ([]lb.BackendStatus, error) {
+	backends := []lb.BackendStatus{}
+	for _, id := range r.backendsOf[service] {
+		name := r.tables.BackendNames[id]
+		b := lb.BackendStatus{
+			Name:    lb.Backend{Name: name.Name, Address: name.Address}.Label(),
+			Address: name.Address, Weight: name.Weight,
+		}
+		entry := r.tables.Backends[id]
+		if hop, known := r.tables.NextHops[entry.NextHop]; known && entry.SNATCount > 0 {
+			b.Usable = true
+			b.NextHop = &lb.NextHopStatus{Interface: r.interfaceName(hop.Interface), MAC: net.HardwareAddr(hop.MAC[:]).String()}
+		}
+		var err error
+		if b.Counters, err = r.datapath.BackendCounters(id); err != nil {
+			return nil, err
+		}
+		backends = append(backends, b)
+	}
+	slices.SortFunc(backends, func(a, b lb.BackendStatus) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Address.Compare(b.Address))
+	})
+	return backends, nil
+}
+
+func (r *statusReader) reasons() error {
+	var ids []uint32
+	for id := range r.tables.ServiceNames {
+		ids = append(ids, id)
+	}
+	counts, err := r.datapath.ReasonCounts(ids)
+	if err != nil {
+		return err
+	}
+	r.status.Reasons = []lb.ReasonStatus{}
+	for _, c := range counts {
+		r.status.Reasons = append(r.status.Reasons, lb.ReasonStatus{
+			Reason: c.Reason.String(), Service: r.tables.ServiceNames[c.Service].Name, Packets: c.Packets,
+		})
+	}
+	slices.SortFunc(r.status.Reasons, func(a, b lb.ReasonStatus) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Reason, b.Reason))
+	})
+	return nil
+}

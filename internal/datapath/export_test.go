@@ -1,0 +1,110 @@
+package datapath
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// RunThrough makes r give its frames to the program that wrap puts before the
+// data plane's.
+func (r *Runner) RunThrough(wrap func(*ebpf.Program) (*ebpf.Program, error)) error {
+	before, err := wrap(r.program)
+	if err != nil {
+		return err
+	}
+	behind := r.program
+	r.program = before
+	return behind.Close()
+}
+
+// LiveFlow is what the flow table says of one connection.
+type LiveFlow struct {
+	Protocol        lb.Protocol
+	Client, VIP     netip.AddrPort
+	Backend, Source netip.AddrPort
+}
+
+func liveFlow(f lbFlow) LiveFlow {
+	request, answer := f.Tuple[0], f.Tuple[1]
+	return LiveFlow{
+		Protocol: lb.Protocol(request.Protocol),
+		Client:   addrPort(request.Src, request.Sport), VIP: addrPort(request.Dst, request.Dport),
+		Backend: addrPort(answer.Src, answer.Sport), Source: addrPort(answer.Dst, answer.Dport),
+	}
+}
+
+// LiveFlows lists the flow table. It fails unless the index finds every live
+// flow by both of its tuples, and nothing else.
+func (d *Datapath) LiveFlows() ([]LiveFlow, error) {
+	index := map[lbTuple]lbFlowRef{}
+	if err := each(d.maps.FlowIndex, func(t lbTuple, ref lbFlowRef) { index[t] = ref }); err != nil {
+		return nil, err
+	}
+	var live []LiveFlow
+	var wrong error
+	err := each(d.maps.Flows, func(slot uint32, f lbFlow) {
+		switch f.State {
+		case lbFlowStateFLOW_FREE:
+			return
+		case lbFlowStateFLOW_BUSY:
+			wrong = fmt.Errorf("slot %d was left half-filled", slot)
+			return
+		}
+		for direction, tuple := range f.Tuple {
+			want := lbFlowRef{Slot: slot, Direction: uint32(direction)}
+			if ref, ok := index[tuple]; !ok || ref != want {
+				wrong = fmt.Errorf("the index has %v (found: %v) for %v, want %v", ref, ok, liveFlow(f), want)
+			}
+		}
+		live = append(live, liveFlow(f))
+	})
+	if err == nil {
+		err = wrong
+	}
+	if err == nil && len(index) != 2*len(live) {
+		err = fmt.Errorf("the index has %d entries for %d live flows", len(index), len(live))
+	}
+	return live, err
+}
+
+// MoveClients makes it look as if every flow's client came in by the given interface.
+func (d *Datapath) MoveClients(index uint32) error {
+	moved := map[uint32]lbFlow{}
+	err := each(d.maps.Flows, func(slot uint32, f lbFlow) {
+		if f.State == lbFlowStateFLOW_LIVE {
+			f.ClientInterface = index
+			moved[slot] = f
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for slot, f := range moved {
+		if err := put(d.maps.Flows, slot, &f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Knobs are the constants that a program is loaded with.
+type Knobs struct {
+	Attachment                 Attachment
+	TestClock, RecordDecisions bool
+}
+
+// LoadWith loads and unloads a program.
+func (d *Datapath) LoadWith(k Knobs) error {
+	program, err := d.load(knobs{
+		checksum: k.Attachment.checksumHandling(), mac: k.Attachment.MAC,
+		testClock: k.TestClock, recordDecisions: k.RecordDecisions,
+	})
+	if err != nil {
+		return err
+	}
+	return program.Close()
+}
