@@ -33,6 +33,7 @@ func chooseMode(wanted lb.Mode, i nexthop.Interface) (mode lb.Mode, why string) 
 func attachment(i nexthop.Interface, mode lb.Mode) datapath.Attachment {
 	return datapath.Attachment{
 		Interface: i.Index,
+		Name:      i.Name,
 		MAC:       i.MAC,
 		Mode:      mode,
 		// generic XDP runs after GRO, whose packets have partial checksums on any interface
@@ -67,15 +68,15 @@ func (a *attacher) Set(names []string, wanted lb.Mode) error {
 	if err != nil {
 		return fmt.Errorf("list what is attached: %w", err)
 	}
-	for index := range attached {
-		if slices.Contains(indices, index) {
+	for _, old := range attached {
+		if slices.Contains(indices, old.Index) {
 			continue
 		}
-		if err := a.datapath.Detach(index); err != nil {
+		if err := datapath.Detach(a.pinDir, old.Index); err != nil {
 			return err
 		}
-		delete(a.current, index)
-		a.log.Info("detached", "interface_index", index)
+		delete(a.current, old.Index)
+		a.log.Info("detached", "interface", old.Name)
 	}
 	return nil
 }

@@ -100,10 +100,10 @@ func (d *daemon) read() error {
 
 // open takes over what an earlier daemon left, or loads the data plane anew.
 func (d *daemon) open() error {
-	if err := ensureBPFFS(d.PinDir); err != nil {
+	var err error
+	if d.PinDir, err = ensureBPFFS(d.PinDir); err != nil {
 		return err
 	}
-	var err error
 	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.PinDir, Limits: d.config.Limits})
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -17,11 +16,6 @@ var (
 	ErrCapability   = errors.New("a capability is missing")
 	ErrNoBPFFS      = errors.New("no BPF file system")
 )
-
-// DefaultPinDir is where the data plane is pinned unless another place is named.
-const DefaultPinDir = "/sys/fs/bpf/tinylb"
-
-const bpffsRoot = "/sys/fs/bpf"
 
 // CheckHost tells whether this kernel and this process can load the data plane.
 func CheckHost() error {
@@ -80,36 +74,4 @@ func checkCapabilities(effective uint64) error {
 		return fmt.Errorf("%w: %s; run as root, or grant it", ErrCapability, strings.Join(missing, ", "))
 	}
 	return nil
-}
-
-// ensureBPFFS makes sure that pinDir lies on a BPF file system, and mounts the
-// usual one where it is only not mounted yet.
-func ensureBPFFS(pinDir string) error {
-	if onBPFFS(pinDir) {
-		return nil
-	}
-	if !strings.HasPrefix(filepath.Clean(pinDir)+"/", bpffsRoot+"/") {
-		return fmt.Errorf("%w at %s: choose a directory below %s, or mount one there: mount -t bpf bpf %s",
-			ErrNoBPFFS, pinDir, bpffsRoot, filepath.Dir(pinDir))
-	}
-	if err := unix.Mount("bpf", bpffsRoot, "bpf", 0, "mode=0700"); err != nil {
-		return fmt.Errorf("%w at %s, and mounting it failed (%w); run: mount -t bpf bpf %s",
-			ErrNoBPFFS, bpffsRoot, err, bpffsRoot)
-	}
-	return nil
-}
-
-// onBPFFS looks at the nearest directory above path that exists.
-func onBPFFS(path string) bool {
-	var fs unix.Statfs_t
-	for {
-		err := unix.Statfs(path, &fs)
-		if err == nil {
-			return fs.Type == unix.BPF_FS_MAGIC
-		}
-		if path == "/" || path == "." {
-			return false
-		}
-		path = filepath.Dir(path)
-	}
 }

@@ -13,7 +13,8 @@ import (
 // ReadStatus reads everything from the pinned maps: it needs no running daemon.
 // Without a data plane in pinDir it fails with datapath.ErrNotRunning.
 func ReadStatus(pinDir string) (lb.Status, error) {
-	d, err := datapath.OpenPinned(pinDir)
+	located := LocatePins(pinDir)
+	d, err := datapath.OpenPinned(located)
 	if err != nil {
 		return lb.Status{}, err
 	}
@@ -36,7 +37,7 @@ func ReadStatus(pinDir string) (lb.Status, error) {
 	if r.status.DaemonPID, err = Running(pinDir); err != nil {
 		return lb.Status{}, err
 	}
-	if err := r.interfaces(pinDir); err != nil {
+	if err := r.interfaces(located); err != nil {
 		return lb.Status{}, err
 	}
 	if err := r.services(); err != nil {
@@ -67,8 +68,9 @@ func (r *statusReader) interfaces(pinDir string) error {
 		return fmt.Errorf("list what is attached: %w", err)
 	}
 	r.status.Interfaces = []lb.InterfaceStatus{}
-	for index, mode := range attached {
-		r.status.Interfaces = append(r.status.Interfaces, lb.InterfaceStatus{Name: r.interfaceName(index), Index: index, Mode: mode})
+	for _, a := range attached {
+		r.names[a.Index] = a.Name // right also when this is another network namespace
+		r.status.Interfaces = append(r.status.Interfaces, lb.InterfaceStatus{Name: a.Name, Index: a.Index, Mode: a.Mode})
 	}
 	slices.SortFunc(r.status.Interfaces, func(a, b lb.InterfaceStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
@@ -78,7 +80,7 @@ func (r *statusReader) interfaceName(index int) string {
 	if name, ok := r.names[index]; ok {
 		return name
 	}
-	return fmt.Sprintf("(interface %d is gone)", index)
+	return fmt.Sprintf("interface %d", index)
 }
 
 func (r *statusReader) services() error {

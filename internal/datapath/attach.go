@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -25,6 +26,7 @@ var (
 // Attachment is one interface with a program of its own.
 type Attachment struct {
 	Interface int     // index
+	Name      string  // for the pin
 	MAC       lb.MAC  // frames sent to another one pass; zero: all count
 	Mode      lb.Mode // native or generic
 	// PartialChecksums says that local senders may hand over packets whose
@@ -80,14 +82,47 @@ func (d *Datapath) load(k knobs) (*ebpf.Program, error) {
 	return loaded.Tinylb, nil
 }
 
-// linkPin names the pin by index and mode, because the kernel tells neither an
-// interface's name (bpffs takes no dots) nor, of a link, its mode.
-func linkPin(dir string, index int, mode lb.Mode) string {
-	return filepath.Join(dir, fmt.Sprintf("link-%d-%s", index, mode))
+// linkPin names the pin by all that a link does not tell by itself. A bpffs
+// takes no dots in names.
+func linkPin(dir string, a Attachment) string {
+	name := strings.ReplaceAll(a.Name, ".", "%2e")
+	return filepath.Join(dir, fmt.Sprintf("link-%d-%s-%s", a.Interface, a.Mode, name))
 }
 
 func programPin(dir string, index int) string {
 	return filepath.Join(dir, fmt.Sprintf("program-%d", index))
+}
+
+// AttachedInterface is an interface whose link is pinned.
+type AttachedInterface struct {
+	Index int
+	Name  string // when it was attached
+	Mode  lb.Mode
+	pin   string
+}
+
+// Attached lists the interfaces whose links are pinned in dir.
+func Attached(dir string) ([]AttachedInterface, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var attached []AttachedInterface
+	for _, entry := range entries {
+		parts := strings.SplitN(entry.Name(), "-", 4)
+		if len(parts) != 4 || parts[0] != "link" {
+			continue
+		}
+		index, err := strconv.Atoi(parts[1])
+		if err != nil {
+			continue
+		}
+		attached = append(attached, AttachedInterface{
+			Index: index, Mode: lb.Mode(parts[2]), Name: strings.ReplaceAll(parts[3], "%2e", "."),
+			pin: filepath.Join(dir, entry.Name()),
+		})
+	}
+	return attached, nil
 }
 
 // Attach loads a program for the interface and puts it in place: by an atomic
@@ -120,7 +155,7 @@ func (d *Datapath) Attach(a Attachment) error {
 
 // update replaces the program of a link that is already pinned and alive.
 func (d *Datapath) update(a Attachment, program *ebpf.Program) (bool, error) {
-	pin := linkPin(d.pinDir, a.Interface, a.Mode)
+	pin := linkPin(d.pinDir, a)
 	old, err := link.LoadPinnedLink(pin, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -144,7 +179,7 @@ func attachedTo(l link.Link, index int) bool {
 }
 
 func (d *Datapath) attachAnew(a Attachment, program *ebpf.Program) error {
-	if err := detach(d.pinDir, a.Interface); err != nil { // in the other mode
+	if err := Detach(d.pinDir, a.Interface); err != nil { // in the other mode
 		return err
 	}
 	flags := link.XDPDriverMode
@@ -161,53 +196,43 @@ func (d *Datapath) attachAnew(a Attachment, program *ebpf.Program) error {
 		return fmt.Errorf("attach XDP: %w", err)
 	}
 	defer l.Close()
-	if err := l.Pin(linkPin(d.pinDir, a.Interface, a.Mode)); err != nil {
+	if err := l.Pin(linkPin(d.pinDir, a)); err != nil {
 		return fmt.Errorf("pin the link: %w", err)
 	}
 	return nil
 }
 
-// Attached lists the interfaces whose links are pinned in dir, with their modes.
-func Attached(dir string) (map[int]lb.Mode, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	attached := map[int]lb.Mode{}
-	for _, entry := range entries {
-		var index int
-		var mode string
-		if n, _ := fmt.Sscanf(strings.ReplaceAll(entry.Name(), "-", " "), "link %d %s", &index, &mode); n == 2 {
-			attached[index] = lb.Mode(mode)
-		}
-	}
-	return attached, nil
-}
-
 // Detach takes our program off an interface; one without it is no error.
-func (d *Datapath) Detach(index int) error { return detach(d.pinDir, index) }
-
-func detach(dir string, index int) error {
-	for _, mode := range []lb.Mode{lb.ModeNative, lb.ModeGeneric} {
-		pin := linkPin(dir, index, mode)
-		l, err := link.LoadPinnedLink(pin, nil)
-		if errors.Is(err, fs.ErrNotExist) {
+func Detach(dir string, index int) error {
+	attached, err := Attached(dir)
+	if err != nil {
+		return err
+	}
+	for _, a := range attached {
+		if a.Index != index {
 			continue
 		}
-		if err != nil {
-			return fmt.Errorf("open pinned link %s: %w", pin, err)
-		}
-		// the interface may be gone, and the link with it
-		if err := l.Detach(); err != nil && !errors.Is(err, unix.ENOLINK) && !errors.Is(err, unix.EINVAL) {
-			l.Close()
-			return fmt.Errorf("detach XDP: %w", err)
-		}
-		l.Close()
-		if err := os.Remove(pin); err != nil {
-			return fmt.Errorf("unpin: %w", err)
+		if err := a.detach(); err != nil {
+			return err
 		}
 	}
 	if err := os.Remove(programPin(dir, index)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unpin: %w", err)
+	}
+	return nil
+}
+
+func (a AttachedInterface) detach() error {
+	l, err := link.LoadPinnedLink(a.pin, nil)
+	if err != nil {
+		return fmt.Errorf("open pinned link %s: %w", a.pin, err)
+	}
+	defer l.Close()
+	// the interface may be gone, and the link with it
+	if err := l.Detach(); err != nil && !errors.Is(err, unix.ENOLINK) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("detach XDP from %s: %w", a.Name, err)
+	}
+	if err := os.Remove(a.pin); err != nil {
 		return fmt.Errorf("unpin: %w", err)
 	}
 	return nil
@@ -223,8 +248,8 @@ func Remove(dir string) error {
 	if err != nil {
 		return err
 	}
-	for index := range attached {
-		if err := detach(dir, index); err != nil {
+	for _, a := range attached {
+		if err := Detach(dir, a.Index); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,4 @@
+# make image builds ./tinylb first.
+FROM scratch
+COPY tinylb /tinylb
+ENTRYPOINT ["/tinylb"]

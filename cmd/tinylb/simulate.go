@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tinylb/tinylb/internal/config"
+	"github.com/tinylb/tinylb/internal/daemon"
+	"github.com/tinylb/tinylb/internal/datapath"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/packet"
+	"github.com/tinylb/tinylb/internal/simulate"
+)
+
+type simulateFlags struct {
+	config, out, nextHop, outInterface, output string
+}
+
+func newSimulateCommand(env env) *cobra.Command {
+	var flags simulateFlags
+	cmd := &cobra.Command{
+		Use:   "simulate IN.pcap",
+		Short: "Show what the data plane would do with the packets of a capture",
+		Long: `Run every packet of a capture, in order, through the real programs in the
+kernel, and print what becomes of each. No interface, route or neighbour of the
+host is touched. Time is the capture's, and the same input gives the same
+output.
+
+All frames arrive at one interface and leave with its MAC (the arriving
+frame's destination) as source. The next hop of every backend is
+02:00:00:00:00:01, by the same interface (verdict TX), unless the flags say
+otherwise. The SNAT address is the VIP unless the config names one.`,
+		Example: "  tinylb simulate -c web.yaml in.pcap -w out.pcap\n  tinylb simulate -c web.yaml in.pcap -o json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runSimulate(env, flags, args[0])
+		},
+	}
+	configFlag(cmd, &flags.config)
+	outputFlag(cmd, &flags.output)
+	cmd.Flags().StringVarP(&flags.out, "write", "w", "", "write the frames that leave to this pcap file")
+	cmd.Flags().StringVar(&flags.nextHop, "next-hop-mac", "", "MAC of the next hop toward every backend (default 02:00:00:00:00:01)")
+	cmd.Flags().StringVar(&flags.outInterface, "out-interface", "", "name of another interface that packets to backends leave by (verdict REDIRECT)")
+	return cmd
+}
+
+func runSimulate(env env, flags simulateFlags, in string) error {
+	opts, err := flags.options()
+	if err != nil {
+		return err
+	}
+	cfg, warnings, err := config.Load(flags.config, config.Options{})
+	if err != nil {
+		return err
+	}
+	for _, warning := range warnings {
+		fmt.Fprintln(env.stderr, warning)
+	}
+	capture, err := readCapture(in)
+	if err != nil {
+		return err
+	}
+	if err := daemon.CheckHost(); err != nil {
+		return hostErr(err)
+	}
+	s, err := simulate.New(cfg, opts)
+	if err != nil {
+		return hostErr(err)
+	}
+	defer s.Close()
+	out := bufio.NewWriter(env.stdout)
+	emit, flush := stepPrinter(out, flags.output)
+	left, err := s.RunAll(capture, emit)
+	if err := errors.Join(flush(), out.Flush()); err != nil {
+		return err
+	}
+	if errors.Is(err, datapath.ErrFrame) {
+		return err
+	}
+	if err != nil {
+		return hostErr(err)
+	}
+	if flags.out == "" {
+		return nil
+	}
+	return writeCapture(flags.out, left)
+}
+
+func (f simulateFlags) options() (simulate.Options, error) {
+	opts := simulate.Options{OutInterface: f.outInterface != ""}
+	if f.nextHop != "" {
+		mac, err := net.ParseMAC(f.nextHop)
+		if err != nil || len(mac) != len(opts.NextHopMAC) {
+			return opts, fmt.Errorf("--next-hop-mac %q: expected an Ethernet address such as 02:00:00:00:00:01", f.nextHop)
+		}
+		opts.NextHopMAC = lb.MAC(mac)
+	}
+	return opts, nil
+}
+
+func readCapture(path string) (packet.File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return packet.File{}, fmt.Errorf("open the capture: %w", err)
+	}
+	defer file.Close()
+	capture, err := packet.ReadCapture(file)
+	if err != nil {
+		return capture, fmt.Errorf("%s: %w", path, err)
+	}
+	return capture, nil
+}
+
+func writeCapture(path string, capture packet.File) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("create the output: %w", err)
+	}
+	buffered := bufio.NewWriter(file)
+	if err := errors.Join(packet.WriteCapture(buffered, capture), buffered.Flush(), file.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// stepPrinter prints each step as a JSON line, or all in an aligned table.
+func stepPrinter(out io.Writer, format string) (emit func(int, simulate.Step) error, flush func() error) {
+	if format == "json" {
+		encoder := json.NewEncoder(out)
+		return func(n int, step simulate.Step) error {
+			return encoder.Encode(struct {
+				N       int    `json:"n"`
+				Verdict string `json:"verdict"`
+				Reason  string `json:"reason"`
+				Service string `json:"service"`
+				Backend string `json:"backend"`
+			}{n, step.Verdict, step.Reason, step.Service, step.Backend})
+		}, func() error { return nil }
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "FRAME\tVERDICT\tREASON\tSERVICE\tBACKEND")
+	return func(n int, step simulate.Step) error {
+		_, err := fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\n", n, step.Verdict, step.Reason, step.Service, step.Backend)
+		return err
+	}, table.Flush
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tinylb/tinylb/internal/daemon"
+	"github.com/tinylb/tinylb/internal/datapath"
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+func newStatusCommand(env env) *cobra.Command {
+	var pin, output string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show services, backends, and what became of the packets",
+		Long: `Show the interfaces, services, backends and next hops of the data plane, and
+how many packets ended for which reason. It reads the pinned maps, so it works
+without a running daemon too.`,
+		Example: "  tinylb status\n  tinylb status -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			status, err := daemon.ReadStatus(pin)
+			if errors.Is(err, datapath.ErrNotRunning) {
+				return fmt.Errorf("%w; start it with: tinylb run -c FILE", err)
+			}
+			if err != nil {
+				return hostErr(err)
+			}
+			if output == "json" {
+				encoder := json.NewEncoder(env.stdout)
+				encoder.SetIndent("", "  ")
+				return encoder.Encode(status)
+			}
+			return printStatus(env.stdout, status)
+		},
+	}
+	pinFlag(cmd, &pin)
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+func printStatus(out io.Writer, s lb.Status) error {
+	fmt.Fprintf(out, "data plane  %s\n", s.Pin)
+	if s.DaemonPID != 0 {
+		fmt.Fprintf(out, "daemon      running, pid %d\n", s.DaemonPID)
+	} else {
+		fmt.Fprintln(out, "daemon      not running; the data plane forwards without it")
+	}
+	for _, i := range s.Interfaces {
+		fmt.Fprintf(out, "interface   %s, %s XDP\n", i.Name, i.Mode)
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nSERVICE\tADDRESS\tPROTOCOL\tFORWARD\tSCHEDULER\tBACKENDS")
+	for _, service := range s.Services {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", service.Name, service.Address,
+			strings.Join(service.Protocols, ","), service.Forward, service.Scheduler, usableShare(service.Backends))
+	}
+	fmt.Fprintln(table, "\nSERVICE\tBACKEND\tADDRESS\tWEIGHT\tNEXT HOP\tFLOWS\tPACKETS IN\tPACKETS OUT\tBYTES IN\tBYTES OUT")
+	for _, service := range s.Services {
+		for _, b := range service.Backends {
+			c := b.Counters
+			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", service.Name, b.Name, b.Address, b.Weight,
+				nextHopText(b), c.Flows, c.PacketsIn, c.PacketsOut, c.BytesIn, c.BytesOut)
+		}
+	}
+	fmt.Fprintln(table, "\nSERVICE\tREASON\tPACKETS")
+	for _, r := range s.Reasons {
+		service := r.Service
+		if service == "" {
+			service = "-"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%d\n", service, r.Reason, r.Packets)
+	}
+	return table.Flush()
+}
+
+func usableShare(backends []lb.BackendStatus) string {
+	usable := 0
+	for _, b := range backends {
+		if b.Usable {
+			usable++
+		}
+	}
+	return fmt.Sprintf("%d/%d usable", usable, len(backends))
+}
+
+func nextHopText(b lb.BackendStatus) string {
+	if b.NextHop == nil {
+		return "none"
+	}
+	return b.NextHop.MAC + " by " + b.NextHop.Interface
+}

@@ -1,0 +1,204 @@
+// Package config turns the bytes of a config file into a validated lb.Config,
+// or into a list of everything that is wrong with it and where. docs/config.md
+// describes the file.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// MaxSize is the largest file that Load reads, in bytes.
+const MaxSize = 16 << 20
+
+// Options are what a config is checked against besides itself.
+type Options struct {
+	File string // the name in error messages
+	// LocalPorts is the kernel's net.ipv4.ip_local_port_range, which SNAT ports
+	// must stay out of. Zero: not known, not checked.
+	LocalPorts lb.PortRange
+}
+
+// Load reads and parses the file at path. The error, if any, is of type Errors.
+func Load(path string, opt Options) (lb.Config, []Warning, error) {
+	opt.File = path
+	data, err := read(path)
+	if err != nil {
+		hint := ""
+		if errors.Is(err, fs.ErrNotExist) {
+			hint = "name the config file with -c FILE"
+		}
+		return lb.Config{}, nil, Errors{{File: path, Message: "cannot read the config: " + reason(err), Hint: hint}}
+	}
+	return Parse(data, opt)
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
+	}
+	return data, nil
+}
+
+// reason is an error without the path, which is printed in front of it.
+func reason(err error) string {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err.Error()
+	}
+	return err.Error()
+}
+
+// Parse validates a config file and fills in the defaults. The error, if any,
+// is of type Errors and lists everything that is wrong, by position.
+func Parse(data []byte, opt Options) (lb.Config, []Warning, error) {
+	d := decoder{problems: problems{file: opt.File}, opt: opt}
+	root := readYAML(data, &d.problems)
+	if root == nil && len(d.errors) == 0 {
+		d.fail(position{1, 1}, "it needs at least the keys interfaces and services", "the config is empty")
+	}
+	var config lb.Config
+	if root != nil {
+		config = d.config(root)
+	}
+	warnings, err := d.result()
+	if err != nil {
+		return lb.Config{}, warnings, err
+	}
+	return config, warnings, nil
+}
+
+func (d *decoder) config(root *node) lb.Config {
+	c := lb.Config{Mode: lb.ModeAuto, Timeouts: defaultTimeouts()}
+	limits := limits{Limits: defaultLimits()}
+	common := snat{SNAT: lb.SNAT{Ports: defaultPorts()}}
+	var services *node // read last, because they inherit from what may stand below them
+	d.fields(root, "the config",
+		field{name: "interfaces", required: true, read: func(n *node) { c.Interfaces = d.interfaces(n) }},
+		field{name: "mode", read: func(n *node) {
+			word, _ := d.choice(n, []string{string(lb.ModeAuto), string(lb.ModeNative), string(lb.ModeGeneric)}, nil)
+			c.Mode = lb.Mode(word)
+		}},
+		field{name: "snat", read: func(n *node) { common = d.snat(n, common.SNAT) }},
+		field{name: "timeouts", read: func(n *node) { c.Timeouts = d.timeouts(n) }},
+		field{name: "limits", read: func(n *node) { limits = d.limits(n) }},
+		field{name: "services", required: true, read: func(n *node) { services = n }},
+	)
+	c.Limits = limits.Limits
+	if services == nil {
+		return c
+	}
+	all := d.services(services)
+	d.inheritSNAT(all, common, services.keyAt)
+	d.checkAddresses(all)
+	d.checkLimits(all, limits, services.keyAt)
+	for _, s := range all {
+		c.Services = append(c.Services, s.Service)
+	}
+	return c
+}
+
+// inheritSNAT gives each service what it does not say itself.
+func (d *decoder) inheritSNAT(services []service, common snat, servicesAt position) {
+	usesDefault := false
+	for i := range services {
+		s := &services[i]
+		own := common
+		if s.snat != nil {
+			own = d.snat(s.snat, common.SNAT)
+		}
+		s.SNAT = own.SNAT
+		usesDefault = usesDefault || !own.hasPorts && !common.hasPorts
+	}
+	if !usesDefault {
+		return
+	}
+	at := servicesAt
+	if common.isGiven {
+		at = common.at
+	}
+	d.checkLocalPorts(at, defaultPorts())
+}
+
+// listener is what makes a packet belong to one service and no other.
+type listener struct {
+	address  netip.AddrPort
+	protocol lb.Protocol
+}
+
+// checkAddresses finds VIPs given twice, and backends that are VIPs: their
+// packets would come back to the balancer without end.
+func (d *decoder) checkAddresses(services []service) {
+	owner := make(map[listener]*service, len(services))
+	for i := range services {
+		s := &services[i]
+		if !s.Address.IsValid() {
+			continue
+		}
+		for _, protocol := range s.Protocols {
+			key := listener{s.Address, protocol}
+			if other, taken := owner[key]; taken {
+				d.fail(s.address.position, "put the backends of both into one service",
+					"address: %s %s already belongs to the service in line %d", s.Address, protocol, other.address.line)
+				continue
+			}
+			owner[key] = s
+		}
+	}
+	for _, s := range services {
+		d.checkLoops(s, owner)
+	}
+}
+
+func (d *decoder) checkLoops(s service, owner map[listener]*service) {
+	for i, b := range s.Backends {
+		if s.backends[i] == nil {
+			continue
+		}
+		for _, protocol := range s.Protocols {
+			if other, isVIP := owner[listener{b.Address, protocol}]; isVIP {
+				d.fail(s.backends[i].position, "write the address of the server itself",
+					"address: the backend %s is the VIP of the service in line %d: packets would go round in a loop", b.Address, other.address.line)
+				break
+			}
+		}
+	}
+}
+
+// checkLimits compares the config with its own limits, in uint64 because 65536
+// tables of 65537 entries do not fit into less.
+func (d *decoder) checkLimits(services []service, l limits, servicesAt position) {
+	var backends, entries uint64
+	for _, s := range services {
+		backends += uint64(len(s.Backends))
+		entries += uint64(s.TableSize)
+	}
+	check := func(name, what string, have uint64, limit uint32) {
+		if have <= uint64(limit) {
+			return
+		}
+		at, given := l.at[name]
+		if !given {
+			at = servicesAt
+		}
+		d.fail(at, fmt.Sprintf("set limits: {%s: %d} or more", name, have), "limits: the config has %d %s, the limit is %d", have, what, limit)
+	}
+	check("services", "services", uint64(len(services)), l.Services)
+	check("backends", "backends", backends, l.Backends)
+	check("table_entries", "table entries", entries, l.TableEntries)
+}

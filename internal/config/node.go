@@ -1,0 +1,69 @@
+package config
+
+import (
+	"fmt"
+	"unicode/utf8"
+)
+
+// position is a place in the file: line and column from 1, the column counted
+// in characters.
+type position struct {
+	line, column int
+}
+
+func (p position) before(o position) bool {
+	return p.line < o.line || p.line == o.line && p.column < o.column
+}
+
+type kind uint8
+
+const (
+	null kind = iota // a key without a value, an empty list item, null or ~
+	scalar
+	list
+	mapping
+)
+
+// node is one value of the file. A null without a token of its own is placed at
+// its key.
+type node struct {
+	position
+	kind   kind
+	name   string   // of the key it belongs to, list items too; "" at the top
+	keyAt  position // of that key
+	text   string   // a scalar as written, without its quotes
+	quoted bool
+	items  []*node // of a list
+	pairs  []pair  // of a mapping
+}
+
+type pair struct {
+	key   string
+	at    position
+	value *node
+}
+
+// found describes a value for error messages.
+func (n *node) found() string {
+	switch n.kind {
+	case scalar:
+		if n.quoted {
+			return "the text " + quote(n.text) + " in quotes"
+		}
+		return quote(n.text)
+	case list:
+		return "a list"
+	case mapping:
+		return "a map"
+	}
+	return "nothing"
+}
+
+// quote shows a piece of the file on one line of bounded length.
+func quote(text string) string {
+	const most = 48
+	if utf8.RuneCountInString(text) > most {
+		return fmt.Sprintf("%q...", string([]rune(text)[:most]))
+	}
+	return fmt.Sprintf("%q", text)
+}

@@ -1,0 +1,222 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/maglev"
+)
+
+const maxWeight = 65535
+
+// service is an lb.Service and where the file says what.
+type service struct {
+	lb.Service
+	name     *node
+	address  *node
+	backends []*node // the address of each of Service.Backends
+	snat     *node
+}
+
+func (d *decoder) services(n *node) []service {
+	var all []service
+	first := map[string]position{}
+	for _, item := range d.list(n, 1, "a list of services, each starting with \"- name:\"") {
+		s := d.service(item)
+		if before, twice := first[s.Name]; twice && s.Name != "" {
+			d.fail(s.name.position, "give each service its own name", "services: the name %q was already given in line %d", s.Name, before.line)
+		} else {
+			first[s.Name] = item.position
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func (d *decoder) service(n *node) service {
+	s := service{Service: lb.Service{
+		Protocols: []lb.Protocol{lb.TCP},
+		Forward:   lb.ForwardNAT,
+		Scheduler: lb.Maglev,
+	}}
+	var tableSize *node
+	d.fields(n, "a service",
+		field{name: "name", required: true, read: func(n *node) {
+			s.name = n
+			s.Name, _ = d.identifier(n)
+		}},
+		field{name: "address", required: true, read: func(n *node) {
+			s.address = n
+			s.Address, _ = d.endpoint(n, vip)
+		}},
+		field{name: "protocol", read: func(n *node) { s.Protocols = d.protocols(n) }},
+		field{name: "forward", read: func(n *node) {
+			d.choice(n, []string{string(lb.ForwardNAT)}, []string{"dnat", "dsr", "ipip", "gue"})
+		}},
+		field{name: "scheduler", read: func(n *node) {
+			word, _ := d.choice(n, []string{string(lb.Maglev), string(lb.Random)}, []string{"least-conn"})
+			s.Scheduler = lb.Scheduler(word)
+		}},
+		field{name: "table_size", read: func(n *node) { tableSize = n }},
+		field{name: "snat", read: func(n *node) { s.snat = n }},
+		field{name: "backends", required: true, read: func(n *node) { d.backends(n, &s) }},
+		field{name: "check", read: d.check},
+	)
+	s.TableSize = d.tableSize(tableSize, len(s.Backends))
+	return s
+}
+
+func (d *decoder) protocols(n *node) []lb.Protocol {
+	items := []*node{n}
+	if n.kind == list {
+		items = d.list(n, 1, "protocol: [tcp, udp]")
+	}
+	var all []lb.Protocol
+	for _, item := range items {
+		word, ok := d.choice(item, []string{"tcp", "udp"}, nil)
+		if !ok {
+			continue
+		}
+		protocol := lb.TCP
+		if word == "udp" {
+			protocol = lb.UDP
+		}
+		if slices.Contains(all, protocol) {
+			d.fail(item.position, "remove one of them", "protocol: %q is given twice", word)
+			continue
+		}
+		all = append(all, protocol)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// tableSize reads the length of the look-up table; n is nil for auto.
+func (d *decoder) tableSize(n *node, backends int) uint32 {
+	auto := maglev.SizeFor(backends)
+	if n == nil || n.kind == scalar && n.text == "auto" {
+		return auto
+	}
+	size, err := strconv.ParseUint(n.text, 10, 32)
+	if n.kind != scalar || n.quoted || err != nil || !slices.Contains(maglev.Sizes(), uint32(size)) {
+		known := strings.ReplaceAll(strings.Trim(fmt.Sprint(maglev.Sizes()), "[]"), " ", ", ")
+		d.fail(n.position, fmt.Sprintf("auto is %d here", auto), "table_size: expected auto or one of %s, found %s", known, n.found())
+		return auto
+	}
+	if int(size) < backends {
+		d.fail(n.position, fmt.Sprintf("auto is %d here", auto), "table_size: %d slots are too few for %d backends", size, backends)
+	}
+	return uint32(size)
+}
+
+func (d *decoder) backends(n *node, s *service) {
+	firstName := map[string]position{}
+	firstAddress := map[netip.AddrPort]position{}
+	allZero := true
+	for _, item := range d.list(n, 1, "backends: [{address: 192.17.0.2:80}]") {
+		b, name, address := d.backend(item)
+		allZero = allZero && b.Weight == 0
+		if before, twice := firstName[b.Name]; twice && b.Name != "" {
+			d.fail(name.position, "give each backend of a service its own name", "backends: the name %q was already given in line %d", b.Name, before.line)
+		} else {
+			firstName[b.Name] = item.position
+		}
+		if before, twice := firstAddress[b.Address]; twice && b.Address.IsValid() {
+			d.fail(address.position, "remove one of them; for more traffic give it a higher weight", "backends: the address %s was already given in line %d", b.Address, before.line)
+		} else {
+			firstAddress[b.Address] = item.position
+		}
+		s.Backends = append(s.Backends, b)
+		s.backends = append(s.backends, address)
+	}
+	if allZero && len(s.Backends) > 0 {
+		d.warn(n.keyAt, "give at least one a weight of 1 or more", "backends: all have weight 0: the service takes no new flow")
+	}
+}
+
+// backend returns the backend and the nodes of its name and address, each nil if
+// there is none, or none that is valid.
+func (d *decoder) backend(n *node) (b lb.Backend, name, address *node) {
+	b = lb.Backend{Weight: 1}
+	if n.kind == scalar {
+		d.fail(n.position, "write it as {address: 192.17.0.2:80}", "backends: expected a map, found %s", n.found())
+		return b, nil, nil
+	}
+	d.fields(n, "a backend",
+		field{name: "name", read: func(n *node) {
+			if text, ok := d.identifier(n); ok {
+				b.Name, name = text, n
+			}
+		}},
+		field{name: "address", required: true, read: func(n *node) {
+			if endpoint, ok := d.endpoint(n, backend); ok {
+				b.Address, address = endpoint, n
+			}
+		}},
+		field{name: "weight", read: func(n *node) {
+			if weight, ok := d.number(n, 0, maxWeight); ok {
+				b.Weight = weight
+			}
+		}},
+	)
+	return b, name, address
+}
+
+// check reads a health check. Its values are not used yet; they are held to
+// their final rules, so that a file that is valid now stays valid.
+func (d *decoder) check(n *node) {
+	const minTime, maxTime, maxCount = 100 * time.Millisecond, time.Hour, 100
+	kind := ""
+	var path *node
+	var timeoutAt *node
+	interval, timeout := 2*time.Second, time.Second
+	count := func(n *node) { d.number(n, 1, maxCount) }
+	d.fields(n, "check",
+		field{name: "type", required: true, read: func(n *node) {
+			kind, _ = d.choice(n, []string{"http", "tcp", "https", "grpc", "udp", "none"}, nil)
+		}},
+		field{name: "path", read: func(n *node) { path = n }},
+		field{name: "interval", read: func(n *node) {
+			if value, ok := d.duration(n, minTime, maxTime); ok {
+				interval = value
+			}
+		}},
+		field{name: "timeout", read: func(n *node) {
+			timeoutAt = n
+			if value, ok := d.duration(n, minTime, maxTime); ok {
+				timeout = value
+			}
+		}},
+		field{name: "rise", read: count},
+		field{name: "fall", read: count},
+	)
+	if path != nil {
+		d.checkPath(path, kind)
+	}
+	if timeout > interval {
+		at := n.position
+		if timeoutAt != nil {
+			at = timeoutAt.position
+		}
+		d.fail(at, "make it shorter, or the interval longer", "timeout: %s is longer than the interval of %s", timeout, interval)
+	}
+	if kind != "none" {
+		d.warn(n.keyAt, "", "check: health checks are not performed yet: every backend counts as healthy")
+	}
+}
+
+func (d *decoder) checkPath(n *node, kind string) {
+	text, ok := d.text(n, "a path such as /health")
+	switch {
+	case !ok:
+	case kind != "" && kind != "http" && kind != "https":
+		d.fail(n.keyAt, "remove it, or use type: http", "path: a check of type %q has no path", kind)
+	case !strings.HasPrefix(text, "/") || strings.ContainsAny(text, " \t"):
+		d.fail(n.position, "as in /health", "path: expected a path that starts with / and has no spaces, found %s", quote(text))
+	}
+}

@@ -1,0 +1,53 @@
+package lb
+
+import "net/netip"
+
+// Status is what the data plane is set to do and what it has done.
+type Status struct {
+	Pin        string            `json:"pin"`
+	DaemonPID  int               `json:"daemon_pid"` // 0: none runs; the data plane forwards without
+	Interfaces []InterfaceStatus `json:"interfaces"`
+	Services   []ServiceStatus   `json:"services"`
+	Reasons    []ReasonStatus    `json:"reasons"`
+}
+
+// InterfaceStatus is one interface with a program attached.
+type InterfaceStatus struct {
+	Name  string `json:"name"`
+	Index int    `json:"index"`
+	Mode  Mode   `json:"mode"`
+}
+
+// ServiceStatus is one service as the data plane has it.
+type ServiceStatus struct {
+	Name      string          `json:"name"`
+	Address   netip.AddrPort  `json:"address"`
+	Protocols []string        `json:"protocols"`
+	Forward   Forward         `json:"forward"`
+	Scheduler Scheduler       `json:"scheduler"`
+	TableSize uint32          `json:"table_size"` // 0: no usable backend
+	Backends  []BackendStatus `json:"backends"`
+}
+
+// BackendStatus is one backend as the data plane has it.
+type BackendStatus struct {
+	Name     string          `json:"name"` // its address where the config gives none
+	Address  netip.AddrPort  `json:"address"`
+	Weight   uint32          `json:"weight"`
+	Usable   bool            `json:"usable"` // has a next hop
+	NextHop  *NextHopStatus  `json:"next_hop,omitempty"`
+	Counters BackendCounters `json:"counters"`
+}
+
+// NextHopStatus is how a backend is reached.
+type NextHopStatus struct {
+	Interface string `json:"interface"`
+	MAC       string `json:"mac"`
+}
+
+// ReasonStatus counts the packets that ended for one reason.
+type ReasonStatus struct {
+	Reason  string `json:"reason"`
+	Service string `json:"service"` // "" for packets of no service
+	Packets uint64 `json:"packets"`
+}

@@ -1,0 +1,68 @@
+package nexthop
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// Problems that more than one place has to recognise.
+const (
+	problemNotYet  = "not looked up yet"
+	problemNoRoute = "no route"
+)
+
+// route is what the kernel's routing tables answer about one address.
+type route struct {
+	index   int        // of the interface that packets leave by
+	via     netip.Addr // the neighbour they go to: the gateway, or the address itself
+	source  netip.Addr
+	problem string
+}
+
+// link is an interface as far as sending through it is concerned.
+type link struct {
+	name     string // "" when there is no such interface
+	mac      lb.MAC
+	up       bool // administratively
+	carrier  bool
+	ethernet bool
+}
+
+// problem says why no Ethernet frame can leave by the link, or "".
+func (l link) problem() string {
+	switch {
+	case l.name == "":
+		return "the interface of the route is gone"
+	case !l.ethernet:
+		return fmt.Sprintf("interface %s has no Ethernet addresses", l.name)
+	case !l.up:
+		return fmt.Sprintf("interface %s is down", l.name)
+	case !l.carrier:
+		return fmt.Sprintf("interface %s has no carrier", l.name)
+	}
+	return ""
+}
+
+// decide joins what is known about the way to an address. It is a pure function.
+func decide(r route, l link, n neighbour) lb.NextHop {
+	if r.problem != "" {
+		// The kernel takes the routes of an interface away when it goes down:
+		// name the cause where it is still known.
+		if r.problem == problemNoRoute && l.name != "" && l.problem() != "" {
+			return lb.NextHop{Problem: r.problem + ": " + l.problem()}
+		}
+		return lb.NextHop{Problem: r.problem}
+	}
+	hop := lb.NextHop{Interface: r.index, SourceMAC: l.mac, Source: r.source, Problem: l.problem()}
+	if hop.Problem != "" {
+		return hop
+	}
+	if n.mac == (lb.MAC{}) {
+		hop.Problem = n.problem(r.via, l.name)
+		return hop
+	}
+	hop.MAC = n.mac
+	return hop
+}

@@ -1,0 +1,64 @@
+package nexthop
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+func TestDecide(t *testing.T) {
+	ours, theirs := lb.MAC{2, 0, 0, 0, 0, 1}, lb.MAC{2, 0, 0, 0, 0, 2}
+	source := netip.MustParseAddr("10.0.0.1")
+	onLink := route{index: 3, via: netip.MustParseAddr("10.0.0.2"), source: source}
+	eth1 := link{name: "eth1", mac: ours, up: true, carrier: true, ethernet: true}
+	down := eth1
+	down.up, down.carrier = false, false
+	noCarrier := eth1
+	noCarrier.carrier = false
+	known := neighbour{phase: answered, mac: theirs}
+	unusable := func(problem string) lb.NextHop {
+		return lb.NextHop{Interface: 3, SourceMAC: ours, Source: source, Problem: problem}
+	}
+
+	tests := []struct {
+		name      string
+		route     route
+		link      link
+		neighbour neighbour
+		want      lb.NextHop
+	}{
+		{"usable", onLink, eth1, known,
+			lb.NextHop{Interface: 3, MAC: theirs, SourceMAC: ours, Source: source}},
+		{"last MAC is used while asking again", onLink, eth1, neighbour{phase: asking, mac: theirs},
+			lb.NextHop{Interface: 3, MAC: theirs, SourceMAC: ours, Source: source}},
+		{"no route", route{problem: problemNoRoute}, link{}, neighbour{},
+			lb.NextHop{Problem: "no route"}},
+		{"no route because the interface is down", route{problem: problemNoRoute, index: 3}, down, neighbour{},
+			lb.NextHop{Problem: "no route: interface eth1 is down"}},
+		{"no route though the interface is well", route{problem: problemNoRoute, index: 3}, eth1, neighbour{},
+			lb.NextHop{Problem: "no route"}},
+		{"a problem of the route comes first", route{problem: "route is blackhole", index: 3}, down, neighbour{},
+			lb.NextHop{Problem: "route is blackhole"}},
+		{"interface gone", onLink, link{}, known,
+			lb.NextHop{Interface: 3, Source: source, Problem: "the interface of the route is gone"}},
+		{"interface down", onLink, down, known, unusable("interface eth1 is down")},
+		{"no carrier", onLink, noCarrier, known, unusable("interface eth1 has no carrier")},
+		{"no Ethernet", onLink, link{name: "wg0", up: true, carrier: true}, neighbour{},
+			lb.NextHop{Interface: 3, Source: source, Problem: "interface wg0 has no Ethernet addresses"}},
+		{"asking", onLink, eth1, neighbour{phase: asking}, unusable("asking for 10.0.0.2 on eth1")},
+		{"asking again", onLink, eth1, neighbour{phase: asking, failures: 1},
+			unusable("neighbour 10.0.0.2 on eth1 does not answer")},
+		{"neighbour without address", onLink, eth1, neighbour{phase: answered},
+			unusable("neighbour 10.0.0.2 on eth1 has no Ethernet address")},
+		{"kernel refuses to ask", onLink, eth1, neighbour{phase: waiting, failures: 1, refused: errChanged},
+			unusable("cannot ask for 10.0.0.2 on eth1: " + errChanged.Error())},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := decide(tt.route, tt.link, tt.neighbour); got != tt.want {
+				t.Errorf("got  %+v\nwant %+v", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,175 @@
+package nexthop
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoInterface is wrapped in the error for a name that no interface has.
+var ErrNoInterface = errors.New("no such interface")
+
+// Interface is what decides whether and how XDP can work on a network interface.
+type Interface struct {
+	Index int
+	Name  string
+	MAC   lb.MAC // zero for interfaces without Ethernet addresses
+	MTU   int    // bytes, without the Ethernet header
+	Up    bool
+	// Kind is the kernel's IFLA_INFO_KIND: veth, tun, bond, bridge ...; "" for hardware.
+	Kind string
+	// Driver is ethtool's name of the driver: virtio_net, ixgbe ...; "" if it has none.
+	Driver    string
+	Addresses []netip.Prefix
+	XDP       *AttachedXDP // nil when no XDP program is attached
+
+	// PeerElsewhere: a veth whose other end is in another network namespace.
+	PeerElsewhere bool
+	// PeerName is the other end of a veth when it is in this namespace.
+	PeerName string
+	// PeerReceives: the other end, in this namespace, takes frames that XDP sends
+	// to it, because it has GRO on or a native XDP program. Without either the
+	// kernel drops them.
+	PeerReceives bool
+}
+
+// AttachedXDP is an XDP program on an interface.
+type AttachedXDP struct {
+	ProgramID uint32 // 0 when there are several, in different modes
+	Mode      string // native, generic, offload or several
+}
+
+// Interface describes the interface with that name, or one of its alternative names,
+// in the resolver's network namespace.
+func (r *Resolver) Interface(name string) (Interface, error) {
+	found, err := r.kernel.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return Interface{}, fmt.Errorf("%w: %s%s", ErrNoInterface, name, r.hintInterfaces())
+	}
+	if err != nil {
+		return Interface{}, fmt.Errorf("look up interface %s: %w", name, err)
+	}
+	attrs := found.Attrs()
+	result := Interface{
+		Index: attrs.Index,
+		Name:  attrs.Name,
+		MAC:   toMAC(attrs.HardwareAddr),
+		MTU:   attrs.MTU,
+		Up:    attrs.RawFlags&unix.IFF_UP != 0,
+		Kind:  kind(found),
+		XDP:   attachedXDP(attrs.Xdp),
+	}
+	if result.Driver, err = r.driver(attrs.Name); err != nil {
+		return Interface{}, err
+	}
+	if result.Addresses, err = r.addresses(found); err != nil {
+		return Interface{}, err
+	}
+	if result.Kind == "veth" {
+		err = r.describePeer(&result, attrs)
+	}
+	return result, err
+}
+
+// InterfaceNames lists the interfaces of the resolver's network namespace.
+func (r *Resolver) InterfaceNames() ([]string, error) {
+	links, err := r.kernel.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	names := make([]string, len(links))
+	for i, l := range links {
+		names[i] = l.Attrs().Name
+	}
+	return names, nil
+}
+
+func (r *Resolver) hintInterfaces() string {
+	names, err := r.InterfaceNames()
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (interfaces here: %s)", strings.Join(names, ", "))
+}
+
+// describePeer fills in what is known about the other end of a veth.
+func (r *Resolver) describePeer(i *Interface, attrs *netlink.LinkAttrs) error {
+	// IFLA_LINK_NETNSID is there only when the peer's namespace is not this one.
+	if i.PeerElsewhere = attrs.NetNsID != -1; i.PeerElsewhere {
+		return nil
+	}
+	peer, err := r.kernel.LinkByIndex(attrs.ParentIndex)
+	if err != nil {
+		return fmt.Errorf("look up the other end of %s: %w", i.Name, err)
+	}
+	i.PeerName = peer.Attrs().Name
+	xdp := attachedXDP(peer.Attrs().Xdp)
+	if xdp != nil && xdp.Mode != "generic" {
+		i.PeerReceives = true
+		return nil
+	}
+	features, err := r.ethtool.Features(i.PeerName)
+	if err != nil {
+		return fmt.Errorf("read the offloads of %s: %w", i.PeerName, err)
+	}
+	i.PeerReceives = features["rx-gro"]
+	return nil
+}
+
+func (r *Resolver) addresses(l netlink.Link) ([]netip.Prefix, error) {
+	found, err := r.kernel.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list the addresses of %s: %w", l.Attrs().Name, err)
+	}
+	prefixes := make([]netip.Prefix, len(found))
+	for i, a := range found {
+		bits, _ := a.Mask.Size()
+		prefixes[i] = netip.PrefixFrom(toAddr(a.IP), bits)
+	}
+	return prefixes, nil
+}
+
+func (r *Resolver) driver(name string) (string, error) {
+	driver, err := r.ethtool.DriverName(name)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the driver of %s: %w", name, err)
+	}
+	return driver, nil
+}
+
+// kind undoes the two names that the netlink package has of its own.
+func kind(l netlink.Link) string {
+	switch t := l.Type(); t {
+	case "device":
+		return ""
+	case "tuntap":
+		return "tun"
+	default:
+		return t
+	}
+}
+
+func attachedXDP(x *netlink.LinkXdp) *AttachedXDP {
+	if x == nil || !x.Attached {
+		return nil
+	}
+	mode := "several"
+	switch x.AttachMode {
+	case nl.XDP_ATTACHED_DRV:
+		mode = "native"
+	case nl.XDP_ATTACHED_SKB:
+		mode = "generic"
+	case nl.XDP_ATTACHED_HW:
+		mode = "offload"
+	}
+	return &AttachedXDP{ProgramID: x.ProgId, Mode: mode}
+}

@@ -1,0 +1,141 @@
+package nexthop
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/safchain/ethtool"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+func TestInterface(t *testing.T) {
+	balancer, _ := balancerAndBackend(t)
+	r := balancer.resolver(slog.New(slog.DiscardHandler))
+	got, err := r.Interface("eth1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	attrs := balancer.link("eth1").Attrs()
+	if got.Index != attrs.Index || got.Name != "eth1" || got.MAC != balancer.mac("eth1") || got.MTU != 1500 || !got.Up ||
+		got.Kind != "veth" || got.Driver != "veth" || got.XDP != nil {
+		t.Errorf("eth1: %+v", got)
+	}
+	if !got.PeerElsewhere || got.PeerName != "" || got.PeerReceives {
+		t.Errorf("eth1's other end is in another namespace, got %+v", got)
+	}
+	for _, prefix := range []string{"10.9.0.1/16", "fd09::1/64"} {
+		if !slices.Contains(got.Addresses, netip.MustParsePrefix(prefix)) {
+			t.Errorf("eth1 has the address %s, got %v", prefix, got.Addresses)
+		}
+	}
+
+	_, err = r.Interface("eth7")
+	if !errors.Is(err, ErrNoInterface) || !strings.Contains(err.Error(), "interfaces here: lo, eth1") {
+		t.Errorf("eth7: error %v", err)
+	}
+}
+
+func TestInterfaceKinds(t *testing.T) {
+	n := newNamespace(t)
+	n.must(n.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}))
+	n.in(func() error {
+		return netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN})
+	})
+	r := n.resolver(slog.New(slog.DiscardHandler))
+	for name, want := range map[string]struct{ kind, driver string }{
+		"lo": {"", ""}, "br0": {"bridge", "bridge"}, "tun0": {"tun", "tun"},
+	} {
+		got, err := r.Interface(name)
+		if err != nil || got.Kind != want.kind || got.Driver != want.driver {
+			t.Errorf("%s: kind %q, driver %q, error %v; want %+v", name, got.Kind, got.Driver, err, want)
+		}
+	}
+}
+
+func TestVethPeerReceives(t *testing.T) {
+	pass := loadPass(t)
+	tests := []struct {
+		name  string
+		setUp func(*namespace)
+		want  bool
+	}{
+		{"as made", func(*namespace) {}, false},
+		{"GRO", func(n *namespace) { n.in(turnOnGRO) }, true},
+		{"native XDP", func(n *namespace) { attach(n, pass, unix.XDP_FLAGS_DRV_MODE) }, true},
+		{"generic XDP", func(n *namespace) { attach(n, pass, unix.XDP_FLAGS_SKB_MODE) }, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newNamespace(t)
+			n.must(n.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "veth0"}, PeerName: "veth1"}))
+			tt.setUp(n)
+			got, err := n.resolver(slog.New(slog.DiscardHandler)).Interface("veth0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.PeerElsewhere || got.PeerName != "veth1" || got.PeerReceives != tt.want {
+				t.Errorf("got %+v, want the peer veth1 here, receiving: %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAttachedXDP(t *testing.T) {
+	pass := loadPass(t)
+	info, err := pass.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := info.ID()
+	for mode, flags := range map[string]int{"native": unix.XDP_FLAGS_DRV_MODE, "generic": unix.XDP_FLAGS_SKB_MODE} {
+		n := newNamespace(t)
+		n.must(n.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "veth0"}, PeerName: "veth1"}))
+		attach(n, pass, flags)
+		got, err := n.resolver(slog.New(slog.DiscardHandler)).Interface("veth1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.XDP == nil || *got.XDP != (AttachedXDP{ProgramID: uint32(id), Mode: mode}) {
+			t.Errorf("%s: got %+v", mode, got.XDP)
+		}
+	}
+}
+
+func turnOnGRO() error {
+	e, err := ethtool.NewEthtool()
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	return e.Change("veth1", map[string]bool{"rx-gro": true})
+}
+
+// loadPass loads an XDP program that lets every packet pass.
+func loadPass(t *testing.T) *ebpf.Program {
+	t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type:         ebpf.XDP,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}, // XDP_PASS
+		License:      "MIT",
+	})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		t.Skip("needs XDP in the kernel")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = program.Close() })
+	return program
+}
+
+func attach(n *namespace, program *ebpf.Program, flags int) {
+	n.t.Helper()
+	n.in(func() error { return netlink.LinkSetXdpFdWithFlags(n.link("veth1"), program.FD(), flags) })
+}
