@@ -5,7 +5,7 @@
 GO           ?= go
 BINARY       ?= tinylb
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-IMAGE        ?= tinylb
+IMAGE        ?= tinylb:local
 CLANG_FORMAT ?= clang-format-19
 FUZZTIME     ?= 20s
 

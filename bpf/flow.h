@@ -12,103 +12,46 @@
 #include "maps.h"
 #include "packet.h"
 
-enum flow_phase {
-	PHASE_TCP_UNCONFIRMED,
-	PHASE_TCP_ESTABLISHED,
-	PHASE_TCP_HALF_CLOSED,
-	PHASE_TCP_CLOSED,
-	PHASE_UDP_UNCONFIRMED,
-	PHASE_UDP_STREAM,
-};
-
-static __always_inline bool flow_closed(const struct flow *flow)
+static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags flags)
 {
-	return flow->flags & FLOW_RESET ||
-	       (flow->flags & FLOW_FIN_CLIENT && flow->flags & FLOW_FIN_BACKEND);
-}
-
-static __always_inline enum flow_phase flow_phase(const struct flow *flow)
-{
-	if (flow->tuple[FROM_CLIENT].protocol == IPPROTO_UDP)
-		return flow->flags & FLOW_CONFIRMED ? PHASE_UDP_STREAM : PHASE_UDP_UNCONFIRMED;
-	if (flow_closed(flow))
+	if (protocol == IPPROTO_UDP)
+		return flags & FLOW_CONFIRMED ? PHASE_UDP_STREAM : PHASE_UDP_UNCONFIRMED;
+	if (flags & FLOW_RESET || (flags & FLOW_FIN_CLIENT && flags & FLOW_FIN_BACKEND))
 		return PHASE_TCP_CLOSED;
-	if (!(flow->flags & FLOW_CONFIRMED))
+	if (!(flags & FLOW_CONFIRMED))
 		return PHASE_TCP_UNCONFIRMED;
-	if (flow->flags & (FLOW_FIN_CLIENT | FLOW_FIN_BACKEND))
+	if (flags & (FLOW_FIN_CLIENT | FLOW_FIN_BACKEND))
 		return PHASE_TCP_HALF_CLOSED;
 	return PHASE_TCP_ESTABLISHED;
 }
 
-static __always_inline __u64 flow_timeout(const struct settings *settings, enum flow_phase phase)
-{
-	switch (phase) {
-	case PHASE_TCP_UNCONFIRMED:
-		return settings->tcp_unconfirmed;
-	case PHASE_TCP_ESTABLISHED:
-		return settings->tcp_established;
-	case PHASE_TCP_HALF_CLOSED:
-		return settings->tcp_half_closed;
-	case PHASE_TCP_CLOSED:
-		return settings->tcp_closed;
-	case PHASE_UDP_UNCONFIRMED:
-		return settings->udp_unconfirmed;
-	case PHASE_UDP_STREAM:
-		return settings->udp_stream;
-	}
-	return ~0ULL >> 1;
-}
-
 static __always_inline bool flow_expired(const struct flow *flow, __u64 now)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, phase = flow->phase;
 	struct settings *settings = bpf_map_lookup_elem(&all_settings, &zero);
 
-	if (!settings)
+	if (!settings || phase >= PHASE_COUNT)
 		return false;
 	/* signed: another CPU may have seen it later than our `now` */
-	return (__s64)(now - flow->last_seen) > (__s64)flow_timeout(settings, flow_phase(flow));
+	return (__s64)(now - flow->last_seen) > (__s64)settings->timeout[phase];
 }
 
-/* Which flows give way first when room is needed; 0 never does. */
-enum flow_rank {
-	RANK_NEEDED,
-	RANK_IDLE_UDP,
-	RANK_UNCONFIRMED,
-	RANK_CLOSED,
-};
-
-static __always_inline enum flow_rank flow_rank(const struct flow *flow)
-{
-	switch (flow_phase(flow)) {
-	case PHASE_TCP_CLOSED:
-		return RANK_CLOSED;
-	case PHASE_TCP_UNCONFIRMED:
-	case PHASE_UDP_UNCONFIRMED:
-		return RANK_UNCONFIRMED;
-	case PHASE_UDP_STREAM:
-		return RANK_IDLE_UDP;
-	default:
-		return RANK_NEEDED;
-	}
-}
-
-/* The best flow to give up that a search has seen. */
+/* The best flow to give up that a search has seen: of those in the last phase the oldest. */
 struct victim {
-	enum flow_rank rank;
-	__u32 slot;
 	__u64 last_seen;
+	__u32 slot;
+	__u32 phase; /* 0: none seen */
 };
 
 static __always_inline bool victim_consider(struct victim *victim, const struct flow *flow,
 					    __u32 slot)
 {
-	enum flow_rank rank = flow_rank(flow);
+	__u32 phase = flow->phase;
 
-	if (rank < victim->rank || rank == RANK_NEEDED ||
-	    (rank == victim->rank && (__s64)(flow->last_seen - victim->last_seen) >= 0))
+	if (phase < PHASE_UDP_STREAM || phase < victim->phase ||
+	    (phase == victim->phase && (__s64)(flow->last_seen - victim->last_seen) >= 0))
 		return false;
-	victim->rank = rank;
+	victim->phase = phase;
 	victim->slot = slot;
 	victim->last_seen = flow->last_seen;
 	return true;
@@ -126,11 +69,8 @@ static __always_inline bool flow_claim(struct flow *flow, enum flow_state from)
 
 static __always_inline void flow_unlink(const struct flow *flow)
 {
-	struct tuple key = flow->tuple[FROM_CLIENT];
-
-	bpf_map_delete_elem(&flow_index, &key);
-	key = flow->tuple[FROM_BACKEND];
-	bpf_map_delete_elem(&flow_index, &key);
+	bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_CLIENT]);
+	bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_BACKEND]);
 }
 
 /* Forgets a flow; its port is free at once. False: another CPU was first. */
@@ -191,7 +131,7 @@ static __always_inline struct backend *flow_backend(const struct flow *flow)
 static __always_inline bool flow_superseded(const struct packet *pkt, const struct flow *flow)
 {
 	return pkt->direction == FROM_CLIENT && !pkt->flaw && opens_flow(pkt) &&
-	       (flow_closed(flow) || !flow_backend(flow));
+	       (flow->phase == PHASE_TCP_CLOSED || !flow_backend(flow));
 }
 
 /* What this packet says of the connection's life (RFC 9293, 3.3.2, seen from the middle). */
@@ -207,8 +147,10 @@ static __always_inline void flow_track(struct flow *flow, const struct packet *p
 		flags |= pkt->direction == FROM_CLIENT ? FLOW_FIN_CLIENT : FLOW_FIN_BACKEND;
 	if (pkt->tcp_flags & TCP_RST)
 		flags |= FLOW_RESET;
-	if (flow->flags != flags)
+	if (flow->flags != flags) {
 		flow->flags = flags;
+		flow->phase = flow_phase(pkt->tuple.protocol, flags);
+	}
 	if (flow->last_seen != now)
 		flow->last_seen = now;
 }
@@ -224,8 +166,11 @@ static __always_inline void flow_learn(struct flow *flow, const struct ethhdr *e
 		__builtin_memcpy(flow->local_mac, eth->h_dest, 6);
 }
 
-/* How many slots a new flow looks at before it takes one that is still in use. */
-#define SLOT_TRIES 64
+/* Slots looked at while the table is known to be full; smaller tables are always searched whole. */
+#define SLOT_WINDOW 64
+/* The outcome of a whole search is believed for so long per slot: some ten times what it took. */
+#define SLOT_RETRY_NS 1000ULL
+#define SLOTS_MAX (8 * 1024 * 1024) /* more steps bpf_loop() does not take */
 
 struct slot_search {
 	__u64 now;
@@ -258,19 +203,27 @@ static long slot_step(__u32 i, struct slot_search *search)
 static __always_inline bool slot_take(__u64 now, __u32 *slot)
 {
 	struct slot_search search = { .now = now };
+	__u32 zero = 0, slots = flow_slots < SLOTS_MAX ? flow_slots : SLOTS_MAX;
 	struct flow_cursor *cursor;
 	struct flow *flow;
-	__u32 zero = 0;
+	bool full;
 
 	cursor = bpf_map_lookup_elem(&flow_cursors, &zero);
 	if (!cursor)
 		return false;
+	full = slots > SLOT_WINDOW && now < cursor->full_until;
 	search.start = __sync_fetch_and_add(&cursor->slot, 1);
-	bpf_loop(SLOT_TRIES < flow_slots ? SLOT_TRIES : flow_slots, slot_step, &search, 0);
+	bpf_loop(full ? SLOT_WINDOW : slots, slot_step, &search, 0);
 	*slot = search.slot;
-	if (search.found)
+	if (search.found) {
+		if (search.slot != search.start % flow_slots)
+			cursor->slot = search.slot + 1; /* past those in use, for the next one */
 		return true;
-	if (search.victim.rank == RANK_NEEDED)
+	}
+	if (!full)
+		cursor->full_until = now + slots * SLOT_RETRY_NS;
+	cursor->slot = search.start + SLOT_WINDOW;
+	if (!search.victim.phase)
 		return false;
 	*slot = search.victim.slot;
 	flow = bpf_map_lookup_elem(&flows, slot);

@@ -18,54 +18,25 @@
 #include "stats.h"
 #include "types.h"
 
-static __always_inline enum verdict from_backend(struct xdp_md *ctx, struct packet *pkt,
-						 struct flow *flow)
+static __always_inline enum verdict known_flow(struct packet *pkt, struct flow *flow, __u64 now)
 {
-	if (!nat_rewrite(ctx, pkt, &flow->tuple[FROM_CLIENT]))
-		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
-	pkt->reason = REASON_REPLY;
-	return send(ctx, pkt, flow->client_interface, flow->client_mac, flow->local_mac);
-}
-
-static __always_inline enum verdict to_backend(struct xdp_md *ctx, struct packet *pkt,
-					       struct flow *flow, const struct backend *backend,
-					       enum reason reason)
-{
-	struct next_hop *hop = next_hop_of(backend);
-
-	if (!hop)
-		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
-	flow_learn(flow, pkt->eth, ctx->ingress_ifindex);
-	if (!nat_rewrite(ctx, pkt, &flow->tuple[FROM_BACKEND]))
-		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
-	pkt->reason = reason;
-	return send(ctx, pkt, hop->interface, hop->mac, hop->source_mac);
-}
-
-static __always_inline enum verdict known_flow(struct xdp_md *ctx, struct packet *pkt,
-					       struct flow *flow, __u64 now)
-{
-	struct backend *backend;
-
 	pkt->service = flow->service;
 	pkt->backend = flow->backend;
 	if (pkt->flaw)
 		return refuse_flawed(pkt);
-	backend = flow_backend(flow);
-	if (!backend)
+	if (!flow_backend(flow))
 		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
 	flow_track(flow, pkt, now);
-	if (pkt->direction == FROM_BACKEND)
-		return from_backend(ctx, pkt, flow);
-	return to_backend(ctx, pkt, flow, backend, REASON_FORWARDED);
+	pkt->reason = pkt->direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY;
+	return VERDICT_CONTINUE;
 }
 
-static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *pkt, __u64 now)
+static __always_inline enum verdict new_flow(struct packet *pkt, struct flow **flow, __u64 now)
 {
 	struct service *service;
 	struct backend *backend;
-	struct flow *flow;
 
+	pkt->direction = FROM_CLIENT;
 	service = service_at(&pkt->tuple.dst, pkt->tuple.dport, pkt->tuple.protocol);
 	if (!service)
 		return leave(pkt, VERDICT_PASS, pkt->flaw ? pkt->flaw : REASON_NOT_OURS);
@@ -79,10 +50,27 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
-	flow = nat_open(pkt, backend, now);
-	if (!flow)
+	*flow = nat_open(pkt, backend, now);
+	if (!*flow)
 		return VERDICT_DROP;
-	return to_backend(ctx, pkt, flow, backend, REASON_NEW_FLOW);
+	pkt->reason = REASON_NEW_FLOW;
+	return VERDICT_CONTINUE;
+}
+
+static __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, struct flow *flow)
+{
+	struct next_hop hop;
+
+	if (pkt->direction == FROM_CLIENT) {
+		flow_learn(flow, pkt->eth, ctx->ingress_ifindex);
+		if (!next_hop_to_backend(flow, &hop))
+			return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
+	} else {
+		next_hop_to_client(flow, &hop);
+	}
+	if (!nat_rewrite(ctx, pkt, flow_tuple(flow, !pkt->direction)))
+		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
+	return send(ctx, pkt, &hop);
 }
 
 static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *pkt)
@@ -101,9 +89,12 @@ static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *p
 		flow = NULL;
 	}
 	if (flow)
-		return known_flow(ctx, pkt, flow, now);
-	pkt->direction = FROM_CLIENT;
-	return new_flow(ctx, pkt, now);
+		verdict = known_flow(pkt, flow, now);
+	else
+		verdict = new_flow(pkt, &flow, now);
+	if (verdict != VERDICT_CONTINUE)
+		return verdict;
+	return forward(ctx, pkt, flow);
 }
 
 SEC("xdp.frags")

@@ -98,7 +98,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flow_cursors SEC(".maps");
 
-/* data plane only, per new flow: one for each backend. */
+/* data plane only, per new flow: one for each backend and protocol. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);

@@ -8,35 +8,37 @@
 #include "flow.h"
 #include "snat.h"
 
-/* Fills the slot and makes the flow findable. False: another CPU was first with this client tuple. */
+/* Makes the flow findable. False: another CPU was first with this client tuple. */
 static __always_inline bool nat_enter(struct packet *pkt, struct flow *flow, __u32 slot,
-				      const struct tuple *answer, const struct backend *backend,
-				      __u64 now)
+				      const struct backend *backend, __u64 now)
 {
 	struct flow_ref ref = { .slot = slot, .direction = FROM_CLIENT };
 
 	flow->tuple[FROM_CLIENT] = pkt->tuple;
-	flow->tuple[FROM_BACKEND] = *answer;
 	flow->last_seen = now;
 	flow->service = pkt->service;
 	flow->backend = pkt->backend;
 	flow->backend_generation = backend->generation;
 	flow->client_interface = 0;
 	flow->flags = 0;
+	flow->phase = flow_phase(pkt->tuple.protocol, 0);
 	if (bpf_map_update_elem(&flow_index, &pkt->tuple, &ref, BPF_NOEXIST)) {
-		bpf_map_delete_elem(&flow_index, answer);
+		bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_BACKEND]);
 		return false;
 	}
 	__atomic_exchange_n(&flow->state, FLOW_LIVE, __ATOMIC_SEQ_CST);
 	return true;
 }
 
-/* Stores a new flow to `backend`; NULL with pkt->reason set when there is no room for it. */
-static __always_inline struct flow *nat_open(struct packet *pkt, const struct backend *backend,
-					     __u64 now)
+/*
+ * Stores a new flow to `backend`; NULL with pkt->reason set when there is no
+ * room for it. Not inlined, like forward(): what one keeps on the stack, of
+ * which there are 512 bytes, is gone when the other runs.
+ */
+static __noinline struct flow *nat_open(struct packet *pkt, const struct backend *backend,
+					__u64 now)
 {
 	struct flow *flow;
-	struct tuple answer;
 	__u32 slot;
 
 	pkt->reason = REASON_FLOW_TABLE_FULL;
@@ -45,12 +47,12 @@ static __always_inline struct flow *nat_open(struct packet *pkt, const struct ba
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (!flow)
 		return NULL;
-	if (!snat_choose(backend, pkt->backend, pkt->tuple.protocol, slot, now, &answer)) {
+	if (!snat_choose(pkt, backend, flow, slot, now)) {
 		slot_give_back(flow);
 		pkt->reason = REASON_SNAT_EXHAUSTED;
 		return NULL;
 	}
-	if (!nat_enter(pkt, flow, slot, &answer, backend, now)) {
+	if (!nat_enter(pkt, flow, slot, backend, now)) {
 		slot_give_back(flow);
 		return NULL;
 	}
@@ -64,8 +66,8 @@ static __always_inline bool checksum_is_partial(const struct packet *pkt, __u16 
 }
 
 /*
- * The L4 checksum for a packet whose addresses change to src and dst and whose
- * ports change by `ports_change`. A local sender on a veth, tun or virtio
+ * The L4 checksum for a packet whose addresses change to src and dst, and whose
+ * addresses and ports together change its sum by `change`. A local sender on a veth, tun or virtio
  * leaves only the pseudo header's sum in the field (CHECKSUM_PARTIAL): native
  * XDP loses the mark, so nobody after us would complete it; generic XDP keeps
  * it, so the field must stay a pseudo header's sum.
@@ -89,39 +91,36 @@ static __always_inline __u16 nat_l4_checksum(struct xdp_md *ctx, const struct pa
 	return pkt->tuple.protocol == IPPROTO_UDP && !csum ? 0xffff : csum;
 }
 
-/* False only to the verifier: parse() has seen these headers. */
+/* Where the L4 checksum lies; NULL only to the verifier: parse() has seen these headers. */
+static __always_inline __sum16 *nat_checksum_field(const struct packet *pkt, void *end)
+{
+	struct tcphdr *tcp = pkt->l4;
+	struct udphdr *udp = pkt->l4;
+
+	if (pkt->tuple.protocol == IPPROTO_TCP)
+		return (void *)(tcp + 1) > end ? NULL : &tcp->check;
+	return (void *)(udp + 1) > end ? NULL : &udp->check;
+}
+
+/* Makes the packet the one that answers `other`. */
 static __always_inline bool nat_rewrite(struct xdp_md *ctx, struct packet *pkt,
 					const struct tuple *other)
 {
-	void *end = (void *)(long)ctx->data_end;
 	const struct addr *src = &other->dst, *dst = &other->src;
-	__be16 sport = other->dport, dport = other->sport;
 	__u64 address_change, change;
-	__u16 *csum;
+	__be16 *ports = pkt->l4;
+	__sum16 *csum;
 
+	csum = nat_checksum_field(pkt, (void *)(long)ctx->data_end);
+	if (!csum)
+		return false;
 	address_change = csum_addr_inverse(&pkt->tuple.src) + csum_addr_inverse(&pkt->tuple.dst) +
 			 csum_addr(src) + csum_addr(dst);
-	change = address_change + (__u16)~pkt->tuple.sport + (__u16)~pkt->tuple.dport + sport +
-		 dport;
-	if (pkt->tuple.protocol == IPPROTO_TCP) {
-		struct tcphdr *tcp = pkt->l4;
-
-		if ((void *)(tcp + 1) > end)
-			return false;
-		csum = &tcp->check;
-		*csum = nat_l4_checksum(ctx, pkt, *csum, src, dst, change);
-		tcp->source = sport;
-		tcp->dest = dport;
-	} else {
-		struct udphdr *udp = pkt->l4;
-
-		if ((void *)(udp + 1) > end)
-			return false;
-		csum = &udp->check;
-		*csum = nat_l4_checksum(ctx, pkt, *csum, src, dst, change);
-		udp->source = sport;
-		udp->dest = dport;
-	}
+	change = address_change + (__u16)~pkt->tuple.sport + (__u16)~pkt->tuple.dport +
+		 other->dport + other->sport;
+	*csum = nat_l4_checksum(ctx, pkt, *csum, src, dst, change);
+	ports[0] = other->dport;
+	ports[1] = other->sport;
 	pkt->ip->saddr = src->word[3];
 	pkt->ip->daddr = dst->word[3];
 	pkt->ip->check = csum_update(pkt->ip->check, address_change);

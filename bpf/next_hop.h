@@ -4,22 +4,9 @@
 #define TINYLB_NEXT_HOP_H
 
 #include "config.h"
+#include "flow.h"
 #include "maps.h"
 #include "packet.h"
-
-static __always_inline enum verdict send(struct xdp_md *ctx, struct packet *pkt, __u32 interface,
-					 const __u8 *mac, const __u8 *source_mac)
-{
-	if (interface == ctx->ingress_ifindex || mac_is_zero(source_mac))
-		__builtin_memcpy(pkt->eth->h_source, pkt->eth->h_dest, 6);
-	else
-		__builtin_memcpy(pkt->eth->h_source, source_mac, 6);
-	__builtin_memcpy(pkt->eth->h_dest, mac, 6);
-	if (interface == ctx->ingress_ifindex && !tx_by_redirect)
-		return VERDICT_TX;
-	bpf_redirect(interface, 0);
-	return VERDICT_REDIRECT;
-}
 
 static __always_inline struct next_hop *next_hop_of(const struct backend *backend)
 {
@@ -27,6 +14,38 @@ static __always_inline struct next_hop *next_hop_of(const struct backend *backen
 	struct next_hop *hop = bpf_map_lookup_elem(&next_hops, &id);
 
 	return hop && hop->interface ? hop : NULL;
+}
+
+static __always_inline bool next_hop_to_backend(const struct flow *flow, struct next_hop *to)
+{
+	struct backend *backend = flow_backend(flow);
+	struct next_hop *hop = backend ? next_hop_of(backend) : NULL;
+
+	if (!hop)
+		return false;
+	*to = *hop;
+	return true;
+}
+
+static __always_inline void next_hop_to_client(const struct flow *flow, struct next_hop *to)
+{
+	to->interface = flow->client_interface;
+	__builtin_memcpy(to->mac, flow->client_mac, 6);
+	__builtin_memcpy(to->source_mac, flow->local_mac, 6);
+}
+
+static __always_inline enum verdict send(struct xdp_md *ctx, struct packet *pkt,
+					 const struct next_hop *to)
+{
+	if (to->interface == ctx->ingress_ifindex || mac_is_zero(to->source_mac))
+		__builtin_memcpy(pkt->eth->h_source, pkt->eth->h_dest, 6);
+	else
+		__builtin_memcpy(pkt->eth->h_source, to->source_mac, 6);
+	__builtin_memcpy(pkt->eth->h_dest, to->mac, 6);
+	if (to->interface == ctx->ingress_ifindex && !tx_by_redirect)
+		return VERDICT_TX;
+	bpf_redirect(to->interface, 0);
+	return VERDICT_REDIRECT;
 }
 
 #endif

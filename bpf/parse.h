@@ -26,11 +26,13 @@ static __always_inline bool filter_has(const struct address_filter *filter, cons
 
 static __always_inline bool sent_to_us(const struct ethhdr *eth)
 {
-	__u8 other = 0;
+	__u8 differs = 0, set = 0;
 
-	for (int i = 0; i < 6; i++)
-		other |= eth->h_dest[i] ^ interface_mac[i];
-	return !other || mac_is_zero((const __u8 *)interface_mac);
+	for (int i = 0; i < 6; i++) {
+		differs |= eth->h_dest[i] ^ interface_mac[i];
+		set |= interface_mac[i];
+	}
+	return !differs || !set;
 }
 
 static __always_inline void parse_tcp(struct packet *pkt, void *end)

@@ -11,12 +11,12 @@
 #include "flow.h"
 #include "service.h"
 
-/* Ports looked at before the whole pool is searched; smaller pools are always searched whole. */
+/* Ports looked at while a pool is known to be full; smaller pools are always searched whole. */
 #define PORT_WINDOW 128
-/* In a full pool: after so many, the first closed flow will do. */
+/* While it is: after so many, a flow as dispensable as the best of the whole search will do. */
 #define PORT_WINDOW_SHORT 16
-/* For how long the outcome of a whole search is believed. */
-#define PORT_RETRY_NS 1000000000ULL
+/* The outcome of a whole search is believed for so long per port: some ten times what it took. */
+#define PORT_RETRY_NS 1000ULL
 #define PORT_POOL_MAX (64 * 65536)
 
 struct port_search {
@@ -31,7 +31,7 @@ struct port_search {
 	__u32 at;
 	struct victim victim;
 	__u32 victim_at;
-	bool hurried;
+	__u32 enough; /* enum flow_phase: such a victim ends the search */
 	bool found;
 };
 
@@ -78,7 +78,7 @@ static long port_step(__u32 i, struct port_search *search)
 		return flow_release(flow) && port_take(search);
 	if (victim_consider(&search->victim, flow, slot))
 		search->victim_at = search->at;
-	return search->hurried && i >= PORT_WINDOW_SHORT && search->victim.rank == RANK_CLOSED;
+	return i >= PORT_WINDOW_SHORT && search->victim.phase >= search->enough;
 }
 
 static __always_inline bool port_take_over(struct port_search *search)
@@ -86,55 +86,66 @@ static __always_inline bool port_take_over(struct port_search *search)
 	__u32 slot = search->victim.slot;
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
 
-	if (search->victim.rank == RANK_NEEDED || !search->ports || !flow)
+	if (!search->victim.phase || !search->ports || !flow)
 		return false;
 	port_name(search, search->victim_at);
 	return flow_release(flow) && port_take(search);
 }
 
+/* Of a backend and a protocol: TCP's ports and UDP's are apart. */
+static __always_inline struct port_pool *port_pool_of(__u32 backend_id, __u8 protocol)
+{
+	__u32 index = 2 * backend_id + (protocol == IPPROTO_UDP);
+
+	return bpf_map_lookup_elem(&port_pools, &index);
+}
+
+/* Looks at all ports, or where a moment ago none was free, at those that come next. */
+static __always_inline bool snat_search(struct port_search *search, struct port_pool *pool)
+{
+	bool full = search->pool > PORT_WINDOW && search->now < pool->full_until;
+
+	search->enough = full && pool->victim ? pool->victim : PHASE_COUNT;
+	bpf_loop(full ? PORT_WINDOW : search->pool, port_step, search, 0);
+	if (search->found)
+		return true;
+	if (!full) {
+		pool->full_until = search->now + search->pool * PORT_RETRY_NS;
+		pool->victim = search->victim.phase;
+	}
+	return port_take_over(search);
+}
+
 /*
- * Finds a port for the flow in `slot` and enters its answers' tuple into
+ * Finds a port for a flow, sets its answers' tuple and enters that into
  * flow_index. False: every port is needed.
  */
-static __always_inline bool snat_choose(const struct backend *backend, __u32 backend_id,
-					__u8 protocol, __u32 slot, __u64 now, struct tuple *answer)
+static __always_inline bool snat_choose(const struct packet *pkt, const struct backend *backend,
+					struct flow *flow, __u32 slot, __u64 now)
 {
-	struct port_pool *pool = bpf_map_lookup_elem(&port_pools, &backend_id);
+	struct port_pool *pool = port_pool_of(pkt->backend, pkt->tuple.protocol);
 	struct port_search search = {
-		.answer = { .src = backend->address, .sport = backend->port, .protocol = protocol },
+		.answer = { .src = backend->address,
+			    .sport = backend->port,
+			    .protocol = pkt->tuple.protocol },
 		.now = now,
 		.slot = slot,
 		.snat_first = backend->snat_first,
 		.port_first = backend->snat_port_first,
 		.ports = backend->snat_port_last - backend->snat_port_first + 1,
 	};
-	bool full, exhausted;
+	bool chosen;
 
 	if (!pool)
 		return false;
 	search.pool = search.ports * backend->snat_count;
+	if (search.pool > PORT_POOL_MAX)
+		search.pool = PORT_POOL_MAX;
 	search.start = pool->cursor;
-	full = search.pool > PORT_WINDOW && now < pool->full_until;
-	exhausted = search.pool > PORT_WINDOW && now < pool->exhausted_until;
-	search.hurried = full;
-	bpf_loop(search.pool < PORT_WINDOW ? search.pool : PORT_WINDOW, port_step, &search, 0);
-	if (!search.found && search.pool > PORT_WINDOW && !exhausted &&
-	    !(full && search.victim.rank == RANK_CLOSED)) {
-		search.hurried = full;
-		bpf_loop(search.pool < PORT_POOL_MAX ? search.pool : PORT_POOL_MAX, port_step,
-			 &search, 0);
-		if (!search.found)
-			pool->full_until = now + PORT_RETRY_NS;
-	}
-	if (!search.found && !port_take_over(&search)) {
-		if (search.pool > PORT_WINDOW && !exhausted)
-			pool->exhausted_until = now + PORT_RETRY_NS;
-		pool->cursor = search.start + PORT_WINDOW;
-		return false;
-	}
-	pool->cursor = search.at + 1;
-	*answer = search.answer;
-	return true;
+	chosen = snat_search(&search, pool);
+	pool->cursor = chosen ? search.at + 1 : search.start + PORT_WINDOW;
+	flow->tuple[FROM_BACKEND] = search.answer;
+	return chosen;
 }
 
 #endif

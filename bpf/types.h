@@ -133,6 +133,17 @@ enum flow_state {
 	FLOW_LIVE,
 };
 
+/* In the order in which flows give way when room is needed: the last ones first, the first two never. */
+enum flow_phase {
+	PHASE_TCP_ESTABLISHED,
+	PHASE_TCP_HALF_CLOSED, /* FIN from one side */
+	PHASE_UDP_STREAM,
+	PHASE_UDP_UNCONFIRMED,
+	PHASE_TCP_UNCONFIRMED,
+	PHASE_TCP_CLOSED, /* FIN from both sides, or RST */
+	PHASE_COUNT,
+};
+
 enum flow_flags {
 	FLOW_ANSWERED = 1, /* the backend has sent something */
 	FLOW_CONFIRMED = 2, /* and the client something after that */
@@ -153,7 +164,7 @@ struct flow {
 	__u8 client_mac[6]; /* ... from whom ... */
 	__u8 local_mac[6]; /* ... sent to which address of ours */
 	enum flow_flags flags;
-	__u32 pad;
+	enum flow_phase phase; /* what `flags` amount to */
 };
 ASSERT_SIZE(struct flow, 128);
 
@@ -163,28 +174,22 @@ struct flow_ref {
 };
 ASSERT_SIZE(struct flow_ref, 8);
 
-/* Where the next search for a free slot or port starts. */
+/* Where the next search for a free slot or port starts, and when it may go all round again. */
 struct flow_cursor {
 	__u64 slot;
+	__u64 full_until; /* ns: a whole search found no free slot */
 };
-ASSERT_SIZE(struct flow_cursor, 8);
+ASSERT_SIZE(struct flow_cursor, 16);
 
 struct port_pool {
-	__u64 full_until; /* ns: a whole search found no free port */
-	__u64 exhausted_until; /* ns: nor one that may be taken over */
+	__u64 full_until; /* ns: a whole search found no free port ... */
+	enum flow_phase victim; /* ... but a flow in this phase to take one over from */
 	__u32 cursor;
-	__u32 pad;
 };
-ASSERT_SIZE(struct port_pool, 24);
+ASSERT_SIZE(struct port_pool, 16);
 
-/* How long a flow without packets lives, in ns, by enum flow_phase. */
 struct settings {
-	__u64 tcp_unconfirmed;
-	__u64 tcp_established;
-	__u64 tcp_half_closed;
-	__u64 tcp_closed;
-	__u64 udp_unconfirmed;
-	__u64 udp_stream;
+	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
 };
 ASSERT_SIZE(struct settings, 48);
 

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tinylb/tinylb/internal/daemon"
-	"github.com/tinylb/tinylb/internal/datapath"
 )
 
 // downWait is how long a running daemon may take to end.
@@ -29,10 +28,7 @@ tinylb break; the rest of the host is not touched.`,
 			if err := endDaemon(cmd.Context(), pin); err != nil {
 				return hostErr(err)
 			}
-			if err := datapath.Remove(daemon.LocatePins(pin)); err != nil {
-				return hostErr(fmt.Errorf("remove the data plane in %s: %w", pin, err))
-			}
-			return nil
+			return hostErr(daemon.TakeDown(pin))
 		},
 	}
 	pinFlag(cmd, &pin)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/tinylb/tinylb/internal/config"
@@ -47,10 +48,13 @@ func report(stderr io.Writer, err error) int {
 	default:
 		fmt.Fprintf(stderr, "tinylb: %v\n", err)
 	}
-	if errors.As(err, &hostError{}) {
-		return exitHost
+	if !errors.As(err, &hostError{}) {
+		return exitInput
 	}
-	return exitInput
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		fmt.Fprintln(stderr, "tinylb: this needs root")
+	}
+	return exitHost
 }
 
 // errReported ends a command that has already said what is wrong.

@@ -34,7 +34,33 @@ kernel refused.`,
 	for _, newCommand := range commands() {
 		root.AddCommand(newCommand(env))
 	}
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	refuseUnknownTopics(root)
 	return root
+}
+
+// refuseUnknownTopics makes cobra's own commands fail, as ours do, where they
+// would print a help text and succeed.
+func refuseUnknownTopics(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("unknown shell %q for %q", args[0], cmd.CommandPath())
+				}
+				return cmd.Help()
+			}
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if found, rest, err := root.Find(args); err != nil || found != root && len(rest) > 0 {
+					return fmt.Errorf("no such command: %s", strings.Join(args, " "))
+				}
+				return nil
+			}
+		}
+	}
 }
 
 // commands lists every command but cobra's own, completion and help.

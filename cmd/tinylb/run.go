@@ -13,7 +13,6 @@ import (
 
 	"github.com/tinylb/tinylb/internal/config"
 	"github.com/tinylb/tinylb/internal/daemon"
-	"github.com/tinylb/tinylb/internal/datapath"
 )
 
 func newRunCommand(env env) *cobra.Command {
@@ -90,7 +89,7 @@ func runDaemon(ctx context.Context, opts daemon.Options) error {
 	err := daemon.Run(ctx, opts)
 	if err == nil && errors.Is(context.Cause(ctx), errInterrupted) {
 		opts.Log.Info("taking the data plane down", "pin", opts.PinDir)
-		err = datapath.Remove(daemon.LocatePins(opts.PinDir))
+		err = daemon.TakeDown(opts.PinDir)
 	}
 	return classify(err)
 }

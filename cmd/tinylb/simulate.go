@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,8 +40,10 @@ frame's destination) as source. The next hop of every backend is
 02:00:00:00:00:01, by the same interface (verdict TX), unless the flags say
 otherwise. The SNAT address is the VIP unless the config names one.`,
 		Example: "  tinylb simulate -c web.yaml in.pcap -w out.pcap\n  tinylb simulate -c web.yaml in.pcap -o json",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("expected one capture file, found %d; see: tinylb simulate --help", len(args))
+			}
 			return runSimulate(env, flags, args[0])
 		},
 	}
@@ -98,18 +101,23 @@ func (f simulateFlags) options() (simulate.Options, error) {
 	opts := simulate.Options{OutInterface: f.outInterface != ""}
 	if f.nextHop != "" {
 		mac, err := net.ParseMAC(f.nextHop)
-		if err != nil || len(mac) != len(opts.NextHopMAC) {
-			return opts, fmt.Errorf("--next-hop-mac %q: expected an Ethernet address such as 02:00:00:00:00:01", f.nextHop)
+		if err != nil || len(mac) != len(opts.NextHopMAC) || !unicast(mac) {
+			return opts, fmt.Errorf("--next-hop-mac %q: expected one machine's Ethernet address, such as 02:00:00:00:00:01", f.nextHop)
 		}
 		opts.NextHopMAC = lb.MAC(mac)
 	}
 	return opts, nil
 }
 
+// unicast reports whether an Ethernet address is neither zero nor that of a group.
+func unicast(mac net.HardwareAddr) bool {
+	return mac[0]&1 == 0 && !bytes.Equal(mac, make([]byte, len(mac)))
+}
+
 func readCapture(path string) (packet.File, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return packet.File{}, fmt.Errorf("open the capture: %w", err)
+		return packet.File{}, err
 	}
 	defer file.Close()
 	capture, err := packet.ReadCapture(file)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,9 +33,7 @@ without a running daemon too.`,
 				return hostErr(err)
 			}
 			if output == "json" {
-				encoder := json.NewEncoder(env.stdout)
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(status)
+				return printJSON(env.stdout, status)
 			}
 			return printStatus(env.stdout, status)
 		},

@@ -48,7 +48,9 @@ type attacher struct {
 	datapath *datapath.Datapath
 	resolver *nexthop.Resolver
 	pinDir   string
-	current  map[int]datapath.Attachment
+	// current is what was asked for, by interface index: a native attachment
+	// that became a generic one is not tried again, which would detach that one.
+	current map[int]datapath.Attachment
 }
 
 // Set puts the program on all the named interfaces and takes it off all others.
@@ -90,8 +92,7 @@ func (a *attacher) attach(i nexthop.Interface, wanted lb.Mode) error {
 	err := a.datapath.Attach(plan)
 	if errors.Is(err, datapath.ErrNoNative) && wanted == lb.ModeAuto {
 		mode, why = lb.ModeGeneric, err.Error()
-		plan = attachment(i, mode)
-		err = a.datapath.Attach(plan)
+		err = a.datapath.Attach(attachment(i, mode))
 	}
 	switch {
 	case errors.Is(err, datapath.ErrOccupied):

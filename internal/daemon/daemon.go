@@ -86,6 +86,8 @@ func Run(ctx context.Context, opts Options) error {
 
 // read replaces the config by what the file says now, if that is valid.
 func (d *daemon) read() error {
+	// Before Load: a change between the two then looks like one still to come.
+	text, _ := os.ReadFile(d.ConfigPath)
 	cfg, warnings, err := config.Load(d.ConfigPath, config.Options{LocalPorts: d.LocalPorts})
 	if err != nil {
 		return err
@@ -93,8 +95,7 @@ func (d *daemon) read() error {
 	for _, warning := range warnings {
 		d.Log.Warn(warning.String())
 	}
-	d.config = cfg
-	d.text, _ = os.ReadFile(d.ConfigPath)
+	d.config, d.text = cfg, text
 	return nil
 }
 
@@ -165,7 +166,9 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 		case <-d.resolver.Changed():
 		case <-retry.C:
 		}
-		if err := d.apply(); err != nil {
+		// An interface may have been made anew, or have another MAC.
+		attaching := d.attacher.Set(d.config.Interfaces, d.config.Mode)
+		if err := errors.Join(attaching, d.apply()); err != nil {
 			d.Log.Error("the data plane does not follow; trying again", "error", err, "in", delay)
 			retry.Reset(delay)
 			delay = min(2*delay, retryLast)

@@ -3,11 +3,12 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +18,18 @@ var ErrRunning = errors.New("another tinylb is running")
 
 const runDir = "/run/tinylb"
 
-// Lock is held by the one process that writes to a pin directory.
+// lockAttempts bounds how often the lock's file may vanish under our hands.
+const lockAttempts = 100
+
+// Lock is held by the one process that writes to a pin directory. It is an open
+// file description lock (fcntl(2)): others can look at it without taking it.
 type Lock struct {
 	file *os.File
 }
 
+// lockPath is another one for every directory.
 func lockPath(pinDir string) string {
-	return filepath.Join(runDir, strings.ReplaceAll(strings.Trim(filepath.Clean(pinDir), "/"), "/", "-")+".lock")
+	return filepath.Join(runDir, url.PathEscape(filepath.Clean(pinDir))+".lock")
 }
 
 // TakeLock takes the lock on a pin directory and writes the process's id into
@@ -32,23 +38,53 @@ func TakeLock(pinDir string) (*Lock, error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, fmt.Errorf("create the directory for lock files: %w", err)
 	}
+	for range lockAttempts {
+		file, err := lockFile(pinDir)
+		if err != nil {
+			return nil, err
+		}
+		if !stillThere(file) { // its last holder has just removed it
+			file.Close()
+			continue
+		}
+		if err := errors.Join(file.Truncate(0), writePID(file)); err != nil {
+			file.Close()
+			return nil, fmt.Errorf("write the lock file: %w", err)
+		}
+		return &Lock{file}, nil
+	}
+	return nil, fmt.Errorf("lock %s: others took and removed it %d times", lockPath(pinDir), lockAttempts)
+}
+
+func lockFile(pinDir string) (*os.File, error) {
 	file, err := os.OpenFile(lockPath(pinDir), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock file: %w", err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer file.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			pid, _ := Running(pinDir)
-			return nil, fmt.Errorf("%w for %s (pid %d)", ErrRunning, pinDir, pid)
-		}
-		return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+	err = unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, wholeFile())
+	if err == nil {
+		return file, nil
 	}
-	if err := errors.Join(file.Truncate(0), writePID(file)); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("write the lock file: %w", err)
+	file.Close()
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		pid, _ := Running(pinDir)
+		return nil, fmt.Errorf("%w for %s (pid %d)", ErrRunning, pinDir, pid)
 	}
-	return &Lock{file}, nil
+	return nil, fmt.Errorf("lock %s: %w", lockPath(pinDir), err)
+}
+
+func wholeFile() *unix.Flock_t {
+	return &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+}
+
+// stillThere reports whether a file is the one that its name leads to.
+func stillThere(file *os.File) bool {
+	held, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(file.Name())
+	return err == nil && os.SameFile(held, named)
 }
 
 func writePID(file *os.File) error {
@@ -56,9 +92,12 @@ func writePID(file *os.File) error {
 	return err
 }
 
-// Release lets another process take the lock. The file stays: removing it would
-// let two processes hold locks on two files of one name.
-func (l *Lock) Release() { l.file.Close() }
+// Release lets another process take the lock, and removes its file while it is
+// still held.
+func (l *Lock) Release() {
+	os.Remove(l.file.Name())
+	l.file.Close()
+}
 
 // Running returns the id of the process that holds the lock on a pin directory,
 // or 0 when none does.
@@ -71,12 +110,12 @@ func Running(pinDir string) (int, error) {
 		return 0, fmt.Errorf("open the lock file: %w", err)
 	}
 	defer file.Close()
-	err = unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB)
-	if err == nil {
-		return 0, nil
-	}
-	if !errors.Is(err, unix.EWOULDBLOCK) {
+	holder := wholeFile()
+	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, holder); err != nil {
 		return 0, fmt.Errorf("look at %s: %w", file.Name(), err)
+	}
+	if holder.Type == unix.F_UNLCK {
+		return 0, nil
 	}
 	var pid int
 	if _, err := fmt.Fscan(file, &pid); err != nil {

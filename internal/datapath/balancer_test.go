@@ -28,6 +28,7 @@ type balancer struct {
 	hops       map[netip.Addr]lb.NextHop
 	names      lb.Tables
 	now        time.Time
+	last       time.Time // when the last frame came
 	reasons    map[reasonOf]uint64
 	carried    map[uint32]lb.BackendCounters
 }
@@ -73,6 +74,14 @@ func startAt(t *testing.T, cfg lb.Config, attachment datapath.Attachment) *balan
 		b.checkCounters()
 		b.live()
 	})
+	return b
+}
+
+// in reports to a subtest from now until that ends.
+func (b *balancer) in(t *testing.T) *balancer {
+	outer := b.t
+	b.t = t
+	t.Cleanup(func() { b.t = outer })
 	return b
 }
 
@@ -127,6 +136,10 @@ func (o outcome) fate() string { return o.verdict + " " + o.reason }
 // run gives a frame to the data plane. A frame that does not leave must not have changed.
 func (b *balancer) run(frame []byte) (outcome, []byte) {
 	b.t.Helper()
+	if !b.now.After(b.last) {
+		b.now = b.last.Add(time.Nanosecond) // as the runner has it: time never stands still
+	}
+	b.last = b.now
 	decision, out, err := b.runner.Run(b.now, frame)
 	b.must(err)
 	if !decision.Verdict.Sends() && !bytes.Equal(frame, out) {
@@ -134,8 +147,7 @@ func (b *balancer) run(frame []byte) (outcome, []byte) {
 	}
 	o := outcome{verdict: decision.Verdict.String(), reason: decision.Reason.String()}
 	o.service = b.names.ServiceNames[decision.Service].Name
-	if id := decision.Backend; id != 0 {
-		name := b.names.BackendNames[id]
+	if name, known := b.names.BackendNames[decision.Backend]; known {
 		o.backend = lb.Backend{Name: name.Name, Address: name.Address}.Label()
 	}
 	b.count(decision, len(frame))

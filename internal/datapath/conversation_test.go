@@ -16,7 +16,6 @@ import (
 // from its output, and it is checked that they are legal.
 type conversation struct {
 	*balancer
-	service     lb.Service
 	protocol    lb.Protocol
 	client, vip netip.AddrPort
 	clientMAC   lb.MAC // where the client's packets come from
@@ -36,15 +35,19 @@ func (b *balancer) converse(protocol lb.Protocol, client, vip string) *conversat
 		client: netip.MustParseAddrPort(client), vip: netip.MustParseAddrPort(vip),
 	}
 	c.clientMAC = macOf(c.client.Addr())
-	for _, s := range b.cfg.Services {
-		if s.Address == c.vip && slices.Contains(s.Protocols, protocol) {
-			c.service = s
+	return c
+}
+
+// service is what the configuration has at the conversation's VIP now.
+func (c *conversation) service() lb.Service {
+	c.t.Helper()
+	for _, s := range c.cfg.Services {
+		if s.Address == c.vip && slices.Contains(s.Protocols, c.protocol) {
+			return s
 		}
 	}
-	if c.service.Name == "" {
-		b.t.Fatalf("no service at %s", vip)
-	}
-	return c
+	c.t.Fatalf("no service at %v", c.vip)
+	return lb.Service{}
 }
 
 // request is a packet from the client; flags are for TCP.
@@ -83,21 +86,21 @@ func (c *conversation) expectEncoded(fate string, p packet.Packet, in, out encod
 	if got.fate() != fate {
 		c.t.Fatalf("%v: got %s, want %s", p, got.fate(), fate)
 	}
-	switch fate {
-	case newFlow:
+	switch got.reason {
+	case "new-flow":
 		c.learn(got, frame)
 		fallthrough
-	case forwarded, redirected:
+	case "forwarded":
 		c.learned = p.SrcMAC
 		p = c.toBackend(p)
-	case reply, redirectedReply:
+	case "reply":
 		p = c.toClient(p)
 	default:
 		return
 	}
-	if got.service != c.service.Name || got.backend != c.backend.Label() {
+	if service := c.service().Name; got.service != service || got.backend != c.backend.Label() {
 		c.t.Fatalf("%v: for service %q and backend %q, want %q and %q",
-			p, got.service, got.backend, c.service.Name, c.backend.Label())
+			p, got.service, got.backend, service, c.backend.Label())
 	}
 	c.same(out(p), frame)
 }
@@ -131,17 +134,18 @@ func (c *conversation) learn(got outcome, frame []byte) {
 	c.t.Helper()
 	p, err := packet.Read(frame)
 	c.must(err)
-	i := slices.IndexFunc(c.service.Backends, func(b lb.Backend) bool { return b.Label() == got.backend })
+	service := c.service()
+	i := slices.IndexFunc(service.Backends, func(b lb.Backend) bool { return b.Label() == got.backend })
 	if i < 0 {
-		c.t.Fatalf("went to %q, which is no backend of %s", got.backend, c.service.Name)
+		c.t.Fatalf("went to %q, which is no backend of %s", got.backend, service.Name)
 	}
-	c.backend, c.source = c.service.Backends[i], p.Src
+	c.backend, c.source = service.Backends[i], p.Src
 
-	addresses := c.service.SNAT.Addresses
+	addresses := service.SNAT.Addresses
 	if len(addresses) == 0 {
 		addresses = []netip.Addr{c.hops[c.backend.Address.Addr()].Source}
 	}
-	ports := c.service.SNAT.Ports
+	ports := service.SNAT.Ports
 	if !slices.Contains(addresses, c.source.Addr()) || c.source.Port() < ports.First || c.source.Port() > ports.Last {
 		c.t.Fatalf("got source %v, want one of %v, %d-%d", c.source, addresses, ports.First, ports.Last)
 	}
@@ -169,11 +173,9 @@ const (
 
 // What becomes of packets when all is well.
 const (
-	newFlow         = "TX new-flow"
-	forwarded       = "TX forwarded"
-	reply           = "TX reply"
-	redirected      = "REDIRECT forwarded"
-	redirectedReply = "REDIRECT reply"
+	newFlow   = "TX new-flow"
+	forwarded = "TX forwarded"
+	reply     = "TX reply"
 )
 
 // play goes through the steps in order.

@@ -47,7 +47,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"snat_addresses":       max(minSNATAddresses, limits.Backends),
 		"flows":                limits.Flows,
 		"flow_index":           2 * limits.Flows,
-		"port_pools":           limits.Backends + 1,
+		"port_pools":           2 * (limits.Backends + 1),
 		"reason_counters":      (limits.Services + 1) * ReasonSlots,
 		"all_backend_counters": limits.Backends + 1,
 		"service_names":        limits.Services,

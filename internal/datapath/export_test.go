@@ -100,7 +100,7 @@ type Knobs struct {
 // LoadWith loads and unloads a program.
 func (d *Datapath) LoadWith(k Knobs) error {
 	program, err := d.load(knobs{
-		checksum: k.Attachment.checksumHandling(), mac: k.Attachment.MAC,
+		checksum: k.Attachment.checksumHandling(), mac: k.Attachment.MAC, txByRedirect: k.Attachment.TXByRedirect,
 		testClock: k.TestClock, recordDecisions: k.RecordDecisions,
 	})
 	if err != nil {

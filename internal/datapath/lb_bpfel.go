@@ -88,12 +88,13 @@ type lbFlow struct {
 	ClientMac         [6]uint8
 	LocalMac          [6]uint8
 	Flags             lbFlowFlags
-	Pad               uint32
+	Phase             lbFlowPhase
 }
 
 type lbFlowCursor struct {
-	_    structs.HostLayout
-	Slot uint64
+	_         structs.HostLayout
+	Slot      uint64
+	FullUntil uint64
 }
 
 type lbFlowFlags uint32
@@ -104,6 +105,18 @@ const (
 	lbFlowFlagsFLOW_FIN_CLIENT  lbFlowFlags = 4
 	lbFlowFlagsFLOW_FIN_BACKEND lbFlowFlags = 8
 	lbFlowFlagsFLOW_RESET       lbFlowFlags = 16
+)
+
+type lbFlowPhase uint32
+
+const (
+	lbFlowPhasePHASE_TCP_ESTABLISHED lbFlowPhase = 0
+	lbFlowPhasePHASE_TCP_HALF_CLOSED lbFlowPhase = 1
+	lbFlowPhasePHASE_UDP_STREAM      lbFlowPhase = 2
+	lbFlowPhasePHASE_UDP_UNCONFIRMED lbFlowPhase = 3
+	lbFlowPhasePHASE_TCP_UNCONFIRMED lbFlowPhase = 4
+	lbFlowPhasePHASE_TCP_CLOSED      lbFlowPhase = 5
+	lbFlowPhasePHASE_COUNT           lbFlowPhase = 6
 )
 
 type lbFlowRef struct {
@@ -128,11 +141,10 @@ type lbNextHop struct {
 }
 
 type lbPortPool struct {
-	_              structs.HostLayout
-	FullUntil      uint64
-	ExhaustedUntil uint64
-	Cursor         uint32
-	Pad            uint32
+	_         structs.HostLayout
+	FullUntil uint64
+	Victim    lbFlowPhase
+	Cursor    uint32
 }
 
 type lbReason uint32
@@ -192,13 +204,8 @@ type lbServiceName struct {
 }
 
 type lbSettings struct {
-	_              structs.HostLayout
-	TcpUnconfirmed uint64
-	TcpEstablished uint64
-	TcpHalfClosed  uint64
-	TcpClosed      uint64
-	UdpUnconfirmed uint64
-	UdpStream      uint64
+	_       structs.HostLayout
+	Timeout [6]uint64
 }
 
 type lbSnatAddress struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -92,14 +93,18 @@ func remove(m *ebpf.Map, key any) error {
 
 // SetTimeouts replaces all timeouts at once.
 func (d *Datapath) SetTimeouts(t lb.Timeouts) error {
-	return put(d.maps.AllSettings, uint32(0), &lbSettings{
-		TcpUnconfirmed: uint64(t.TCPUnconfirmed),
-		TcpEstablished: uint64(t.TCPEstablished),
-		TcpHalfClosed:  uint64(t.TCPHalfClosed),
-		TcpClosed:      uint64(t.TCPClosed),
-		UdpUnconfirmed: uint64(t.UDPUnconfirmed),
-		UdpStream:      uint64(t.UDPStream),
-	})
+	var settings lbSettings
+	for phase, timeout := range map[lbFlowPhase]time.Duration{
+		lbFlowPhasePHASE_TCP_UNCONFIRMED: t.TCPUnconfirmed,
+		lbFlowPhasePHASE_TCP_ESTABLISHED: t.TCPEstablished,
+		lbFlowPhasePHASE_TCP_HALF_CLOSED: t.TCPHalfClosed,
+		lbFlowPhasePHASE_TCP_CLOSED:      t.TCPClosed,
+		lbFlowPhasePHASE_UDP_UNCONFIRMED: t.UDPUnconfirmed,
+		lbFlowPhasePHASE_UDP_STREAM:      t.UDPStream,
+	} {
+		settings.Timeout[phase] = uint64(timeout)
+	}
+	return put(d.maps.AllSettings, uint32(0), &settings)
 }
 
 // SetAddressFilter says which destinations are worth a look-up: every VIP and SNAT address.

@@ -3,322 +3,228 @@ package reconcile
 import (
 	"fmt"
 	"net/netip"
-	"strings"
+	"slices"
 
 	"github.com/tinylb/tinylb/internal/lb"
-	"github.com/tinylb/tinylb/internal/maglev"
 )
 
-// maglevSeed is the same on every node, so that all give the same answer.
-const maglevSeed = 0
-
-// plan is the desired content of every table.
+// plan is what has to be written. Services that stay as they are have no part in it.
 type plan struct {
-	timeouts     lb.Timeouts
-	filter       []netip.Addr
-	services     map[lb.ServiceKey]lb.ServiceEntry
-	serviceNames map[uint32]lb.ServiceName
-	backends     map[uint32]lb.BackendEntry
-	backendNames map[uint32]lb.BackendName
-	hops         map[uint32]lb.NextHop
-	snat         map[uint32]lb.SNATAddress
-	tables       []table
-	fingerprint  map[uint32]string
-	result       Result
+	r        *Reconciler
+	services []*service // of the whole config, in its order
+	changes  []*change  // in the order in which they have to be written
+	lists    []list
+	keys     map[lb.ServiceKey]bool // of the changes
+	moves    bool                   // a key or a source address comes or goes
+
+	goneKeys     []lb.ServiceKey
+	goneBackends []uint32
+	goneServices []uint32
 }
 
-// table is a scheduler table to be written.
-type table struct {
-	service  uint32
-	offset   uint32
-	backends []uint32 // ids
+// change is the desired content of one service.
+type change struct {
+	service  *service
+	config   lb.Service
+	keys     []lb.ServiceKey
+	entry    lb.ServiceEntry
+	table    []uint32 // backend ids, to be written first; nil: the entry's table is there
+	content  content  // of the table
+	backends []plannedBackend
 }
 
-// planner holds what is known while a plan is made.
-type planner struct {
-	*plan
-	r          *Reconciler
-	nextHops   map[netip.Addr]lb.NextHop
-	vips       map[netip.Addr]bool
-	serviceID  map[string]uint32
-	backendID  map[backendKey]uint32
-	hopID      map[netip.Addr]uint32
-	current    map[uint32]lb.ServiceEntry // by service id
-	lists      map[string]uint32          // first index of each SNAT list, by content
-	listSpans  *spans
-	tableSpans *spans
+type plannedBackend struct {
+	id    uint32
+	name  lb.BackendName
+	entry lb.BackendEntry // without SNATCount: never reached yet, nothing to write
+	hop   lb.NextHop
 }
 
-type backendKey struct {
-	service uint32
-	address netip.AddrPort
+// list is a new list of source addresses.
+type list struct {
+	first     uint32
+	addresses []netip.Addr
 }
 
+// plan finds out what to write. It changes the books, whether it succeeds or not.
 func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan, error) {
-	p := newPlanner(r, cfg, hops)
-	for _, s := range cfg.Services {
-		if err := p.planService(s); err != nil {
-			return nil, fmt.Errorf("service %s: %w", s.Name, err)
+	p := &plan{r: r, services: r.match(cfg.Services), keys: map[lb.ServiceKey]bool{}}
+	changed := r.learn(hops)
+	for i, s := range p.services {
+		if s != nil && (!sameService(&s.config, &cfg.Services[i]) || usesAny(&s.config, changed)) {
+			s.complete = false
 		}
 	}
-	for vip := range p.vips {
-		p.filter = append(p.filter, vip)
-	}
-	for _, a := range p.snat {
-		p.filter = append(p.filter, a.Address)
-	}
-	return p.plan, nil
-}
-
-func newPlanner(r *Reconciler, cfg lb.Config, hops map[netip.Addr]lb.NextHop) *planner {
-	p := &planner{
-		plan: &plan{
-			timeouts:     cfg.Timeouts,
-			services:     map[lb.ServiceKey]lb.ServiceEntry{},
-			serviceNames: map[uint32]lb.ServiceName{},
-			backends:     map[uint32]lb.BackendEntry{},
-			backendNames: map[uint32]lb.BackendName{},
-			hops:         map[uint32]lb.NextHop{},
-			snat:         map[uint32]lb.SNATAddress{},
-			fingerprint:  map[uint32]string{},
-		},
-		r: r, nextHops: hops,
-		vips:      map[netip.Addr]bool{},
-		serviceID: map[string]uint32{},
-		backendID: map[backendKey]uint32{},
-		hopID:     map[netip.Addr]uint32{},
-		current:   map[uint32]lb.ServiceEntry{},
-		lists:     map[string]uint32{},
-	}
-	for _, s := range cfg.Services {
-		p.vips[s.Address.Addr()] = true
-	}
-	p.recall()
-	return p
-}
-
-// recall finds the ids and the room that the tables use now.
-func (p *planner) recall() {
-	var tables, lists []span
-	services, backends, hops := map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}
-	for id, name := range p.r.actual.ServiceNames {
-		p.serviceID[name.Name] = id
-		services[id] = true
-	}
-	for id, name := range p.r.actual.BackendNames {
-		p.backendID[backendKey{name.Service, name.Address}] = id
-		backends[id] = true
-	}
-	for id := range p.r.actual.NextHops {
-		hops[id] = true
-	}
-	for _, entry := range p.r.actual.Services {
-		services[entry.ID] = true
-		p.current[entry.ID] = entry
-		tables = append(tables, span{entry.TableOffset, chunks(entry.TableSize)})
-	}
-	for id, b := range p.r.actual.Backends {
-		if b.SNATCount == 0 {
+	for i, s := range p.services {
+		if s != nil && s.complete {
 			continue
 		}
-		backends[id] = true
-		p.hopID[b.Address.Addr()] = b.NextHop
-		lists = append(lists, span{b.SNATFirst, uint32(b.SNATCount)})
-		p.lists[listKey(p.listAt(b.SNATFirst, b.SNATCount))] = b.SNATFirst
+		if err := p.planService(i, cfg.Services[i]); err != nil {
+			return nil, fmt.Errorf("service %s: %w", cfg.Services[i].Name, err)
+		}
 	}
-	p.r.serviceIDs.recall(services)
-	p.r.backendIDs.recall(backends)
-	p.r.hopIDs.recall(hops)
-	p.tableSpans = newSpans("table entries (limits.table_entries)", p.r.limits.TableEntries, tables)
-	p.listSpans = newSpans("SNAT addresses", max(1024, p.r.limits.Backends), lists)
+	p.planRemovals()
+	return p, p.checkKeys()
 }
 
-// chunks rounds a table's size up to what it takes in the array.
-func chunks(size uint32) uint32 {
-	return (size + lb.TableChunk - 1) / lb.TableChunk * lb.TableChunk
+// match finds each service by its name or, after it was renamed, by its VIP;
+// nil where it is new.
+func (r *Reconciler) match(services []lb.Service) []*service {
+	r.round++
+	matched := make([]*service, len(services))
+	claim := func(i int, s *service) {
+		if s != nil && s.wanted != r.round {
+			matched[i], s.wanted = s, r.round
+		}
+	}
+	for i := range services {
+		claim(i, r.books.byName[services[i].Name])
+	}
+	for i := range services {
+		if matched[i] != nil {
+			continue
+		}
+		for _, key := range keysOf(services[i]) {
+			if entry, exists := r.actual.Services[key]; exists && matched[i] == nil {
+				claim(i, r.books.services[entry.ID])
+			}
+		}
+	}
+	return matched
 }
 
-func (p *planner) planService(s lb.Service) error {
-	id, known := p.serviceID[s.Name]
-	if !known {
-		var err error
-		if id, err = p.r.serviceIDs.take(); err != nil {
+func keysOf(s lb.Service) []lb.ServiceKey {
+	keys := make([]lb.ServiceKey, len(s.Protocols))
+	for i, protocol := range s.Protocols {
+		keys[i] = lb.ServiceKey{Address: s.Address, Protocol: protocol}
+	}
+	return keys
+}
+
+// learn remembers the next hops and returns the addresses where they changed.
+func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) map[netip.Addr]bool {
+	changed := map[netip.Addr]bool{}
+	for address, hop := range hops {
+		if known, ok := r.hops[address]; !ok || known != hop {
+			r.hops[address] = hop
+			changed[address] = true
+		}
+	}
+	return changed
+}
+
+func usesAny(s *lb.Service, addresses map[netip.Addr]bool) bool {
+	return len(addresses) > 0 && slices.ContainsFunc(s.Backends, func(b lb.Backend) bool { return addresses[b.Address.Addr()] })
+}
+
+func sameService(a, b *lb.Service) bool {
+	return a.Name == b.Name && a.Address == b.Address && slices.Equal(a.Protocols, b.Protocols) &&
+		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize &&
+		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
+		slices.Equal(a.Backends, b.Backends)
+}
+
+func (p *plan) planService(i int, config lb.Service) error {
+	books := p.r.books
+	if p.services[i] == nil {
+		id, err := books.serviceIDs.take(1)
+		if err != nil {
 			return err
 		}
-		p.serviceID[s.Name] = id
+		p.services[i] = &service{id: id, name: config.Name, wanted: p.r.round}
+		books.services[id] = p.services[i]
 	}
-	p.serviceNames[id] = lb.ServiceName{Name: s.Name, Address: s.Address, Protocols: s.Protocols}
-	candidates, err := p.planBackends(s, id)
-	if err != nil {
+	s := p.services[i]
+	if books.byName[s.name] == s {
+		delete(books.byName, s.name) // another service may have it now
+	}
+	s.name = config.Name
+	books.byName[s.name] = s
+	// the caller may change what it handed over
+	config.Backends = slices.Clone(config.Backends)
+	config.Protocols = slices.Clone(config.Protocols)
+	config.SNAT.Addresses = slices.Clone(config.SNAT.Addresses)
+	c := &change{service: s, config: config, keys: keysOf(config)}
+	p.changes = append(p.changes, c)
+	if err := p.planBackends(c); err != nil {
 		return err
 	}
-	entry, err := p.planTable(s, id, candidates)
-	if err != nil {
-		return err
+	return p.planTable(c)
+}
+
+func (p *plan) planRemovals() {
+	r, books := p.r, p.r.books
+	for _, c := range p.changes {
+		p.removeKeys(c.service.keys)
+		c.service.keys = c.keys
 	}
-	for _, protocol := range s.Protocols {
-		p.services[lb.ServiceKey{Address: s.Address, Protocol: protocol}] = entry
+	if len(books.services) > len(p.services) {
+		for _, s := range books.services {
+			if s.wanted != r.round {
+				p.removeService(s)
+			}
+		}
+	}
+	books.serviceIDs.settle(func(stretch) {})
+	books.backendIDs.settle(func(stretch) {})
+	books.tables.settle(r.forgetTable)
+	books.lists.settle(func(s stretch) {
+		key := listKey(r.sourcesOf(lb.BackendEntry{SNATFirst: s.first, SNATCount: uint16(s.size)}))
+		if books.listAt[key] == s.first {
+			delete(books.listAt, key)
+		}
+	})
+	books.hopIDs.settle(func(stretch) {})
+	for _, id := range p.goneBackends {
+		address := r.actual.BackendNames[id].Address.Addr()
+		if hop, known := books.hopID[address]; known && !books.hopIDs.used(hop) {
+			delete(books.hopID, address)
+			delete(r.hops, address)
+		}
+	}
+}
+
+func (p *plan) removeKeys(keys []lb.ServiceKey) {
+	for _, key := range keys {
+		if !p.keys[key] {
+			p.goneKeys = append(p.goneKeys, key)
+			p.moves = true
+			p.r.books.tables.release(tableStretch(p.r.actual.Services[key]))
+		}
+	}
+}
+
+func (p *plan) removeBackend(id uint32) {
+	p.goneBackends = append(p.goneBackends, id)
+	p.release(p.r.actual.Backends[id])
+	p.r.books.backendIDs.release(stretch{id, 1})
+}
+
+func (p *plan) removeService(s *service) {
+	books := p.r.books
+	p.removeKeys(s.keys)
+	for _, id := range s.backends {
+		p.removeBackend(id)
+	}
+	p.goneServices = append(p.goneServices, s.id)
+	books.serviceIDs.release(stretch{s.id, 1})
+	delete(books.services, s.id)
+	if books.byName[s.name] == s {
+		delete(books.byName, s.name)
+	}
+}
+
+// checkKeys sees to it that the service entries to come have room beside those
+// that go after them.
+func (p *plan) checkKeys() error {
+	added := 0
+	for key := range p.keys {
+		if _, exists := p.r.actual.Services[key]; !exists {
+			added++
+		}
+	}
+	if free := 2*int(p.r.limits.Services) - len(p.r.actual.Services); added > free {
+		return fmt.Errorf("%w for %d new VIPs beside those they replace: raise limits.services and restart", ErrNoRoom, added)
 	}
 	return nil
-}
-
-// candidate is a backend that may take new flows.
-type candidate struct {
-	id      uint32
-	backend lb.Backend
-}
-
-func (p *planner) planBackends(s lb.Service, service uint32) ([]candidate, error) {
-	var candidates []candidate
-	for _, b := range s.Backends {
-		id, hop, err := p.planBackend(s, service, b)
-		if err != nil {
-			return nil, err
-		}
-		if !hop.Usable() {
-			p.result.Unusable = append(p.result.Unusable, Unusable{s.Name, b.Label(), hop.Problem})
-		} else if b.Weight > 0 {
-			candidates = append(candidates, candidate{id, b})
-		}
-	}
-	if len(candidates) == 0 {
-		p.result.Down = append(p.result.Down, s.Name)
-	}
-	return candidates, nil
-}
-
-func (p *planner) planBackend(s lb.Service, service uint32, b lb.Backend) (uint32, lb.NextHop, error) {
-	hop, resolved := p.nextHops[b.Address.Addr()]
-	if !resolved {
-		hop.Problem = "next hop not looked up yet"
-	}
-	id, known := p.backendID[backendKey{service, b.Address}]
-	if !known {
-		var err error
-		if id, err = p.r.backendIDs.take(); err != nil {
-			return 0, hop, err
-		}
-	}
-	p.backendNames[id] = lb.BackendName{Name: b.Name, Address: b.Address, Service: service, Weight: b.Weight}
-	old := p.r.actual.Backends[id]
-	entry := lb.BackendEntry{
-		Address: b.Address, Service: service, Generation: old.Generation, SNATPorts: s.SNAT.Ports,
-		SNATFirst: old.SNATFirst, SNATCount: old.SNATCount,
-	}
-	sources := p.sources(s, hop)
-	switch {
-	case len(sources) > 0:
-		first, err := p.planList(sources)
-		if err != nil {
-			return 0, hop, err
-		}
-		entry.SNATFirst, entry.SNATCount = first, uint16(len(sources))
-	case entry.SNATCount == 0:
-		return id, hop, nil // never reached yet: nothing to write
-	default:
-		p.keepList(entry.SNATFirst, entry.SNATCount)
-	}
-	hopID, err := p.planHop(b.Address.Addr(), hop)
-	if err != nil {
-		return 0, hop, err
-	}
-	entry.NextHop = hopID
-	p.backends[id] = entry
-	return id, hop, nil
-}
-
-// sources are the addresses that stand for clients toward one backend.
-func (p *planner) sources(s lb.Service, hop lb.NextHop) []lb.SNATAddress {
-	addresses := s.SNAT.Addresses
-	if len(addresses) == 0 && hop.Usable() && hop.Source.IsValid() {
-		addresses = []netip.Addr{hop.Source}
-	}
-	var list []lb.SNATAddress
-	for _, a := range addresses {
-		list = append(list, lb.SNATAddress{Address: a, IsVIP: p.vips[a]})
-	}
-	return list
-}
-
-func (p *planner) planHop(address netip.Addr, hop lb.NextHop) (uint32, error) {
-	id, known := p.hopID[address]
-	if !known {
-		var err error
-		if id, err = p.r.hopIDs.take(); err != nil {
-			return 0, err
-		}
-		p.hopID[address] = id
-	}
-	p.hops[id] = hop
-	return id, nil
-}
-
-func listKey(list []lb.SNATAddress) string { return fmt.Sprint(list) }
-
-func (p *planner) listAt(first uint32, count uint16) []lb.SNATAddress {
-	var list []lb.SNATAddress
-	for i := range uint32(count) {
-		list = append(list, p.r.actual.SNATAddresses[first+i])
-	}
-	return list
-}
-
-// planList finds a list with this content, or room for it.
-func (p *planner) planList(list []lb.SNATAddress) (uint32, error) {
-	first, known := p.lists[listKey(list)]
-	if !known {
-		var err error
-		if first, err = p.listSpans.take(uint32(len(list))); err != nil {
-			return 0, err
-		}
-		p.lists[listKey(list)] = first
-	}
-	for i, a := range list {
-		p.snat[first+uint32(i)] = a
-	}
-	return first, nil
-}
-
-// keepList keeps the list of a backend that cannot be reached now.
-func (p *planner) keepList(first uint32, count uint16) {
-	for i, a := range p.listAt(first, count) {
-		p.snat[first+uint32(i)] = a
-	}
-}
-
-// planTable reuses the service's table or plans a new one beside it.
-func (p *planner) planTable(s lb.Service, id uint32, candidates []candidate) (lb.ServiceEntry, error) {
-	entry := lb.ServiceEntry{ID: id, Random: s.Scheduler == lb.Random}
-	if len(candidates) == 0 {
-		p.fingerprint[id] = ""
-		return entry, nil
-	}
-	var print strings.Builder
-	fmt.Fprint(&print, s.TableSize)
-	entries := make([]maglev.Entry, len(candidates))
-	for i, c := range candidates {
-		fmt.Fprintf(&print, " %d*%d", c.id, c.backend.Weight)
-		entries[i] = maglev.Entry{Key: c.backend.Address.String(), Weight: c.backend.Weight}
-	}
-	p.fingerprint[id] = print.String()
-	current, exists := p.current[id]
-	if exists && p.r.fingerprint[id] == print.String() {
-		entry.TableOffset, entry.TableSize = current.TableOffset, current.TableSize
-		return entry, nil
-	}
-	offset, err := p.tableSpans.take(chunks(s.TableSize))
-	if err != nil {
-		return entry, err
-	}
-	slots, err := maglev.Build(entries, s.TableSize, maglevSeed)
-	if err != nil {
-		return entry, fmt.Errorf("build the maglev table: %w", err)
-	}
-	backends := make([]uint32, len(slots))
-	for i, slot := range slots {
-		backends[i] = candidates[slot].id
-	}
-	p.tables = append(p.tables, table{id, offset, backends})
-	entry.TableOffset, entry.TableSize = offset, s.TableSize
-	return entry, nil
 }

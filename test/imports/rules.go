@@ -84,6 +84,11 @@ func Outward() []ImportedBy {
 			Reason:     "the command line is one layer; what a command does is a function that a test can call",
 		},
 		{
+			Dependency: "internal/lab",
+			Importers:  []string{"internal/demo"},
+			Reason:     "only the demo builds networks; the balancer takes the host's as it finds it",
+		},
+		{
 			Dependency: "internal/reconcile",
 			Importers:  []string{"internal/daemon", "internal/simulate"},
 			Reason:     "one goroutine, the daemon's, writes configuration maps (simulate has maps of its own)",

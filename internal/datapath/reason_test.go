@@ -1,0 +1,157 @@
+package datapath_test
+
+import (
+	"testing"
+
+	"github.com/tinylb/tinylb/internal/datapath"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/packet"
+)
+
+// reasonCase brings a packet to leave for one reason. It gives that packet
+// last; until then it may give others.
+type reasonCase struct {
+	want outcome
+	last func(b *balancer, c *conversation) []byte
+}
+
+// A reason that is added to bpf/types.h needs a case here.
+func reasonCases() map[string]reasonCase {
+	pass := func(reason string) outcome { return outcome{verdict: "PASS", reason: reason} }
+	ofWeb := func(verdict, reason, backend string) outcome {
+		return outcome{verdict: verdict, reason: reason, service: "web", backend: backend}
+	}
+	first := func(change func(frame []byte) []byte) func(*balancer, *conversation) []byte {
+		return func(_ *balancer, c *conversation) []byte { return change(c.request(packet.SYN, "").Frame()) }
+	}
+	return map[string]reasonCase{
+		"not-ip": {pass("not-ip"), first(func(frame []byte) []byte { return put16(frame, 12, 0x86dd) })},
+		"not-ours": {pass("not-ours"), first(func(frame []byte) []byte {
+			return put16(frame, 14+20+2, 81) // the port
+		})},
+		"other-mac":      {pass("other-mac"), first(func(frame []byte) []byte { return put16(frame, 0, 0x0201) })},
+		"bad-ip-header":  {pass("bad-ip-header"), first(func(frame []byte) []byte { return put16(frame, 14, 0x4400) })},
+		"other-protocol": {pass("other-protocol"), first(func(frame []byte) []byte { return put16(frame, 14+8, 0x4001) })},
+		"new-flow":       {ofWeb("TX", "new-flow", backendA), first(func(frame []byte) []byte { return frame })},
+		"forwarded": {ofWeb("TX", "forwarded", backendA), func(_ *balancer, c *conversation) []byte {
+			return c.establish().request(packet.ACK, "").Frame()
+		}},
+		"reply": {ofWeb("TX", "reply", backendA), func(_ *balancer, c *conversation) []byte {
+			return c.establish().answer(packet.ACK, "").Frame()
+		}},
+		"truncated": {ofWeb("ABORTED", "truncated", ""), first(func(frame []byte) []byte { return frame[:len(frame)-1] })},
+		"malformed": {ofWeb("DROP", "malformed", ""), first(func(frame []byte) []byte {
+			return put16(frame, 14+20+12, 0x4002) // a data offset of 4 words
+		})},
+		"fragment": {ofWeb("DROP", "fragment", ""), first(func(frame []byte) []byte {
+			return put16(frame, 14+6, 0x2000) // more fragments
+		})},
+		"no-flow": {ofWeb("DROP", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
+			return c.request(packet.ACK, "").Frame()
+		}},
+		"no-backend": {ofWeb("DROP", "no-backend", ""), func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Backends[0].Weight = 0
+			b.apply(b.cfg)
+			return c.request(packet.SYN, "").Frame()
+		}},
+		"no-next-hop": {ofWeb("DROP", "no-next-hop", backendA), func(b *balancer, c *conversation) []byte {
+			c.establish()
+			b.hopTo(c.backend, lb.NextHop{Problem: "neighbour failed"})
+			return c.request(packet.ACK, "").Frame()
+		}},
+		// the backend's name is gone too
+		"backend-gone": {ofWeb("DROP", "backend-gone", ""), func(b *balancer, c *conversation) []byte {
+			c.establish()
+			b.cfg.Services[0] = withPorts(web(backendB), 2000, 2000)
+			b.apply(b.cfg)
+			return c.request(packet.ACK, "").Frame()
+		}},
+		"flow-table-full": {ofWeb("DROP", "flow-table-full", backendA), func(b *balancer, c *conversation) []byte {
+			cfg := b.cfg
+			cfg.Services = append(cfg.Services, withPorts(service("filler", "203.0.113.9:80", lb.TCP, backendB), 3000, 3999))
+			b.apply(cfg)
+			for n := range cfg.Limits.Flows {
+				b.tcp(clientAt(int(n)), "203.0.113.9:80").establish()
+			}
+			return c.request(packet.SYN, "").Frame()
+		}},
+		"snat-exhausted": {ofWeb("DROP", "snat-exhausted", backendA), func(b *balancer, c *conversation) []byte {
+			b.tcp(clientAt(0), webVIP).establish()
+			return c.request(packet.SYN, "").Frame()
+		}},
+	}
+}
+
+func put16(frame []byte, at int, value uint16) []byte {
+	frame[at], frame[at+1] = byte(value>>8), byte(value)
+	return frame
+}
+
+// Every reason is reached, and the packet is counted under it, once, for the
+// right service. (The balancer checks all counters when a test ends.)
+func TestEveryReason(t *testing.T) {
+	cases := reasonCases()
+	names := map[string]bool{}
+	for _, reason := range datapath.Reasons() {
+		name := reason.String()
+		if names[name] || name == "unknown" {
+			t.Errorf("reason %d is called %q: not a name of its own", reason, name)
+		}
+		names[name] = true
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tc, known := cases[name]
+			if !known {
+				t.Fatal("no case reaches this reason")
+			}
+			cfg := config(withPorts(web(backendA), 2000, 2000))
+			cfg.Limits.Flows = 64
+			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC()})
+			frame := tc.last(b, b.tcp(aClient, webVIP))
+			before := b.countOf(tc.want.service, reason)
+			if got, _ := b.run(frame); got != tc.want {
+				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+			if n := b.countOf(tc.want.service, reason) - before; n != 1 {
+				t.Errorf("the packet was counted %d times, want once", n)
+			}
+		})
+	}
+	for name := range cases {
+		if !names[name] {
+			t.Errorf("there is a case for %q, but no such reason", name)
+		}
+	}
+}
+
+// countOf reads the counter of a reason, for a service or ("") for none.
+func (b *balancer) countOf(service string, reason datapath.Reason) uint64 {
+	b.t.Helper()
+	var id uint32
+	for i, name := range b.names.ServiceNames {
+		if name.Name == service {
+			id = i
+		}
+	}
+	counts, err := b.datapath.ReasonCounts([]uint32{id})
+	b.must(err)
+	for _, c := range counts {
+		if c.Service == id && c.Reason == reason {
+			return c.Packets
+		}
+	}
+	return 0
+}
+
+func TestVerdictNames(t *testing.T) {
+	for verdict, want := range map[datapath.Verdict]string{
+		0: "ABORTED", 1: "DROP", 2: "PASS", 3: "TX", 4: "REDIRECT", 5: "unknown", // as in linux/bpf.h
+	} {
+		if got := verdict.String(); got != want {
+			t.Errorf("verdict %d is called %q, want %q", verdict, got, want)
+		}
+		if sends := want == "TX" || want == "REDIRECT"; verdict.Sends() != sends {
+			t.Errorf("%s sends: %v, want %v", want, verdict.Sends(), sends)
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package datapath_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/packet"
+)
+
+const flowTableFull = "DROP flow-table-full"
+
+// table has room for a few flows, and long timeouts.
+func table(slots uint32) lb.Config {
+	cfg := pools(20000)
+	cfg.Limits.Flows = slots
+	return cfg
+}
+
+func TestFlowTableFull(t *testing.T) {
+	for _, slots := range []int{1, 16, 64, 65, 100, 1000} {
+		t.Run(fmt.Sprint(slots), func(t *testing.T) {
+			t.Parallel()
+			b := start(t, table(uint32(slots)))
+			all := b.fill(slots, b.webClient)
+			for n := range 5 {
+				b.webClient(slots + n).play(step{0, client, packet.SYN, flowTableFull})
+				b.dnsClient(slots + n).play(step{0, client, 0, flowTableFull})
+			}
+			for _, c := range all {
+				c.stays()
+			}
+		})
+	}
+}
+
+// A full table has room again as soon as one flow is over, wherever it lies.
+func TestSlotIsFreed(t *testing.T) {
+	for name, end := range map[string]func(over *conversation, others []*conversation){
+		"closed": func(over *conversation, _ []*conversation) {
+			over.play(step{0, client, packet.FIN | packet.ACK, forwarded}, step{0, backend, packet.FIN | packet.ACK, reply})
+		},
+		"reset": func(over *conversation, _ []*conversation) { over.play(step{0, backend, packet.RST, reply}) },
+		"forgotten": func(over *conversation, others []*conversation) {
+			over.now = over.now.Add(time.Hour)
+			for _, c := range others {
+				c.stays()
+			}
+			over.now = over.now.Add(time.Hour + time.Second)
+		},
+	} {
+		for _, slots := range []int{16, 64, 100, 1000} {
+			t.Run(fmt.Sprintf("%s %d", name, slots), func(t *testing.T) {
+				t.Parallel()
+				cfg := table(uint32(slots))
+				cfg.Timeouts.TCPEstablished = 2 * time.Hour
+				b := start(t, cfg)
+				all := b.fill(slots, b.webClient)
+				for i, n := range []int{slots - 1, 0, slots / 2} {
+					extra := b.webClient(slots + i)
+					extra.play(step{time.Second, client, packet.SYN, flowTableFull})
+					over := all[n]
+					all = slices.Delete(all, n, n+1)
+					end(over, all)
+					b.now = b.now.Add(time.Second)
+					all = append(all, extra.establish())
+					for _, c := range all {
+						c.stays()
+					}
+				}
+			})
+		}
+	}
+}
+
+// Whatever waits longest to be confirmed gives way, and a closed flow before it.
+func TestSlotIsTakenOver(t *testing.T) {
+	for _, slots := range []int{16, 64, 100} {
+		t.Run(fmt.Sprint(slots), func(t *testing.T) {
+			t.Parallel()
+			b := start(t, table(uint32(slots)))
+			all := b.fill(slots-2, b.webClient)
+			waiting := b.webClient(slots).open()
+			b.now = b.now.Add(time.Second)
+			closed := b.webClient(slots + 1).establish()
+			closed.play(step{time.Second, client, packet.RST, forwarded})
+
+			b.now = b.now.Add(time.Second)
+			b.webClient(slots + 2).establish()
+			waiting.play(step{0, client, packet.SYN, forwarded})
+			closed.play(step{0, client, packet.ACK, noFlow})
+
+			b.now = b.now.Add(time.Second)
+			b.webClient(slots + 3).establish()
+			waiting.play(step{time.Second, client, packet.SYN, flowTableFull})
+			for _, c := range all {
+				c.stays()
+			}
+		})
+	}
+}
+
+// While there is room no flow gives way, and none is refused, however the ones
+// that stay and the ones that pass lie in the table.
+func TestNoFlowGivesWayWhileThereIsRoom(t *testing.T) {
+	const slots, staying = 1000, 600
+	for name, open := range map[string]func(*balancer, int) *conversation{
+		"TCP": (*balancer).webClient,
+		"UDP": (*balancer).dnsClient,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := table(slots)
+			cfg.Timeouts.TCPClosed = time.Second
+			b := start(t, cfg)
+			all := b.fill(staying, func(n int) *conversation { return open(b, n) })
+			for n := range 3 * slots {
+				passing := b.webClient(staying + n).establish()
+				passing.play(step{0, client, packet.RST, forwarded})
+				b.now = b.now.Add(10 * time.Millisecond)
+			}
+			for _, c := range all {
+				c.stays()
+			}
+		})
+	}
+}
+
+// Many flows come, live all kinds of lives, and go; nothing may be left of them.
+// (The balancer compares the table with its index.)
+func TestNothingLeaks(t *testing.T) {
+	const clients, packets = 400, 30000
+	cfg := config(
+		withPorts(web(backendA, backendB), 2000, 2099),
+		withPorts(service("dns", dnsVIP, lb.UDP, backendA, backendB), 2000, 2049),
+		weighted(withPorts(service("random", "203.0.113.6:80", lb.TCP, backendA), 2000, 2099), lb.Random),
+	)
+	cfg.Limits.Flows = 250
+	b := start(t, cfg)
+	random := rand.New(rand.NewPCG(8, 9))
+	flags := []packet.TCPFlags{
+		packet.SYN, packet.SYN, packet.SYN, packet.ACK, packet.ACK, packet.FIN | packet.ACK, packet.RST, packet.SYN | packet.ACK,
+	}
+	fates := map[string]int{}
+	var sent [][]byte // what left toward backends, to answer
+	for n := range packets {
+		b.now = b.now.Add(time.Duration(random.IntN(200)) * time.Millisecond)
+		frame := b.randomPacket(random, clients, flags)
+		if len(sent) > 0 && random.IntN(2) == 0 {
+			p, err := packet.Read(sent[random.IntN(len(sent))])
+			b.must(err)
+			frame = p.Reply(flags[random.IntN(len(flags))], "").Frame()
+		}
+		got, out := b.run(frame)
+		fates[got.fate()]++
+		if got.reason == "new-flow" || got.reason == "forwarded" {
+			b.must(packet.Verify(out))
+			if sent = append(sent, out); len(sent) > 50 {
+				sent = sent[1:]
+			}
+		}
+		if n%3000 == 0 {
+			b.live()
+		}
+	}
+	for _, fate := range []string{newFlow, forwarded, reply, noFlow} {
+		if fates[fate] < packets/100 {
+			t.Errorf("only %d packets were %s: %v", fates[fate], fate, fates)
+		}
+	}
+	b.now = b.now.Add(24 * time.Hour)
+	for n := range int(cfg.Limits.Flows) {
+		b.tcp(clientAt(clients+n), "203.0.113.6:80").open()
+		if n >= 99 {
+			break // as many as there are ports
+		}
+	}
+	if live := len(b.live()); live < 100 {
+		t.Errorf("%d flows are live, want the 100 that were just opened", live)
+	}
+}
+
+func (b *balancer) randomPacket(random *rand.Rand, clients int, flags []packet.TCPFlags) []byte {
+	client := clientAt(random.IntN(clients))
+	switch random.IntN(3) {
+	case 0:
+		return b.udp(client, dnsVIP).request(0, "question").Frame()
+	case 1:
+		return b.tcp(client, "203.0.113.6:80").request(flags[random.IntN(len(flags))], "").Frame()
+	}
+	return b.tcp(client, webVIP).request(flags[random.IntN(len(flags))], "").Frame()
+}

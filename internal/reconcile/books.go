@@ -1,0 +1,115 @@
+package reconcile
+
+import (
+	"net/netip"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// books say who uses which ids and which room. A plan changes them ahead of the
+// writes; when it fails, they are made anew from what the tables hold.
+type books struct {
+	services map[uint32]*service
+	byName   map[string]*service
+	hopID    map[netip.Addr]uint32
+	listAt   map[string]uint32 // the first place of a list of source addresses, by listKey
+
+	serviceIDs *room
+	backendIDs *room
+	hopIDs     *room // one user for each backend
+	lists      *room // one user for each backend
+	tables     *room // in chunks, one user for each service key
+}
+
+// service is what the tables hold of one service.
+type service struct {
+	id       uint32
+	name     string
+	keys     []lb.ServiceKey
+	backends []uint32
+
+	wanted   uint64     // the last round of Apply whose config has it
+	config   lb.Service // as last applied
+	complete bool       // config and the next hops of its backends are all in the tables
+	unusable []Unusable
+	down     bool
+}
+
+// minSNATAddresses is the room for source addresses where there are few backends.
+const minSNATAddresses = 1024
+
+func newBooks(limits lb.Limits) *books {
+	return &books{
+		serviceIDs: newIDs("services", "services", limits.Services),
+		backendIDs: newIDs("backends", "backends", limits.Backends),
+		hopIDs:     newIDs("next hops", "backends", limits.Backends),
+		lists:      newRoom("SNAT addresses", "backends", max(minSNATAddresses, limits.Backends)),
+		tables:     newRoom("chunks of 16 table entries", "table_entries", tableRoom(limits.TableEntries).size),
+	}
+}
+
+// tableRoom is what a table takes in the array, in chunks.
+func tableRoom(entries uint32) stretch {
+	return stretch{0, (entries + lb.TableChunk - 1) / lb.TableChunk}
+}
+
+func tableStretch(entry lb.ServiceEntry) stretch {
+	return stretch{entry.TableOffset / lb.TableChunk, tableRoom(entry.TableSize).size}
+}
+
+func listStretch(b lb.BackendEntry) stretch {
+	return stretch{b.SNATFirst, uint32(b.SNATCount)}
+}
+
+// recall makes the books say what the tables hold. Services that no failed plan
+// has touched stay complete.
+func (r *Reconciler) recall() {
+	b := r.books
+	before := b.services
+	b.services, b.byName = map[uint32]*service{}, map[string]*service{}
+	b.hopID, b.listAt = map[netip.Addr]uint32{}, map[string]uint32{}
+	b.serviceIDs.reset(1)
+	b.backendIDs.reset(1)
+	b.hopIDs.reset(1)
+	b.lists.reset(0)
+	b.tables.reset(0)
+
+	for id, name := range r.actual.ServiceNames {
+		s := before[id]
+		if s == nil {
+			s = &service{}
+		}
+		s.id, s.name, s.keys, s.backends = id, name.Name, nil, nil
+		b.services[id], b.byName[s.name] = s, s
+		b.serviceIDs.hold(stretch{id, 1})
+	}
+	for key, entry := range r.actual.Services {
+		s := b.service(entry.ID)
+		s.keys = append(s.keys, key)
+		b.tables.hold(tableStretch(entry))
+	}
+	for id, name := range r.actual.BackendNames {
+		s := b.service(name.Service)
+		s.backends = append(s.backends, id)
+		b.backendIDs.hold(stretch{id, 1})
+	}
+	for _, entry := range r.actual.Backends {
+		if entry.SNATCount == 0 {
+			continue
+		}
+		b.hopID[entry.Address.Addr()] = entry.NextHop
+		b.hopIDs.hold(stretch{entry.NextHop, 1})
+		b.listAt[listKey(r.sourcesOf(entry))] = entry.SNATFirst
+		b.lists.hold(listStretch(entry))
+	}
+}
+
+// service finds the record of an id. Names are written first and deleted last,
+// so only tables that something else has touched lack one.
+func (b *books) service(id uint32) *service {
+	if b.services[id] == nil {
+		b.services[id] = &service{id: id}
+		b.serviceIDs.hold(stretch{id, 1})
+	}
+	return b.services[id]
+}

@@ -1,0 +1,184 @@
+package reconcile_test
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/reconcile"
+)
+
+var errWrite = errors.New("write refused")
+
+// memory stands for the kernel's maps. It has their sizes, and forgets what
+// they forget. After every write it looks at everything as a packet would.
+type memory struct {
+	t         testing.TB
+	limits    lb.Limits
+	unchecked bool // for benchmarks
+
+	timeouts     lb.Timeouts
+	filter       map[netip.Addr]bool
+	services     map[lb.ServiceKey]lb.ServiceEntry
+	backends     map[uint32]lb.BackendEntry
+	hops         map[uint32]lb.NextHop // ever written
+	snat         map[uint32]lb.SNATAddress
+	tables       []uint32
+	serviceNames map[uint32]lb.ServiceName
+	backendNames map[uint32]lb.BackendName
+	lastLive     map[uint32]lb.BackendEntry // each id's last real backend
+
+	log  []string            // the writes that were tried
+	fail func(int) bool      // whether the n-th one, from 1, fails; nil: none
+	last map[string]struct{} // violations reported already
+}
+
+func newMemory(t testing.TB, limits lb.Limits) *memory {
+	return &memory{
+		t: t, limits: limits,
+		filter:       map[netip.Addr]bool{},
+		services:     map[lb.ServiceKey]lb.ServiceEntry{},
+		backends:     map[uint32]lb.BackendEntry{},
+		hops:         map[uint32]lb.NextHop{},
+		snat:         map[uint32]lb.SNATAddress{},
+		tables:       make([]uint32, chunks(limits.TableEntries)),
+		serviceNames: map[uint32]lb.ServiceName{},
+		backendNames: map[uint32]lb.BackendName{},
+		lastLive:     map[uint32]lb.BackendEntry{},
+		last:         map[string]struct{}{},
+	}
+}
+
+// clone is another memory with the same content, which fails no write.
+func (m *memory) clone() *memory {
+	c := *m
+	c.log, c.fail = nil, nil
+	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
+	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
+	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
+	c.lastLive, c.last = maps.Clone(m.lastLive), map[string]struct{}{}
+	return &c
+}
+
+func chunks(entries uint32) uint32 {
+	return (entries + lb.TableChunk - 1) / lb.TableChunk * lb.TableChunk
+}
+
+func (m *memory) ReadTables() (lb.Tables, error) {
+	t := lb.Tables{
+		Services:      maps.Clone(m.services),
+		Backends:      map[uint32]lb.BackendEntry{},
+		NextHops:      map[uint32]lb.NextHop{},
+		SNATAddresses: maps.Clone(m.snat),
+		ServiceNames:  maps.Clone(m.serviceNames),
+		BackendNames:  maps.Clone(m.backendNames),
+	}
+	for id, b := range m.backends {
+		if b != (lb.BackendEntry{}) {
+			t.Backends[id] = b
+		}
+	}
+	for id, hop := range m.hops {
+		if hop.Usable() { // an array cannot tell a cleared entry from none
+			t.NextHops[id] = lb.NextHop{Interface: hop.Interface, MAC: hop.MAC, SourceMAC: hop.SourceMAC}
+		}
+	}
+	return t, nil
+}
+
+// write does one write, unless it is to fail. It looks at what is to be
+// overwritten, and at the outcome.
+func (m *memory) write(what string, allowed func(), do func()) error {
+	m.log = append(m.log, what)
+	if m.fail != nil && m.fail(len(m.log)) {
+		return errWrite
+	}
+	if m.unchecked {
+		do()
+		return nil
+	}
+	allowed()
+	do()
+	m.check(what)
+	return nil
+}
+
+func always() {}
+
+func (m *memory) SetTimeouts(t lb.Timeouts) error {
+	return m.write("SetTimeouts", always, func() { m.timeouts = t })
+}
+
+func (m *memory) SetAddressFilter(addresses []netip.Addr) error {
+	return m.write("SetAddressFilter", always, func() {
+		m.filter = map[netip.Addr]bool{}
+		for _, a := range addresses {
+			m.filter[a] = true
+		}
+	})
+}
+
+func (m *memory) PutNextHop(id uint32, hop lb.NextHop) error {
+	return m.write("PutNextHop", func() { m.inRange("next hop", id, 1, m.limits.Backends) }, func() { m.hops[id] = hop })
+}
+
+func (m *memory) PutSNATAddress(index uint32, a lb.SNATAddress) error {
+	return m.write("PutSNATAddress", func() { m.checkSNATWrite(index, a) }, func() { m.snat[index] = a })
+}
+
+func (m *memory) PutBackend(id uint32, b lb.BackendEntry) error {
+	return m.write("PutBackend", func() { m.checkBackendWrite(id, b) }, func() {
+		m.backends[id] = b
+		if b.SNATCount > 0 {
+			m.lastLive[id] = b
+		}
+	})
+}
+
+func (m *memory) PutTable(offset uint32, backends []uint32) error {
+	return m.write("PutTable", func() { m.checkTableWrite(offset, backends) }, func() { copy(m.tables[offset:], backends) })
+}
+
+func (m *memory) PutService(key lb.ServiceKey, entry lb.ServiceEntry) error {
+	return m.write("PutService", always, func() { m.services[key] = entry })
+}
+
+func (m *memory) DeleteService(key lb.ServiceKey) error {
+	return m.write("DeleteService", always, func() { delete(m.services, key) })
+}
+
+func (m *memory) PutServiceName(id uint32, name lb.ServiceName) error {
+	return m.write("PutServiceName", func() { m.checkServiceNameWrite(id, name) }, func() { m.serviceNames[id] = name })
+}
+
+func (m *memory) DeleteServiceName(id uint32) error {
+	return m.write("DeleteServiceName", always, func() { delete(m.serviceNames, id) })
+}
+
+func (m *memory) PutBackendName(id uint32, name lb.BackendName) error {
+	return m.write("PutBackendName", func() { m.checkBackendNameWrite(id, name) }, func() { m.backendNames[id] = name })
+}
+
+func (m *memory) DeleteBackendName(id uint32) error {
+	return m.write("DeleteBackendName", always, func() { delete(m.backendNames, id) })
+}
+
+// start is what a daemon does when it begins.
+func (m *memory) start() *reconcile.Reconciler {
+	m.t.Helper()
+	r, err := reconcile.New(m, m.limits)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return r
+}
+
+// writes returns what was written since the last call.
+func (m *memory) writes() []string {
+	log := m.log
+	m.log = nil
+	return log
+}

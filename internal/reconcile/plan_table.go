@@ -1,0 +1,93 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/maglev"
+)
+
+// maglevSeed is the same on every node, so that all give the same answer.
+const maglevSeed = 0
+
+// content is what a scheduler table was built from.
+type content struct {
+	size   uint32
+	shares []share // by id
+}
+
+// share is a backend that may take new flows.
+type share struct {
+	id      uint32
+	address netip.AddrPort
+	weight  uint32
+}
+
+func (c content) equal(o content) bool { return c.size == o.size && slices.Equal(c.shares, o.shares) }
+
+// planTable keeps the service's table or plans a new one beside it. The old
+// one's room is free for the next service: by then no key leads to it.
+func (p *plan) planTable(c *change) error {
+	r, books := p.r, p.r.books
+	c.entry = lb.ServiceEntry{ID: c.service.id, Random: c.config.Scheduler == lb.Random}
+	var taken stretch
+	if !c.service.down {
+		slices.SortFunc(c.content.shares, func(a, b share) int { return cmp.Compare(a.id, b.id) })
+		c.content.size = cmp.Or(c.config.TableSize, maglev.SizeFor(len(c.config.Backends)))
+		offset, exists := r.findTable(c)
+		if !exists {
+			room := tableRoom(c.content.size)
+			first, err := books.tables.take(room.size)
+			if err != nil {
+				return err
+			}
+			taken, offset = stretch{first, room.size}, first*lb.TableChunk
+			if c.table, err = buildTable(c.content); err != nil {
+				return err
+			}
+		}
+		c.entry.TableOffset, c.entry.TableSize = offset, c.content.size
+	}
+	for _, key := range c.keys {
+		p.keys[key] = true
+		old, exists := r.actual.Services[key]
+		p.moves = p.moves || !exists
+		books.tables.release(tableStretch(old))
+		books.tables.hold(tableStretch(c.entry))
+	}
+	books.tables.release(taken) // each key holds it itself
+	books.tables.settle(r.forgetTable)
+	return nil
+}
+
+// findTable looks for the wanted content among the tables that the service uses now.
+func (r *Reconciler) findTable(c *change) (offset uint32, exists bool) {
+	for _, key := range c.service.keys {
+		entry := r.actual.Services[key]
+		if entry.TableSize > 0 && r.contents[entry.TableOffset].equal(c.content) {
+			return entry.TableOffset, true
+		}
+	}
+	return 0, false
+}
+
+func (r *Reconciler) forgetTable(s stretch) { delete(r.contents, s.first*lb.TableChunk) }
+
+func buildTable(c content) ([]uint32, error) {
+	entries := make([]maglev.Entry, len(c.shares))
+	for i, s := range c.shares {
+		entries[i] = maglev.Entry{Key: s.address.String(), Weight: s.weight}
+	}
+	slots, err := maglev.Build(entries, c.size, maglevSeed)
+	if err != nil {
+		return nil, fmt.Errorf("build the maglev table: %w", err)
+	}
+	table := make([]uint32, len(slots))
+	for i, slot := range slots {
+		table[i] = c.shares[slot].id
+	}
+	return table, nil
+}

@@ -1,0 +1,59 @@
+package reconcile
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// A field that sameService overlooks would be a change that is never applied.
+func TestSameServiceSeesEveryField(t *testing.T) {
+	base := lb.Service{
+		Protocols: []lb.Protocol{lb.TCP},
+		SNAT:      lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
+		Backends:  []lb.Backend{{Weight: 1}},
+	}
+	if !sameService(&base, &base) {
+		t.Fatal("a service differs from itself")
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[lb.Service]()) {
+		changed := base
+		alter(t, reflect.ValueOf(&changed).Elem().FieldByIndex(field.Index))
+		if sameService(&base, &changed) {
+			t.Errorf("%s is overlooked", field.Name)
+		}
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[lb.SNAT]()) {
+		changed := base
+		alter(t, reflect.ValueOf(&changed.SNAT).Elem().FieldByIndex(field.Index))
+		if sameService(&base, &changed) {
+			t.Errorf("SNAT.%s is overlooked", field.Name)
+		}
+	}
+}
+
+func alter(t *testing.T, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("other")
+	case reflect.Uint32:
+		v.SetUint(7)
+	case reflect.Slice:
+		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+	case reflect.Struct:
+		switch v.Interface().(type) {
+		case netip.AddrPort:
+			v.Set(reflect.ValueOf(netip.MustParseAddrPort("10.0.0.9:9")))
+		case lb.PortRange:
+			v.Set(reflect.ValueOf(lb.PortRange{First: 1, Last: 2}))
+		case lb.SNAT:
+			v.Set(reflect.ValueOf(lb.SNAT{Ports: lb.PortRange{First: 1, Last: 2}}))
+		default:
+			t.Fatalf("say how to change a %s", v.Type())
+		}
+	default:
+		t.Fatalf("say how to change a %s", v.Type())
+	}
+}

@@ -1,0 +1,277 @@
+package reconcile_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// Addresses tell what they are for, so that a look at the tables alone shows a
+// mix-up: VIPs are 10.0.0.x, backends 192.168.0.x, a host's own address
+// 172.31.0.x, and the l-th SNAT list is 172.16.l.1, 172.16.l.2 and so on.
+
+func vip(n int, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), port)
+}
+
+func backendAt(n int, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, byte(n / 250), byte(n%250 + 1)}), port)
+}
+
+// snatList has up to three addresses, and 300 from the 200th list on.
+func snatList(l int) []netip.Addr {
+	size := 1 + l%3
+	if l >= 200 {
+		size = 300
+	}
+	var list []netip.Addr
+	for i := range size {
+		list = append(list, netip.AddrFrom4([4]byte{172, byte(16 + i/250), byte(l), byte(i%250 + 1)}))
+	}
+	return list
+}
+
+func isList(list []netip.Addr) bool {
+	if len(list) == 0 || !list[0].Is4() {
+		return false
+	}
+	if first := list[0].As4(); first[0] == 172 && first[1] == 16 {
+		return slices.Equal(list, snatList(int(first[2])))
+	}
+	return len(list) == 1
+}
+
+// hopTo is a next hop whose MAC says toward whom.
+func hopTo(address netip.Addr, variant int) lb.NextHop {
+	to := address.As4()
+	return lb.NextHop{
+		Interface: 1 + variant%2,
+		MAC:       lb.MAC{2, byte(variant), to[0], to[1], to[2], to[3]},
+		SourceMAC: lb.MAC{2, 0xff, 0, 0, 0, byte(1 + variant%2)},
+		Source:    netip.AddrFrom4([4]byte{172, 31, 0, byte(1 + variant%2)}),
+	}
+}
+
+func leadsTo(hop lb.NextHop, address netip.Addr) bool {
+	to := address.As4()
+	return slices.Equal(hop.MAC[2:], to[:])
+}
+
+// world is a desired state that changes at random.
+type world struct {
+	rng      *rand.Rand
+	services []*worldService
+	hops     map[netip.Addr]lb.NextHop
+	timeouts lb.Timeouts
+	numbers  int
+}
+
+type worldService struct {
+	lb.Service
+	number int  // whatever its name
+	moved  bool // got another name or address in this step
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), hops: map[netip.Addr]lb.NextHop{}}
+	w.timeouts.TCPEstablished = time.Hour
+	for range 4 {
+		w.addService()
+	}
+	return w
+}
+
+// config is a copy that later steps leave alone.
+func (w *world) config() lb.Config {
+	cfg := lb.Config{Timeouts: w.timeouts}
+	for _, s := range w.services {
+		service := s.Service
+		service.Backends = slices.Clone(service.Backends)
+		cfg.Services = append(cfg.Services, service)
+	}
+	return cfg
+}
+
+// clone stays as it is while w goes on.
+func (w *world) clone() *world {
+	c := *w
+	c.hops, c.services = maps.Clone(w.hops), nil
+	for i, s := range w.config().Services {
+		c.services = append(c.services, &worldService{Service: s, number: w.services[i].number})
+	}
+	return &c
+}
+
+func (w *world) identities() map[identity]bool {
+	all := map[identity]bool{}
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			all[identity{s.number, b.Address}] = true
+		}
+	}
+	return all
+}
+
+// step makes a few changes at once.
+func (w *world) step() {
+	for _, s := range w.services {
+		s.moved = false
+	}
+	w.changeSome()
+}
+
+func (w *world) changeSome() {
+	for range 1 + w.rng.IntN(4) {
+		if len(w.services) < 2 || w.rng.IntN(12) == 0 {
+			w.addService()
+			continue
+		}
+		s := w.services[w.rng.IntN(len(w.services))]
+		w.change(s)
+	}
+}
+
+func (w *world) change(s *worldService) {
+	b := &s.Backends[w.rng.IntN(len(s.Backends))]
+	switch w.rng.IntN(20) {
+	case 0:
+		w.services = slices.DeleteFunc(w.services, func(o *worldService) bool { return o == s })
+	case 1:
+		if !s.moved { // another name and another address: that is another service
+			s.Name, s.moved = fmt.Sprintf("renamed-%d", w.rng.IntN(1_000_000)), true
+		}
+	case 2:
+		if !s.moved {
+			s.Address, s.Protocols = w.freeVIP()
+			s.moved = true
+		}
+	case 3:
+		o := w.services[w.rng.IntN(len(w.services))]
+		if !s.moved && !o.moved {
+			s.Address, o.Address = o.Address, s.Address
+			s.Protocols, o.Protocols = o.Protocols, s.Protocols
+			s.moved, o.moved = true, true
+		}
+	case 4, 5:
+		w.addBackend(s)
+	case 6:
+		if len(s.Backends) > 1 {
+			s.Backends = slices.DeleteFunc(s.Backends, func(o lb.Backend) bool { return o == *b })
+		}
+	case 7:
+		b.Weight = 0
+	case 8:
+		b.Weight = uint32(w.rng.IntN(5))
+	case 9:
+		for i := range s.Backends {
+			s.Backends[i].Weight = uint32(w.rng.IntN(3))
+		}
+	case 10:
+		if address := w.freeBackend(s); address.IsValid() {
+			b.Address = address
+		}
+	case 11:
+		b.Name = fmt.Sprintf("b-%d", w.rng.IntN(100))
+	case 12:
+		s.Scheduler = []lb.Scheduler{lb.Maglev, lb.Random}[w.rng.IntN(2)]
+	case 13:
+		w.chooseSNAT(s)
+	case 14:
+		s.SNAT.Ports.Last = uint16(20000 + w.rng.IntN(10000))
+	case 15:
+		s.TableSize = []uint32{0, 127, 251}[w.rng.IntN(3)]
+	case 16:
+		w.rng.Shuffle(len(s.Backends), func(i, j int) { s.Backends[i], s.Backends[j] = s.Backends[j], s.Backends[i] })
+		w.rng.Shuffle(len(w.services), func(i, j int) { w.services[i], w.services[j] = w.services[j], w.services[i] })
+	case 17:
+		w.timeouts.UDPStream++
+	default:
+		w.changeHop(b.Address.Addr())
+	}
+}
+
+func (w *world) changeHop(address netip.Addr) {
+	switch w.rng.IntN(4) {
+	case 0:
+		w.hops[address] = lb.NextHop{Problem: fmt.Sprintf("no answer %d", w.rng.IntN(2))}
+	case 1:
+		hop := hopTo(address, w.rng.IntN(4))
+		hop.Source = netip.Addr{}
+		w.hops[address] = hop
+	default:
+		w.hops[address] = hopTo(address, w.rng.IntN(4))
+	}
+}
+
+func (w *world) addService() {
+	if len(w.services) == 10 {
+		return
+	}
+	w.numbers++
+	s := &worldService{number: w.numbers, moved: true}
+	s.Name = fmt.Sprintf("service-%d", w.numbers)
+	s.Address, s.Protocols = w.freeVIP()
+	s.Forward, s.Scheduler = lb.ForwardNAT, lb.Maglev
+	s.SNAT.Ports = lb.PortRange{First: 1024, Last: 32767}
+	w.chooseSNAT(s)
+	for range 1 + w.rng.IntN(4) {
+		w.addBackend(s)
+	}
+	w.services = append(w.services, s)
+}
+
+func (w *world) chooseSNAT(s *worldService) {
+	switch l := w.rng.IntN(8); l {
+	case 6:
+		s.SNAT.Addresses = nil
+	case 7:
+		s.SNAT.Addresses = []netip.Addr{vip(1+w.rng.IntN(4), 1).Addr()}
+	default:
+		s.SNAT.Addresses = snatList(l)
+	}
+}
+
+func (w *world) freeVIP() (netip.AddrPort, []lb.Protocol) {
+	taken := map[lb.ServiceKey]bool{}
+	for _, s := range w.services {
+		for _, protocol := range s.Protocols {
+			taken[lb.ServiceKey{Address: s.Address, Protocol: protocol}] = true
+		}
+	}
+	for {
+		address := vip(1+w.rng.IntN(4), []uint16{53, 80, 443}[w.rng.IntN(3)])
+		protocols := [][]lb.Protocol{{lb.TCP}, {lb.UDP}, {lb.TCP, lb.UDP}}[w.rng.IntN(3)]
+		if !slices.ContainsFunc(protocols, func(p lb.Protocol) bool { return taken[lb.ServiceKey{Address: address, Protocol: p}] }) {
+			return address, protocols
+		}
+	}
+}
+
+func (w *world) addBackend(s *worldService) {
+	if address := w.freeBackend(s); address.IsValid() && len(s.Backends) < 8 {
+		s.Backends = append(s.Backends, lb.Backend{Address: address, Weight: uint32(1 + w.rng.IntN(3))})
+	}
+}
+
+// freeBackend is an address that the service does not have yet; often one that
+// other services have.
+func (w *world) freeBackend(s *worldService) netip.AddrPort {
+	address := backendAt(w.rng.IntN(12), uint16(8000+w.rng.IntN(2)))
+	if slices.ContainsFunc(s.Backends, func(b lb.Backend) bool { return b.Address == address }) {
+		return netip.AddrPort{}
+	}
+	if _, known := w.hops[address.Addr()]; !known && w.rng.IntN(2) == 0 {
+		w.changeHop(address.Addr())
+	}
+	return address
+}
+
+// snapshot is what Apply is given.
+func (w *world) snapshot() (lb.Config, map[netip.Addr]lb.NextHop) {
+	return w.config(), maps.Clone(w.hops)
+}

@@ -1,0 +1,215 @@
+package reconcile
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// write carries out a plan: first everything new, of each service its entries
+// last, as they are the switch; then the removals, in the reverse order.
+func (r *Reconciler) write(p *plan, timeouts lb.Timeouts) error {
+	if err := r.setTimeouts(timeouts); err != nil {
+		return err
+	}
+	addressesDue := p.moves || r.untidy
+	if addressesDue {
+		if err := r.setAddresses(p.keys, p.lists); err != nil {
+			return err
+		}
+	}
+	for _, c := range p.changes {
+		if err := r.writeService(c); err != nil {
+			return err
+		}
+	}
+	if err := r.remove(p); err != nil {
+		return err
+	}
+	if addressesDue {
+		return r.setAddresses(nil, nil)
+	}
+	return nil
+}
+
+func (r *Reconciler) setTimeouts(timeouts lb.Timeouts) error {
+	if r.timeouts == timeouts {
+		return nil
+	}
+	if err := r.tables.SetTimeouts(timeouts); err != nil {
+		return err
+	}
+	r.timeouts = timeouts
+	return nil
+}
+
+// setAddresses makes the address filter and the lists of source addresses fit
+// the services that are there and what is about to be added. Source addresses
+// that no backend uses any more stay in the filter: flows may still use them.
+func (r *Reconciler) setAddresses(keys map[lb.ServiceKey]bool, lists []list) error {
+	vips := map[netip.Addr]bool{}
+	for key := range r.actual.Services {
+		vips[key.Address.Addr()] = true
+	}
+	for key := range keys {
+		vips[key.Address.Addr()] = true
+	}
+	sources := map[uint32]lb.SNATAddress{}
+	for index, a := range r.actual.SNATAddresses {
+		sources[index] = lb.SNATAddress{Address: a.Address, IsVIP: vips[a.Address]}
+	}
+	for _, list := range lists {
+		for i, address := range list.addresses {
+			sources[list.first+uint32(i)] = lb.SNATAddress{Address: address, IsVIP: vips[address]}
+		}
+	}
+	filter := make([]netip.Addr, 0, len(vips)+len(sources))
+	for vip := range vips {
+		filter = append(filter, vip)
+	}
+	for _, a := range sources {
+		filter = append(filter, a.Address)
+	}
+	if err := r.setFilter(filter); err != nil {
+		return err
+	}
+	for index, a := range sources {
+		if err := put(r.actual.SNATAddresses, index, a, same, r.tables.PutSNATAddress); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) setFilter(addresses []netip.Addr) error {
+	slices.SortFunc(addresses, netip.Addr.Compare)
+	addresses = slices.Compact(addresses)
+	if r.filter != nil && slices.Equal(addresses, r.filter) {
+		return nil
+	}
+	if err := r.tables.SetAddressFilter(addresses); err != nil {
+		return err
+	}
+	r.filter = addresses
+	return nil
+}
+
+func (r *Reconciler) writeService(c *change) error {
+	name := lb.ServiceName{Name: c.config.Name, Address: c.config.Address, Protocols: c.config.Protocols}
+	if err := put(r.actual.ServiceNames, c.service.id, name, sameServiceName, r.tables.PutServiceName); err != nil {
+		return err
+	}
+	for _, b := range c.backends {
+		if err := r.writeBackend(b); err != nil {
+			return err
+		}
+	}
+	if c.table != nil {
+		if err := r.tables.PutTable(c.entry.TableOffset, c.table); err != nil {
+			return err
+		}
+		r.contents[c.entry.TableOffset] = c.content
+	}
+	for _, key := range c.keys {
+		if err := put(r.actual.Services, key, c.entry, same, r.tables.PutService); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) writeBackend(b plannedBackend) error {
+	if err := put(r.actual.BackendNames, b.id, b.name, same, r.tables.PutBackendName); err != nil {
+		return err
+	}
+	if b.entry.SNATCount == 0 {
+		return nil
+	}
+	if err := put(r.actual.NextHops, b.entry.NextHop, b.hop, sameHop, r.tables.PutNextHop); err != nil {
+		return err
+	}
+	return put(r.actual.Backends, b.id, b.entry, same, r.tables.PutBackend)
+}
+
+func (r *Reconciler) remove(p *plan) error {
+	for _, key := range p.goneKeys {
+		if err := drop(r.actual.Services, key, r.tables.DeleteService); err != nil {
+			return err
+		}
+	}
+	for _, id := range p.goneBackends {
+		if err := r.removeBackend(id); err != nil {
+			return err
+		}
+	}
+	// last, so that whatever has a service's id finds its name
+	for _, id := range p.goneServices {
+		if err := drop(r.actual.ServiceNames, id, r.tables.DeleteServiceName); err != nil {
+			return err
+		}
+	}
+	if len(p.goneBackends) == 0 && !r.untidy {
+		return nil
+	}
+	return r.clearHops()
+}
+
+func (r *Reconciler) removeBackend(id uint32) error {
+	if b := r.actual.Backends[id]; b.SNATCount > 0 {
+		// the next one under this id has another generation: flows to this one are not its own
+		empty := lb.BackendEntry{Generation: b.Generation + 1}
+		if err := put(r.actual.Backends, id, empty, same, r.tables.PutBackend); err != nil {
+			return err
+		}
+	}
+	return drop(r.actual.BackendNames, id, r.tables.DeleteBackendName)
+}
+
+func (r *Reconciler) clearHops() error {
+	for id := range r.actual.NextHops {
+		if r.books.hopIDs.used(id) {
+			continue
+		}
+		if err := r.tables.PutNextHop(id, lb.NextHop{Problem: "unused"}); err != nil {
+			return err
+		}
+		delete(r.actual.NextHops, id)
+	}
+	return nil
+}
+
+// put writes an entry if it differs, and notes it.
+func put[K comparable, V any](held map[K]V, key K, value V, equal func(a, b V) bool, write func(K, V) error) error {
+	if old, exists := held[key]; exists && equal(old, value) {
+		return nil
+	}
+	if err := write(key, value); err != nil {
+		return err
+	}
+	held[key] = value
+	return nil
+}
+
+// drop deletes an entry and notes it.
+func drop[K comparable, V any](held map[K]V, key K, remove func(K) error) error {
+	if err := remove(key); err != nil {
+		return err
+	}
+	delete(held, key)
+	return nil
+}
+
+func same[V comparable](a, b V) bool { return a == b }
+
+func sameServiceName(a, b lb.ServiceName) bool {
+	return a.Name == b.Name && a.Address == b.Address && slices.Equal(a.Protocols, b.Protocols)
+}
+
+// sameHop compares what a packet sees of a next hop.
+func sameHop(a, b lb.NextHop) bool {
+	if !a.Usable() || !b.Usable() {
+		return a.Usable() == b.Usable()
+	}
+	return a.Interface == b.Interface && a.MAC == b.MAC && a.SourceMAC == b.SourceMAC
+}
