@@ -97,7 +97,7 @@ func badKeysAndSettings() []badConfig {
 		{"too many backends", webService + "    backends: [{address: 10.0.1.1:80}, {address: 10.0.1.2:80}]\n" + "limits:\n  backends: 1\n",
 			`7:13: limits: the config has 2 backends, the limit is 1 (set limits: {backends: 2} or more)`},
 		{"too many table entries", webService + oneBackend + "limits: {table_entries: 126}\n",
-			`6:25: limits: the config has 127 table entries, the limit is 126 (set limits: {table_entries: 127} or more)`},
+			`6:25: limits: the config has 256 table entries (room for a changed table beside the old one included), the limit is 126 (set limits: {table_entries: 256} or more)`},
 		{"snat ports", webService + oneBackend + "snat: {ports: 5000-4000}\n",
 			`6:15: ports: the first port of 5000-4000 is after the last (write 4000-5000)`},
 		{"snat port 0", webService + oneBackend + "snat: {ports: 0-4000}\n",

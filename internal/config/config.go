@@ -183,10 +183,12 @@ func (d *decoder) checkLoops(s service, owner map[listener]*service) {
 // checkLimits compares the config with its own limits, in uint64 because 65536
 // tables of 65537 entries do not fit into less.
 func (d *decoder) checkLimits(services []service, l limits, servicesAt position) {
-	var backends, entries uint64
+	var backends, entries, largest uint64
 	for _, s := range services {
 		backends += uint64(len(s.Backends))
-		entries += uint64(s.TableSize)
+		room := (uint64(s.TableSize) + lb.TableChunk - 1) / lb.TableChunk * lb.TableChunk
+		entries += room
+		largest = max(largest, room)
 	}
 	check := func(name, what string, have uint64, limit uint32) {
 		if have <= uint64(limit) {
@@ -200,5 +202,6 @@ func (d *decoder) checkLimits(services []service, l limits, servicesAt position)
 	}
 	check("services", "services", uint64(len(services)), l.Services)
 	check("backends", "backends", backends, l.Backends)
-	check("table_entries", "table entries", entries, l.TableEntries)
+	// a table that changes is written beside the old one
+	check("table_entries", "table entries (room for a changed table beside the old one included)", entries+largest, l.TableEntries)
 }

@@ -99,7 +99,7 @@ func TestEveryKey(t *testing.T) {
 			UDPUnconfirmed: 5 * time.Second,
 			UDPStream:      6 * time.Second,
 		},
-		Limits: lb.Limits{Flows: 16, Services: 2, Backends: 3, TableEntries: 1148},
+		Limits: lb.Limits{Flows: 16, Services: 2, Backends: 3, TableEntries: 2176},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -144,7 +144,7 @@ services:
     check: {type: http, path: /health, interval: 2s, timeout: 1500ms, rise: 2, fall: 3}
 snat: {addresses: [10.0.0.9], ports: 7}
 timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_closed: 4s, udp_unconfirmed: 5s, udp_stream: 6s}
-limits: {flows: 16, services: 2, backends: 3, table_entries: 1148}
+limits: {flows: 16, services: 2, backends: 3, table_entries: 2176}
 `
 
 func TestTableSizeFollowsBackends(t *testing.T) {

@@ -11,10 +11,6 @@ type position struct {
 	line, column int
 }
 
-func (p position) before(o position) bool {
-	return p.line < o.line || p.line == o.line && p.column < o.column
-}
-
 type kind uint8
 
 const (

@@ -168,23 +168,30 @@ func TestCutFrames(t *testing.T) {
 
 // UDP shorter than what IP carries: the rest is nobody's, but travels along.
 func TestBytesBetweenUDPAndIP(t *testing.T) {
-	longer := func(extra []byte) encoding {
-		return func(p packet.Packet) []byte {
-			frame := p.Frame()
-			frame = append(frame, extra...)
-			put16(frame, 16, uint16(len(frame)-14))
-			put16(frame, 24, 0)
-			return put16(frame, 24, packet.Checksum(frame[14:34], 0))
-		}
-	}
 	for name, mode := range checksumModes() {
 		t.Run(name, func(t *testing.T) {
 			c := startAt(t, config(dns("10.0.0.2:53")), mode.attachment).udp(aClient, dnsVIP).open()
 			for _, extra := range []string{"x", "extra", strings.Repeat("extra", 200)} {
-				c.expectEncoded(forwarded, c.request(0, "odd"), longer([]byte(extra)), longer([]byte(extra)))
-				c.expectEncoded(reply, c.answer(0, "even"), longer([]byte(extra)), longer([]byte(extra)))
+				full, partial := longer(packet.Packet.Frame, extra), longer(packet.Packet.PartialFrame, extra)
+				c.expectEncoded(forwarded, c.request(0, "odd"), full, full)
+				c.expectEncoded(reply, c.answer(0, "even"), full, full)
+				if mode.partial != nil {
+					c.expectEncoded(forwarded, c.request(0, "odd"), partial, longer(mode.partial, extra))
+					c.expectEncoded(reply, c.answer(0, "even"), partial, longer(mode.partial, extra))
+				}
 			}
 		})
+	}
+}
+
+// longer makes IP, not UDP, carry some more bytes.
+func longer(encode encoding, extra string) encoding {
+	const ip, l4 = 14, 14 + 20
+	return func(p packet.Packet) []byte {
+		frame := append(encode(p), extra...)
+		put16(frame, ip+2, uint16(len(frame)-ip))
+		put16(frame, ip+10, 0)
+		return put16(frame, ip+10, packet.Checksum(frame[ip:l4], 0))
 	}
 }
 

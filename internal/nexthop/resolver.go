@@ -99,11 +99,14 @@ func (r *Resolver) Set(addrs []netip.Addr) {
 	signal(r.woken)
 }
 
-// Hops returns the next hop of every wanted address, usable or not.
+// Hops returns the next hop of every wanted address, usable or not. One that has
+// not been looked up yet is missing.
 func (r *Resolver) Hops() map[netip.Addr]lb.NextHop {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.hops)
+	hops := maps.Clone(r.hops)
+	maps.DeleteFunc(hops, func(_ netip.Addr, hop lb.NextHop) bool { return hop.Problem == problemNotYet })
+	return hops
 }
 
 // Changed receives a value after Hops has changed in any way but by Set. Several

@@ -110,7 +110,7 @@ func TestRestartAfterEveryWrite(t *testing.T) {
 // Nothing can be written for a while: the last good state stays, and what was
 // wanted last comes as soon as it can.
 func TestNothingCanBeWritten(t *testing.T) {
-	sequences(t, 20, func(t *testing.T, seed uint64) {
+	sequences(t, 10, func(t *testing.T, seed uint64) {
 		tr := newTransition(seed)
 		m, r, e := tr.begin(t)
 		before := m.clone()
@@ -147,7 +147,7 @@ func TestTablesCannotBeRead(t *testing.T) {
 // A restart finds everything as it was: each write repeats what is there, but
 // for the scheduler tables, which nobody reads back.
 func TestRestart(t *testing.T) {
-	sequences(t, 20, func(t *testing.T, seed uint64) {
+	sequences(t, 10, func(t *testing.T, seed uint64) {
 		w, m, e := newWorld(seed), newMemory(t, testLimits()), newExpectation(t)
 		r := m.start()
 		for step := range 20 {

@@ -20,7 +20,7 @@ func sequences(t *testing.T, count uint64, f func(t *testing.T, seed uint64)) {
 }
 
 func TestRandomSequences(t *testing.T) {
-	sequences(t, 30, func(t *testing.T, seed uint64) {
+	sequences(t, 15, func(t *testing.T, seed uint64) {
 		w, m, e := newWorld(seed), newMemory(t, testLimits()), newExpectation(t)
 		r := m.start()
 		for step := range 100 {
@@ -46,7 +46,7 @@ func TestRandomSequences(t *testing.T) {
 func TestUnreliableWrites(t *testing.T) {
 	for name, restart := range map[string]int{"restarts": 2, "one daemon": 1 << 30} {
 		t.Run(name, func(t *testing.T) {
-			sequences(t, 30, func(t *testing.T, seed uint64) {
+			sequences(t, 15, func(t *testing.T, seed uint64) {
 				w, m, e := newWorld(seed), newMemory(t, testLimits()), newExpectation(t)
 				luck := rand.New(rand.NewPCG(seed, 1))
 				m.fail = func(int) bool { return luck.IntN(10) == 0 }
@@ -77,7 +77,7 @@ func TestUnreliableWrites(t *testing.T) {
 
 // Of many desired states only the last is reached: it does not show by what way.
 func TestHistoryDoesNotShow(t *testing.T) {
-	sequences(t, 30, func(t *testing.T, seed uint64) {
+	sequences(t, 15, func(t *testing.T, seed uint64) {
 		w, m := newWorld(seed), newMemory(t, testLimits())
 		luck := rand.New(rand.NewPCG(seed, 1))
 		m.fail = func(int) bool { return luck.IntN(10) == 0 }

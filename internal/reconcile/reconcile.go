@@ -17,8 +17,7 @@ type Reconciler struct {
 	timeouts lb.Timeouts
 	filter   []netip.Addr
 	contents map[uint32]content // of the scheduler tables written by this process, by offset
-	// untidy says that a write failed, or nobody knows: there may be remains.
-	untidy bool
+	untidy   bool               // there may be remains: at the start, and after a write failed
 
 	books *books
 	hops  map[netip.Addr]lb.NextHop // as last known
@@ -73,16 +72,17 @@ func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Resul
 		r.recall()
 		return Result{}, err
 	}
+	result := p.result()
 	if err := r.write(p, cfg.Timeouts); err != nil {
 		r.untidy = true
 		r.recall()
-		return p.result(), err
+		return result, err
 	}
 	for _, c := range p.changes {
 		c.service.config, c.service.complete = c.config, true
 	}
 	r.untidy = false
-	return p.result(), nil
+	return result, nil
 }
 
 func (p *plan) result() Result {

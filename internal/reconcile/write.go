@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -21,7 +22,7 @@ func (r *Reconciler) write(p *plan, timeouts lb.Timeouts) error {
 	}
 	for _, c := range p.changes {
 		if err := r.writeService(c); err != nil {
-			return err
+			return fmt.Errorf("service %s: %w", c.config.Name, err)
 		}
 	}
 	if err := r.remove(p); err != nil {
