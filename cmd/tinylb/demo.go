@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -128,14 +127,13 @@ func programPath() string {
 
 // classifyDemo tells what the host refused, to this process or to the balancer.
 func classifyDemo(err error) error {
-	var child *demo.ExitError
-	if errors.Is(err, fs.ErrPermission) || errors.As(err, &child) && child.Code == exitHost {
-		return hostErr(err)
-	}
 	if errors.Is(err, context.Canceled) {
 		return errInterrupted
 	}
-	return err
+	if child := new(demo.ExitError); errors.As(err, &child) && child.Code != exitHost {
+		return err
+	}
+	return hostErr(err)
 }
 
 func failedRequests(r demo.Result) error {

@@ -128,6 +128,13 @@ func TestUsage(t *testing.T) {
 		{[]string{"check", "-x"}, "", "tinylb: unknown shorthand flag: 'x' in -x; see: tinylb check --help\n", exitInput},
 		{[]string{"check", "-c"}, "", "tinylb: flag needs an argument: 'c' in -c; see: tinylb check --help\n", exitInput},
 		{[]string{"check", "-o", "yaml"}, "", "tinylb: invalid argument \"yaml\" for \"-o, --output\" flag: expected text or json; see: tinylb check --help\n", exitInput},
+		{[]string{"simulate"}, "", "tinylb: expected one capture file, found 0; see: tinylb simulate --help\n", exitInput},
+		{[]string{"simulate", "--next-hop-mac", "0", "a"}, "", "tinylb: --next-hop-mac \"0\": expected one machine's Ethernet address, such as 02:00:00:00:00:01\n", exitInput},
+		{[]string{"simulate", "--next-hop-mac", "00:00:00:00:00:00", "a"}, "", "tinylb: --next-hop-mac \"00:00:00:00:00:00\": expected one machine's Ethernet address, such as 02:00:00:00:00:01\n", exitInput},
+		{[]string{"simulate", "--next-hop-mac", "ff:ff:ff:ff:ff:ff", "a"}, "", "tinylb: --next-hop-mac \"ff:ff:ff:ff:ff:ff\": expected one machine's Ethernet address, such as 02:00:00:00:00:01\n", exitInput},
+		{[]string{"help", "check"}, "Validate a config file and print", "", exitDone},
+		{[]string{"help", "chek"}, "", "tinylb: no such command: chek\n", exitInput},
+		{[]string{"completion", "csh"}, "", "tinylb: unknown command \"csh\" for \"tinylb completion\"\n", exitInput},
 		{[]string{"version"}, "tinylb ", "", exitDone},
 		{[]string{"completion", "bash"}, "# bash completion", "", exitDone},
 		{[]string{"completion", "zsh"}, "#compdef tinylb", "", exitDone},
@@ -182,7 +189,9 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 			t.Errorf("%s lacks a short text, a long one, or an example", cmd.CommandPath())
 		}
 		for _, child := range cmd.Commands() {
-			visit(child)
+			if name := child.Name(); name != "help" && name != "completion" { // cobra's own
+				visit(child)
+			}
 		}
 	}
 	visit(newRootCommand(env{}))

@@ -46,12 +46,8 @@ func refuseUnknownTopics(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
 		switch cmd.Name() {
 		case "completion":
-			cmd.RunE = func(cmd *cobra.Command, args []string) error {
-				if len(args) > 0 {
-					return fmt.Errorf("unknown shell %q for %q", args[0], cmd.CommandPath())
-				}
-				return cmd.Help()
-			}
+			// its Args are looked at only where there is something to run
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		case "help":
 			cmd.Args = func(_ *cobra.Command, args []string) error {
 				if found, rest, err := root.Find(args); err != nil || found != root && len(rest) > 0 {

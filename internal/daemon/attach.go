@@ -59,7 +59,7 @@ func (a *attacher) Set(names []string, wanted lb.Mode) error {
 	for _, name := range names {
 		i, err := a.resolver.Interface(name)
 		if err != nil {
-			return fmt.Errorf("interface %s: %w", name, err)
+			return err
 		}
 		if err := a.attach(i, wanted); err != nil {
 			return err
@@ -89,7 +89,10 @@ func (a *attacher) attach(i nexthop.Interface, wanted lb.Mode) error {
 	if a.current[i.Index] == plan {
 		return nil
 	}
-	err := a.datapath.Attach(plan)
+	if kept, found := a.attachedMode(i.Index); found && wanted == lb.ModeAuto && kept != mode {
+		mode, why = kept, "as an earlier run attached it; another mode would interrupt traffic"
+	}
+	err := a.datapath.Attach(attachment(i, mode))
 	if errors.Is(err, datapath.ErrNoNative) && wanted == lb.ModeAuto {
 		mode, why = lb.ModeGeneric, err.Error()
 		err = a.datapath.Attach(attachment(i, mode))
@@ -110,6 +113,20 @@ func (a *attacher) attach(i nexthop.Interface, wanted lb.Mode) error {
 	}
 	a.log.Info("attached", attrs...)
 	return nil
+}
+
+// attachedMode is the mode of our program on an interface, if it is there.
+func (a *attacher) attachedMode(index int) (lb.Mode, bool) {
+	attached, err := datapath.Attached(a.pinDir)
+	if err != nil {
+		return "", false
+	}
+	for _, old := range attached {
+		if old.Index == index {
+			return old.Mode, true
+		}
+	}
+	return "", false
 }
 
 func occupant(i nexthop.Interface) string {

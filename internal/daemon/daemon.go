@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,6 +48,7 @@ type daemon struct {
 	resolver   *nexthop.Resolver
 	attacher   *attacher
 	reconciler *reconcile.Reconciler
+	inherited  []int // indices of interfaces that an earlier run has attached
 	config     lb.Config
 	text       []byte // of the config file that is in effect
 	unusable   map[reconcile.Unusable]bool
@@ -74,7 +77,7 @@ func Run(ctx context.Context, opts Options) error {
 	defer d.resolver.Close()
 	for _, name := range d.config.Interfaces {
 		if _, err := d.resolver.Interface(name); err != nil {
-			return fmt.Errorf("interface %s: %w", name, err)
+			return err
 		}
 	}
 	if err := d.open(); err != nil {
@@ -105,16 +108,23 @@ func (d *daemon) open() error {
 	if d.PinDir, err = ensureBPFFS(d.PinDir); err != nil {
 		return err
 	}
+	attached, err := datapath.Attached(d.PinDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list what is attached: %w", err)
+	}
+	for _, a := range attached {
+		d.inherited = append(d.inherited, a.Index)
+	}
 	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.PinDir, Limits: d.config.Limits})
 	if err != nil {
-		return err
+		return errors.Join(err, d.undoStart())
 	}
 	if len(d.datapath.Replaced) > 0 {
 		d.Log.Warn("the maps of an earlier run have another layout or other limits: flows and counters start anew",
 			"maps", d.datapath.Replaced)
 	}
 	if d.reconciler, err = reconcile.New(d.datapath, d.config.Limits); err != nil {
-		return err
+		return errors.Join(err, d.undoStart())
 	}
 	d.attacher = &attacher{
 		log: d.Log, datapath: d.datapath, resolver: d.resolver, pinDir: d.PinDir,
@@ -179,13 +189,19 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 	}
 }
 
-// undoStart leaves nothing behind when a start fails before anything is attached.
+// undoStart leaves things as this start found them: what an earlier run attached
+// goes on forwarding, and where nothing was attached, nothing stays.
 func (d *daemon) undoStart() error {
-	attached, err := datapath.Attached(d.PinDir)
-	if err != nil || len(attached) > 0 {
-		return err // an earlier run's data plane still forwards on these
+	if len(d.inherited) == 0 {
+		return datapath.Remove(d.PinDir)
 	}
-	return datapath.Remove(d.PinDir)
+	attached, err := datapath.Attached(d.PinDir)
+	for _, a := range attached {
+		if !slices.Contains(d.inherited, a.Index) {
+			err = errors.Join(err, datapath.Detach(d.PinDir, a.Index))
+		}
+	}
+	return err
 }
 
 // awaitNeighbours waits, within bounds, until every backend's next hop is known.
@@ -193,11 +209,13 @@ func (d *daemon) awaitNeighbours(ctx context.Context) {
 	deadline := time.NewTimer(neighbourWait)
 	defer deadline.Stop()
 	for {
-		unknown := false
+		usable := 0
 		for _, hop := range d.resolver.Hops() {
-			unknown = unknown || !hop.Usable()
+			if hop.Usable() {
+				usable++
+			}
 		}
-		if !unknown {
+		if usable == len(d.config.BackendAddresses()) {
 			return
 		}
 		select {

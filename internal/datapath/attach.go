@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -238,8 +239,11 @@ func (a AttachedInterface) detach() error {
 	return nil
 }
 
+// ErrForeign says that a directory holds pins, but none of tinylb's.
+var ErrForeign = errors.New("what is pinned there is not tinylb's")
+
 // Remove detaches and unpins everything in dir, and dir itself. A dir that is
-// not there is no error.
+// not there is no error; one in which another program pins fails with ErrForeign.
 func Remove(dir string) error {
 	attached, err := Attached(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -256,6 +260,15 @@ func Remove(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
+	}
+	spec, err := loadLb()
+	if err != nil {
+		return fmt.Errorf("read the BPF object: %w", err)
+	}
+	// maps of another version may have names that this one does not know
+	ours := func(e fs.DirEntry) bool { return spec.Maps[e.Name()] != nil }
+	if len(entries) > 0 && !slices.ContainsFunc(entries, ours) {
+		return fmt.Errorf("%s: %w", dir, ErrForeign)
 	}
 	for _, entry := range entries {
 		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {

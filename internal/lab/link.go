@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -66,7 +67,10 @@ func (n *Node) Connect(b *Bridge, ifname string, prefixes ...netip.Prefix) error
 	if err := b.node.SetUp(port); err != nil {
 		return err
 	}
-	return n.bringUp(ifname, prefixes)
+	if err := n.bringUp(ifname, prefixes); err != nil {
+		return err
+	}
+	return errors.Join(n.settle(ifname), b.node.settle(port))
 }
 
 // End is one side of a cable between two nodes.
@@ -91,7 +95,7 @@ func (l *Lab) Connect(a, b End) error {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(a.Node.settle(a.Interface), b.Node.settle(b.Interface))
 }
 
 func (l *Lab) addVeth(a *Node, ifA string, b *Node, ifB string) error {
@@ -128,18 +132,38 @@ func (n *Node) bringUp(ifname string, prefixes []netip.Prefix) error {
 }
 
 func (n *Node) setGRO(ifname string) error {
-	err := n.Do(func() error {
-		tool, err := ethtool.NewEthtool()
-		if err != nil {
-			return err
-		}
-		defer tool.Close()
+	err := n.ethtool(func(tool *ethtool.Ethtool) error {
 		return tool.Change(ifname, map[string]bool{"rx-gro": true})
 	})
 	if err != nil {
 		return fmt.Errorf("turning on GRO at %s of node %s: %w", ifname, n.name, err)
 	}
 	return nil
+}
+
+// settle makes the kernel tell bridges and IPv6 of a new carrier now, which it
+// does before it answers this question, instead of up to a second later.
+func (n *Node) settle(ifname string) error {
+	err := n.ethtool(func(tool *ethtool.Ethtool) error {
+		_, err := tool.LinkState(ifname)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("asking for the carrier of %s of node %s: %w", ifname, n.name, err)
+	}
+	return nil
+}
+
+// ethtool calls f with a handle to the node's namespace.
+func (n *Node) ethtool(f func(*ethtool.Ethtool) error) error {
+	return n.Do(func() error {
+		tool, err := ethtool.NewEthtool()
+		if err != nil {
+			return err
+		}
+		defer tool.Close()
+		return f(tool)
+	})
 }
 
 func (n *Node) link(ifname string) (netlink.Link, error) {

@@ -28,7 +28,12 @@ func Packages() []Package {
 			Path:    "internal/datapath",
 			Run:     ".",
 			Modules: []string{"veth"},
-			Timeout: 4 * time.Minute,
+			Timeout: 5 * time.Minute,
+		},
+		{
+			Path:    "internal/simulate",
+			Run:     ".",
+			Timeout: time.Minute,
 		},
 	}
 }

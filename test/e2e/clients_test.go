@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"io"
+	"testing"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// The clients of these tests use the same source port, so only their addresses
+// tell their connections apart until the balancer gives each a port of its own.
+const sharedPort = ":40000"
+
+const (
+	secondClient = "192.17.0.6"
+	echoVIP      = balancerAddress + ":7"
+)
+
+func TestTwoMachinesUseTheSameSourcePortAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	inBothModes(t, func(t *testing.T, mode lb.Mode) {
+		n := newNetwork(t, mode)
+		other := n.machine("client-2", secondClient)
+		n.oneEcho()
+		n.alternate(
+			n.talk(n.client, clientAddress+sharedPort, echoVIP),
+			n.talk(other, secondClient+sharedPort, echoVIP))
+	})
+}
+
+func TestTwoAddressesOfOneMachineUseTheSameSourcePortAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	inBothModes(t, func(t *testing.T, mode lb.Mode) {
+		n := newNetwork(t, mode)
+		if err := n.client.AddAddress("eth0", prefixes(secondClient)...); err != nil {
+			t.Fatal(err)
+		}
+		n.oneEcho()
+		n.alternate(
+			n.talk(n.client, clientAddress+sharedPort, echoVIP),
+			n.talk(n.client, secondClient+sharedPort, echoVIP))
+	})
+}
+
+func TestSameClientPortAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		close func(*conversation)
+	}{
+		{"after the server closed", func(c *conversation) {
+			c.conn.CloseWrite()
+			io.Copy(io.Discard, c.conn) // until the server closes
+			c.conn.SetLinger(0)         // no TIME_WAIT, or the port could not be used again
+			c.conn.Close()
+		}},
+		{"after a reset", func(c *conversation) {
+			c.conn.SetLinger(0)
+			c.conn.Close()
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			inBothModes(t, func(t *testing.T, mode lb.Mode) {
+				n := newNetwork(t, mode)
+				n.oneEcho()
+				for range 50 {
+					c := n.talk(n.client, clientAddress+sharedPort, echoVIP)
+					c.mustExchange(t, 1000)
+					test.close(c)
+				}
+			})
+		})
+	}
+}
+
+// oneEcho serves echoVIP with one backend only: two connections that the
+// balancer confused would meet there.
+func (n *network) oneEcho() {
+	n.t.Helper()
+	n.echoTCP(n.backendA, addressA+":7")
+	n.run(n.config(service("echo", "tcp", echoVIP, "{name: backend-a, address: "+addressA+":7}")))
+}
+
+// alternate exchanges bytes over both conversations in turn, both open all the while.
+func (n *network) alternate(first, second *conversation) {
+	n.t.Helper()
+	for range 20 {
+		first.mustExchange(n.t, 20_000)
+		second.mustExchange(n.t, 20_000)
+	}
+}

@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"context"
+	"testing"
+
+	"github.com/tinylb/tinylb/internal/lab"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/need"
+)
+
+// ipNetnsExec prepares a tinylb command in the balancer's namespace as a user
+// does it. The command gets a private /sys, in which pins would go with it.
+func (n *network) ipNetnsExec(command string, args ...string) *lab.Cmd {
+	n.t.Helper()
+	exec := []string{"netns", "exec", n.balancer.Namespace(), need.Tool(n.t, "tinylb"), command, "--pin", n.pinDir()}
+	return n.bridge.Node().Command(context.Background(), need.Tool(n.t, "ip"), append(exec, args...)...)
+}
+
+func TestDataPlaneOutlivesIPNetnsExec(t *testing.T) {
+	t.Parallel()
+	inBothModes(t, func(t *testing.T, mode lb.Mode) {
+		n := newNetwork(t, mode)
+		n.webs()
+		n.writeConfig(n.config(service("web", "tcp", webVIP)))
+		d := n.start(n.ipNetnsExec("run", "-c", n.configFile()))
+		d.awaitLog(0, "msg=ready")
+		n.askOften(n.client, webVIP, 20)
+
+		d.terminate()
+		n.askOften(n.client, webVIP, 20)
+		status, err := n.ipNetnsExec("status").CombinedOutput()
+		if err != nil {
+			t.Errorf("status: %v\n%s", err, status)
+		}
+		d = n.start(n.ipNetnsExec("run", "-c", n.configFile()))
+		d.awaitLog(0, "msg=ready")
+		if got := packets(n.status(), "web", "new-flow"); got != 40 {
+			t.Errorf("%d new flows counted in all, want 40", got)
+		}
+		d.kill()
+		if out, err := n.ipNetnsExec("down").CombinedOutput(); err != nil {
+			t.Errorf("down: %v\n%s", err, out)
+		}
+		n.checkNothingLeft()
+	})
+}

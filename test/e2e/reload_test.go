@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// briefly is how long a packet is waited for that must not come.
+const briefly = 500 * time.Millisecond
+
+const reloaded = `msg="config reloaded"`
+
+// onlyTo is the echo service with one backend.
+func (n *network) onlyTo(backend, address string) string {
+	return n.config(service("echo", "tcp", echoVIP, fmt.Sprintf("{name: %s, address: %s:7}", backend, address)))
+}
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		symlink bool // the directory of the config file has only a link to it, so nobody sees it change
+		change  func(n *network, d *daemon, config string)
+	}{
+		{"by a file that is written anew", false, func(n *network, d *daemon, config string) { n.writeConfig(config) }},
+		{"by a file that is replaced, as editors do", false, func(n *network, d *daemon, config string) {
+			n.writeFile(n.configFile()+"~", config)
+			if err := os.Rename(n.configFile()+"~", n.configFile()); err != nil {
+				n.t.Fatal(err)
+			}
+		}},
+		{"by a file that is removed and comes back", false, func(n *network, d *daemon, config string) {
+			d.logs("the old one stays in effect", func() {
+				if err := os.Remove(n.configFile()); err != nil {
+					n.t.Fatal(err)
+				}
+			})
+			n.writeConfig(config)
+		}},
+		{"by SIGHUP", true, func(n *network, d *daemon, config string) {
+			n.writeConfig(config)
+			if err := d.Signal(syscall.SIGHUP); err != nil {
+				n.t.Fatal(err)
+			}
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNetwork(t, lb.ModeNative)
+			n.echoes(7)
+			if test.symlink {
+				n.linkConfig()
+			}
+			d := n.run(n.onlyTo("backend-a", addressA))
+			if c := n.talk(n.client, clientAddress+":0", echoVIP); c.backend != "backend-a" {
+				t.Fatalf("%s answered", c.backend)
+			}
+			d.logs(reloaded, func() { test.change(n, d, n.onlyTo("backend-b", addressB)) })
+			n.awaitBackend("backend-b")
+		})
+	}
+}
+
+// linkConfig makes the config file a link to a file in another directory.
+func (n *network) linkConfig() {
+	n.t.Helper()
+	target := filepath.Join(n.t.TempDir(), "target.yaml")
+	n.writeFile(target, "")
+	if err := os.Symlink(target, n.configFile()); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// awaitBackend waits until new connections go to the backend.
+func (n *network) awaitBackend(name string) {
+	n.t.Helper()
+	eventually(n.t, answerWait, func() error {
+		if c := n.talk(n.client, clientAddress+":0", echoVIP); c.backend != name {
+			return fmt.Errorf("%s answered, want %s", c.backend, name)
+		}
+		return nil
+	})
+}
+
+func TestInvalidNewConfigChangesNothing(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, lb.ModeNative)
+	n.echoes(7)
+	d := n.run(n.onlyTo("backend-a", addressA))
+	existing := n.talk(n.client, clientAddress+":0", echoVIP)
+	before := n.dataPlane()
+	valid := n.onlyTo("backend-b", addressB)
+
+	for _, bad := range []struct{ config, why string }{
+		{valid + "mode: natve\n", n.configFile() + `:8:1: the config: the key \"mode\" was already given in line 2`},
+		{"interfaces: [eth0, eth7]\n" + valid[len("interfaces: [eth0]\n"):], "no such interface: eth7"},
+		{valid + "limits: {flows: 1024}\n", "limits change only with a restart"},
+		{"", n.configFile() + ":1:1: the config is empty"},
+	} {
+		d.logs(bad.why, func() { n.writeConfig(bad.config) })
+		existing.mustExchange(t, 10_000)
+		for range 5 {
+			if c := n.talk(n.client, clientAddress+":0", echoVIP); c.backend != "backend-a" {
+				t.Errorf("after %q: %s answered", bad.why, c.backend)
+			}
+		}
+		if after := n.dataPlane(); after.program != before.program {
+			t.Errorf("after %q: program %d is attached, before it was %d", bad.why, after.program, before.program)
+		}
+	}
+	d.logs(reloaded, func() { n.writeConfig(valid) })
+	n.awaitBackend("backend-b")
+}
+
+func TestLiveConnectionsStayOnTheirBackendWhileBackendsComeAndGo(t *testing.T) {
+	t.Parallel()
+	inBothModes(t, func(t *testing.T, mode lb.Mode) {
+		n := newNetwork(t, mode)
+		n.echoes(7)
+		backendC := n.machine("backend-c", "192.17.0.8")
+		n.echoTCP(backendC, "192.17.0.8:7")
+		a := "{name: backend-a, address: " + addressA + ":7}"
+		b := "{name: backend-b, address: " + addressB + ":7}"
+		c := "{name: backend-c, address: 192.17.0.8:7}"
+		echo := func(backends ...string) string { return n.config(service("echo", "tcp", echoVIP, backends...)) }
+
+		d := n.run(echo(a, b))
+		toA, toB := n.talkToBoth(echoVIP)
+		streamA := n.stream(toA)
+		toB.mustExchange(t, 10_000)
+
+		d.logs(reloaded, func() { n.writeConfig(echo(a, b, c)) }) // one more
+		n.awaitBackend("backend-c")
+		streamA.flows()
+		toB.mustExchange(t, 10_000)
+
+		d.logs(reloaded, func() { n.writeConfig(echo(c, a)) }) // b is gone
+		streamA.flows()
+		for range 20 {
+			if now := n.talk(n.client, clientAddress+":0", echoVIP); now.backend == "backend-b" {
+				t.Error("a new connection went to backend-b, which was removed")
+			}
+		}
+		if err := toB.exchange(1000, briefly); err == nil {
+			t.Error("the connection to backend-b, which was removed, goes on")
+		}
+		if got := packets(n.status(), "echo", "backend-gone"); got == 0 {
+			t.Error("no packet counted as backend-gone")
+		}
+
+		d.logs(reloaded, func() { n.writeConfig(echo(b, c, a)) }) // and back
+		n.awaitBackend("backend-b")
+		streamA.flows()
+		streamA.finish()
+		if status := n.status(); len(status.Services[0].Backends) != 3 {
+			t.Errorf("the status has the backends %+v, want 3", status.Services[0].Backends)
+		}
+	})
+}
