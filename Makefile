@@ -41,7 +41,7 @@ lint: ## gofmt, go vet, staticcheck, clang-format, a tidy go.mod
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
-	$(CLANG_FORMAT) --dry-run -Werror $(wildcard bpf/*.[ch])
+	$(CLANG_FORMAT) --dry-run -Werror $(wildcard bpf/*.[ch] bpf/test/*.[ch])
 
 .PHONY: generate
 generate: ## compile bpf/ anew (needs clang-19, llvm-19, libbpf-dev)

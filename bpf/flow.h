@@ -169,7 +169,7 @@ static __always_inline void flow_learn(struct flow *flow, const struct ethhdr *e
 /* Slots looked at while the table is known to be full; smaller tables are always searched whole. */
 #define SLOT_WINDOW 64
 /* The outcome of a whole search is believed for so long per slot: some ten times what it took. */
-#define SLOT_RETRY_NS 1000ULL
+#define SLOT_RETRY_NS 500ULL
 #define SLOTS_MAX (8 * 1024 * 1024) /* more steps bpf_loop() does not take */
 
 struct slot_search {

@@ -14,7 +14,7 @@
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_OFFSET 0x1fff
 
-/* Two bits of a multiplicative hash; internal/datapath/filter.go sets the same ones. */
+/* Two bits of a multiplicative hash; filterBits in internal/datapath/convert.go sets the same ones. */
 static __always_inline bool filter_has(const struct address_filter *filter, const struct addr *a)
 {
 	__u32 hash = (a->word[0] ^ a->word[1] * 3 ^ a->word[2] * 5 ^ a->word[3]) * 0x9e3779b1;

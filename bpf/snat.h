@@ -16,7 +16,7 @@
 /* While it is: after so many, a flow as dispensable as the best of the whole search will do. */
 #define PORT_WINDOW_SHORT 16
 /* The outcome of a whole search is believed for so long per port: some ten times what it took. */
-#define PORT_RETRY_NS 1000ULL
+#define PORT_RETRY_NS 2000ULL
 #define PORT_POOL_MAX (64 * 65536)
 
 struct port_search {

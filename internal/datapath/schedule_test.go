@@ -28,7 +28,7 @@ func TestShares(t *testing.T) {
 				t.Parallel()
 				service := weighted(web(backendA, backendB, "10.0.0.4:80", "10.0.0.5:80"), scheduler, weights...)
 				b := start(t, config(service))
-				const flows = 2000
+				const flows = 1000
 				got := map[string]float64{}
 				for n := range flows {
 					got[b.tcp(clientAt(n), webVIP).open().backend.Label()]++

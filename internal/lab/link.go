@@ -59,16 +59,16 @@ func (n *Node) Connect(b *Bridge, ifname string, prefixes ...netip.Prefix) error
 	if err := b.node.netlink.LinkSetMaster(link, b.device); err != nil {
 		return fmt.Errorf("attaching %s to bridge %s: %w", port, b.node.name, err)
 	}
-	if n.lab.native {
-		if err := b.node.setGRO(port); err != nil {
-			return err
-		}
-	}
 	if err := b.node.SetUp(port); err != nil {
 		return err
 	}
 	if err := n.bringUp(ifname, prefixes); err != nil {
 		return err
+	}
+	if n.lab.native {
+		if err := b.node.setGRO(port); err != nil {
+			return err
+		}
 	}
 	return errors.Join(n.settle(ifname), b.node.settle(port))
 }
@@ -86,12 +86,12 @@ func (l *Lab) Connect(a, b End) error {
 		return err
 	}
 	for _, end := range []End{a, b} {
-		if l.native {
-			if err := end.Node.setGRO(end.Interface); err != nil {
-				return err
-			}
-		}
 		if err := end.Node.bringUp(end.Interface, end.Prefixes); err != nil {
+			return err
+		}
+	}
+	if l.native {
+		if err := errors.Join(a.Node.setGRO(a.Interface), b.Node.setGRO(b.Interface)); err != nil {
 			return err
 		}
 	}
@@ -131,6 +131,8 @@ func (n *Node) bringUp(ifname string, prefixes []netip.Prefix) error {
 	return n.SetUp(ifname)
 }
 
+// setGRO turns GRO on at an interface that is up: only then does Linux tell the
+// other end that it may be redirected to (its xdp_features, since 6.3).
 func (n *Node) setGRO(ifname string) error {
 	err := n.ethtool(func(tool *ethtool.Ethtool) error {
 		return tool.Change(ifname, map[string]bool{"rx-gro": true})
