@@ -8,6 +8,7 @@ VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo
 IMAGE        ?= tinylb:local
 CLANG_FORMAT ?= clang-format-19
 FUZZTIME     ?= 20s
+N            ?= 10000000
 
 # Tests of several packages use the same host: its BPF file system, container
 # engine and cores. One package at a time (-p 1) keeps them out of each other's way.
@@ -68,8 +69,16 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 	awk '/^Fuzz/ { target[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, target[i]; n = 0 }' | \
 	while read -r package target; do \
 		echo "$$package $$target"; \
-		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$package"; \
 	done
+
+.PHONY: fuzz-long
+fuzz-long: ## N (10 million) packets through the data plane and the model of it, never the same ones
+	$(GO) test -count=1 -timeout 0 -v -run '^TestDifferential$$' ./test/diff -packets $(N) -seed $$(date +%s)
+
+.PHONY: mutants
+mutants: ## put bugs into bpf/, one at a time: the differential test finds each (needs clang-19, llvm-19)
+	$(GO) test -count=1 -timeout 60m -v -run '^TestMutants' ./test/diff -mutants
 
 .PHONY: bench
 bench: ## the Go benchmarks

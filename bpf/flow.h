@@ -172,6 +172,8 @@ static __always_inline void flow_learn(struct flow *flow, const struct ethhdr *e
 #define SLOT_RETRY_NS 500ULL
 #define SLOTS_MAX (8 * 1024 * 1024) /* more steps bpf_loop() does not take */
 
+#define NO_SLOT 0xffffffff /* no flow lies there */
+
 struct slot_search {
 	__u64 now;
 	__u64 start;
@@ -180,6 +182,12 @@ struct slot_search {
 	bool found;
 };
 
+/* Its time is over, or its backend is gone: room for whoever needs it. */
+static __always_inline bool flow_is_dead(const struct flow *flow, __u64 now)
+{
+	return flow_expired(flow, now) || !flow_backend(flow);
+}
+
 static long slot_step(__u32 i, struct slot_search *search)
 {
 	__u32 slot = (search->start + i) % flow_slots;
@@ -187,7 +195,7 @@ static long slot_step(__u32 i, struct slot_search *search)
 
 	if (!flow)
 		return 1;
-	if (flow_state(flow) == FLOW_LIVE && flow_expired(flow, search->now))
+	if (flow_state(flow) == FLOW_LIVE && flow_is_dead(flow, search->now))
 		flow_release(flow);
 	if (flow_state(flow) == FLOW_FREE && flow_claim(flow, FLOW_FREE)) {
 		search->slot = slot;
@@ -230,9 +238,12 @@ static __always_inline bool slot_take(__u64 now, __u32 *slot)
 	return flow && flow_release(flow) && flow_claim(flow, FLOW_FREE);
 }
 
-static __always_inline void slot_give_back(struct flow *flow)
+static __always_inline void slot_give_back(__u32 slot)
 {
-	__atomic_exchange_n(&flow->state, FLOW_FREE, __ATOMIC_SEQ_CST);
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+
+	if (flow)
+		__atomic_exchange_n(&flow->state, FLOW_FREE, __ATOMIC_SEQ_CST);
 }
 
 #endif

@@ -18,13 +18,30 @@
 #include "stats.h"
 #include "types.h"
 
+/* The ids of a backend that has gone, and of its service, may be a stranger's by now. */
+static __always_inline void name_flow(struct packet *pkt, const struct flow *flow, bool gone)
+{
+	const struct tuple *request = &flow->tuple[FROM_CLIENT];
+	struct service *service;
+
+	if (!gone) {
+		pkt->service = flow->service;
+		pkt->backend = flow->backend;
+		return;
+	}
+	service = service_at(&request->dst, request->dport, request->protocol);
+	if (service)
+		pkt->service = service->id;
+}
+
 static __always_inline enum verdict known_flow(struct packet *pkt, struct flow *flow, __u64 now)
 {
-	pkt->service = flow->service;
-	pkt->backend = flow->backend;
+	bool gone = !flow_backend(flow);
+
+	name_flow(pkt, flow, gone);
 	if (pkt->flaw)
 		return refuse_flawed(pkt);
-	if (!flow_backend(flow))
+	if (gone)
 		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
 	flow_track(flow, pkt, now);
 	pkt->reason = pkt->direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY;

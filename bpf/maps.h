@@ -80,7 +80,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flows SEC(".maps");
 
-/* data plane only: both tuples of each flow. 2 x limits.flows, so that it cannot be full before `flows` is. */
+/* data plane only: both tuples of each flow. 2 x limits.flows and one per CPU, so that it cannot be full before `flows` is. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct tuple);

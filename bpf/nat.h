@@ -12,7 +12,8 @@
 static __always_inline bool nat_enter(struct packet *pkt, struct flow *flow, __u32 slot,
 				      const struct backend *backend, __u64 now)
 {
-	struct flow_ref ref = { .slot = slot, .direction = FROM_CLIENT };
+	struct flow_ref request = { .slot = slot, .direction = FROM_CLIENT };
+	struct flow_ref answer = { .slot = slot, .direction = FROM_BACKEND };
 
 	flow->tuple[FROM_CLIENT] = pkt->tuple;
 	flow->last_seen = now;
@@ -22,38 +23,43 @@ static __always_inline bool nat_enter(struct packet *pkt, struct flow *flow, __u
 	flow->client_interface = 0;
 	flow->flags = 0;
 	flow->phase = flow_phase(pkt->tuple.protocol, 0);
-	if (bpf_map_update_elem(&flow_index, &pkt->tuple, &ref, BPF_NOEXIST)) {
-		bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_BACKEND]);
+	if (bpf_map_update_elem(&flow_index, &pkt->tuple, &request, BPF_NOEXIST))
 		return false;
-	}
+	bpf_map_update_elem(&flow_index, &flow->tuple[FROM_BACKEND], &answer, BPF_EXIST);
 	__atomic_exchange_n(&flow->state, FLOW_LIVE, __ATOMIC_SEQ_CST);
 	return true;
 }
 
 /*
  * Stores a new flow to `backend`; NULL with pkt->reason set when there is no
- * room for it. Not inlined, like forward(): what one keeps on the stack, of
- * which there are 512 bytes, is gone when the other runs.
+ * room for it. The port comes first: where there is none, no other flow must
+ * have lost its slot. Not inlined, like forward(): what one keeps on the stack,
+ * of which there are 512 bytes, is gone when the other runs.
  */
 static __noinline struct flow *nat_open(struct packet *pkt, const struct backend *backend,
 					__u64 now)
 {
+	struct tuple answer;
 	struct flow *flow;
 	__u32 slot;
 
-	pkt->reason = REASON_FLOW_TABLE_FULL;
-	if (!slot_take(now, &slot))
+	pkt->reason = REASON_SNAT_EXHAUSTED;
+	if (!snat_choose(pkt, backend, now, &answer, &slot)) {
+		slot_give_back(slot);
 		return NULL;
+	}
+	pkt->reason = REASON_FLOW_TABLE_FULL;
+	if (slot == NO_SLOT && !slot_take(now, &slot)) {
+		bpf_map_delete_elem(&flow_index, &answer);
+		return NULL;
+	}
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (!flow)
 		return NULL;
-	if (!snat_choose(pkt, backend, flow, slot, now)) {
-		slot_give_back(flow);
-		pkt->reason = REASON_SNAT_EXHAUSTED;
-		return NULL;
-	}
+	flow->tuple[FROM_BACKEND] = answer;
 	if (!nat_enter(pkt, flow, slot, backend, now)) {
-		slot_give_back(flow);
+		bpf_map_delete_elem(&flow_index, &answer);
+		slot_give_back(slot);
 		return NULL;
 	}
 	return flow;

@@ -72,8 +72,6 @@ static __always_inline enum verdict parse_l4(struct packet *pkt, void *end)
 		__be16 source, dest;
 	} *ports = pkt->l4;
 
-	if (pkt->tuple.protocol != IPPROTO_TCP && pkt->tuple.protocol != IPPROTO_UDP)
-		return leave(pkt, VERDICT_PASS, REASON_OTHER_PROTOCOL);
 	if ((void *)(ports + 1) > end || pkt->l4_length < sizeof(*ports))
 		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
 	pkt->tuple.sport = ports->source;
@@ -98,17 +96,19 @@ static __always_inline enum verdict parse_ipv4(struct packet *pkt, void *end)
 	available = pkt->length - sizeof(struct ethhdr);
 	if (ip->version != 4 || header < sizeof(*ip) || total < header)
 		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
+	if (pkt->tuple.protocol != IPPROTO_TCP && pkt->tuple.protocol != IPPROTO_UDP)
+		return leave(pkt, VERDICT_PASS, REASON_OTHER_PROTOCOL);
 	if (available < header)
 		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
+	fragment = bpf_ntohs(ip->frag_off);
+	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
+		pkt->flaw = REASON_FRAGMENT;
 	if (total > available) {
 		pkt->flaw = REASON_TRUNCATED;
 		total = available;
 	}
-	fragment = bpf_ntohs(ip->frag_off);
 	if (fragment & IPV4_OFFSET) /* no ports in it: the kernel's reassembly may want it */
-		return leave(pkt, VERDICT_PASS, REASON_FRAGMENT);
-	if (fragment & IPV4_MORE_FRAGMENTS)
-		pkt->flaw = REASON_FRAGMENT;
+		return leave(pkt, VERDICT_PASS, pkt->flaw);
 
 	pkt->l4 = (void *)ip + header;
 	pkt->l4_offset = sizeof(struct ethhdr) + header;

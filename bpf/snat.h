@@ -22,7 +22,7 @@
 struct port_search {
 	struct tuple answer; /* what the backend would send: backend -> address:port */
 	__u64 now;
-	__u32 slot; /* of the new flow */
+	__u32 slot; /* that came free with the port */
 	__u32 snat_first;
 	__u32 ports;
 	__u32 port_first;
@@ -52,7 +52,7 @@ static __always_inline bool port_name(struct port_search *search, __u32 at)
 
 static __always_inline bool port_take(struct port_search *search)
 {
-	struct flow_ref ref = { .slot = search->slot, .direction = FROM_BACKEND };
+	struct flow_ref ref = { .slot = NO_SLOT, .direction = FROM_BACKEND };
 
 	search->found = !bpf_map_update_elem(&flow_index, &search->answer, &ref, BPF_NOEXIST);
 	return search->found;
@@ -74,7 +74,7 @@ static long port_step(__u32 i, struct port_search *search)
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (!flow || flow_state(flow) != FLOW_LIVE)
 		return 0;
-	if (flow_expired(flow, search->now))
+	if (flow_is_dead(flow, search->now))
 		return flow_release(flow) && port_take(search);
 	if (victim_consider(&search->victim, flow, slot))
 		search->victim_at = search->at;
@@ -89,7 +89,11 @@ static __always_inline bool port_take_over(struct port_search *search)
 	if (!search->victim.phase || !search->ports || !flow)
 		return false;
 	port_name(search, search->victim_at);
-	return flow_release(flow) && port_take(search);
+	if (!flow_release(flow))
+		return false;
+	if (flow_claim(flow, FLOW_FREE))
+		search->slot = slot;
+	return port_take(search);
 }
 
 /* Of a backend and a protocol: TCP's ports and UDP's are apart. */
@@ -117,11 +121,12 @@ static __always_inline bool snat_search(struct port_search *search, struct port_
 }
 
 /*
- * Finds a port for a flow, sets its answers' tuple and enters that into
- * flow_index. False: every port is needed.
+ * Finds a port for a flow: `answer` becomes the tuple of its answers, and is in
+ * flow_index, leading nowhere yet. A flow that had to give way for it leaves its
+ * slot, FLOW_BUSY and ours alone; else that is NO_SLOT. False: every port is needed.
  */
 static __always_inline bool snat_choose(const struct packet *pkt, const struct backend *backend,
-					struct flow *flow, __u32 slot, __u64 now)
+					__u64 now, struct tuple *answer, __u32 *slot)
 {
 	struct port_pool *pool = port_pool_of(pkt->backend, pkt->tuple.protocol);
 	struct port_search search = {
@@ -129,7 +134,7 @@ static __always_inline bool snat_choose(const struct packet *pkt, const struct b
 			    .sport = backend->port,
 			    .protocol = pkt->tuple.protocol },
 		.now = now,
-		.slot = slot,
+		.slot = NO_SLOT,
 		.snat_first = backend->snat_first,
 		.port_first = backend->snat_port_first,
 		.ports = backend->snat_port_last - backend->snat_port_first + 1,
@@ -144,7 +149,8 @@ static __always_inline bool snat_choose(const struct packet *pkt, const struct b
 	search.start = pool->cursor;
 	chosen = snat_search(&search, pool);
 	pool->cursor = chosen ? search.at + 1 : search.start + PORT_WINDOW;
-	flow->tuple[FROM_BACKEND] = search.answer;
+	*answer = search.answer;
+	*slot = search.slot;
 	return chosen;
 }
 

@@ -24,7 +24,7 @@ func chooseMode(wanted lb.Mode, i nexthop.Interface) (mode lb.Mode, why string) 
 			"take frames that native XDP sends cannot be seen from here (it does with GRO on; then set mode: native)"
 	case i.PeerName != "" && !i.PeerReceives:
 		return lb.ModeGeneric, fmt.Sprintf("the other end of this veth, %s, would drop frames that native XDP sends; "+
-			"run: ethtool -K %s gro on", i.PeerName, i.PeerName)
+			"run: ethtool -K %s gro on (if it is on, turn it off and on)", i.PeerName, i.PeerName)
 	}
 	return lb.ModeNative, ""
 }

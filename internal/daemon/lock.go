@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,8 +19,12 @@ var ErrRunning = errors.New("another tinylb is running")
 
 const runDir = "/run/tinylb"
 
-// lockAttempts bounds how often the lock's file may vanish under our hands.
-const lockAttempts = 100
+const (
+	// lockAttempts bounds how often the lock's file may vanish under our hands,
+	// or be empty.
+	lockAttempts = 100
+	maxPIDLength = 32
+)
 
 // Lock is held by the one process that writes to a pin directory. It is an open
 // file description lock (fcntl(2)): others can look at it without taking it.
@@ -117,9 +122,23 @@ func Running(pinDir string) (int, error) {
 	if holder.Type == unix.F_UNLCK {
 		return 0, nil
 	}
-	var pid int
-	if _, err := fmt.Fscan(file, &pid); err != nil {
-		return 0, fmt.Errorf("read %s: %w", file.Name(), err)
+	return readPID(file)
+}
+
+// readPID waits, within bounds, for a holder that has taken the lock but not yet
+// written its id.
+func readPID(file *os.File) (int, error) {
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for attempt := 1; ; attempt++ {
+		var pid int
+		_, err := fmt.Fscan(io.NewSectionReader(file, 0, maxPIDLength), &pid)
+		if err == nil {
+			return pid, nil
+		}
+		if !errors.Is(err, io.EOF) || attempt == lockAttempts {
+			return 0, fmt.Errorf("read %s: %w", file.Name(), err)
+		}
+		<-poll.C
 	}
-	return pid, nil
 }

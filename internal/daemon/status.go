@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"slices"
 
@@ -64,6 +66,9 @@ func (r *statusReader) interfaces(pinDir string) error {
 		r.names[i.Index] = i.Name
 	}
 	attached, err := datapath.Attached(pinDir)
+	if errors.Is(err, fs.ErrNotExist) { // taken down while we read
+		return fmt.Errorf("%s: %w", r.status.Pin, datapath.ErrNotRunning)
+	}
 	if err != nil {
 		return fmt.Errorf("list what is attached: %w", err)
 	}

@@ -46,7 +46,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"next_hops":            limits.Backends + 1,
 		"snat_addresses":       max(minSNATAddresses, limits.Backends),
 		"flows":                limits.Flows,
-		"flow_index":           2 * limits.Flows,
+		"flow_index":           2*limits.Flows + uint32(ebpf.MustPossibleCPU()), // and one for each flow being opened
 		"port_pools":           2 * (limits.Backends + 1),
 		"reason_counters":      (limits.Services + 1) * ReasonSlots,
 		"all_backend_counters": limits.Backends + 1,

@@ -117,7 +117,7 @@ func TestFlawedPacketsForAService(t *testing.T) {
 		"the first fragment of UDP":     {put16(datagram(), ip+6, 0x2000), fragment},
 		"a middle fragment":             {put16(datagram(), ip+6, 0x2001), "PASS fragment"},
 		"the last fragment":             {put16(datagram(), ip+6, 0x1fff), "PASS fragment"},
-		"the first fragment, cut short": {put16(datagram(), ip+6, 0x2000)[:l4+8], fragment},
+		"the first fragment, cut short": {put16(datagram(), ip+6, 0x2000)[:l4+8], aborted},
 	}
 	for offset := range uint16(5) {
 		cases[fmt.Sprintf("TCP data offset %d", offset)] = flawed{put16(syn(), l4+12, offset<<12|2), malformed}

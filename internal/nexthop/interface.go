@@ -118,8 +118,13 @@ func (r *Resolver) describePeer(i *Interface, attrs *netlink.LinkAttrs) error {
 	if err != nil {
 		return fmt.Errorf("read the offloads of %s: %w", i.PeerName, err)
 	}
-	i.PeerReceives = features["rx-gro"]
-	return nil
+	if !features["rx-gro"] {
+		return nil
+	}
+	// GRO that was turned on while the peer was down and this end up counts only
+	// once it is turned off and on again.
+	i.PeerReceives, err = r.kernel.takesRedirects(i.Index)
+	return err
 }
 
 func (r *Resolver) addresses(l netlink.Link) ([]netip.Prefix, error) {

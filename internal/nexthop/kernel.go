@@ -50,7 +50,8 @@ func (k neighbourKey) sysctlFamily() string {
 // so it works from any thread.
 type kernel struct {
 	*netlink.Handle
-	// sockets is for the one request netlink.Handle cannot make: a single neighbour.
+	// sockets is for the requests that netlink.Handle cannot make: a single
+	// neighbour, XDP features.
 	sockets map[int]*nl.SocketHandle
 }
 
@@ -64,23 +65,26 @@ func openKernel() (*kernel, error) {
 		handle.Close()
 		return nil, fmt.Errorf("set the netlink timeout: %w", err)
 	}
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE)
-	if err != nil {
-		handle.Close()
-		return nil, fmt.Errorf("open netlink: %w", err)
-	}
+	k := &kernel{Handle: handle, sockets: map[int]*nl.SocketHandle{}}
 	timeout := unix.NsecToTimeval(answerTimeout.Nanoseconds())
-	_ = socket.SetReceiveTimeout(&timeout) // stores a number, cannot fail
-	_ = socket.SetSendTimeout(&timeout)
-	return &kernel{
-		Handle:  handle,
-		sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}},
-	}, nil
+	for _, protocol := range []int{unix.NETLINK_ROUTE, unix.NETLINK_GENERIC} {
+		socket, err := nl.Subscribe(protocol)
+		if err != nil {
+			k.close()
+			return nil, fmt.Errorf("open netlink: %w", err)
+		}
+		_ = socket.SetReceiveTimeout(&timeout) // stores a number, cannot fail
+		_ = socket.SetSendTimeout(&timeout)
+		k.sockets[protocol] = &nl.SocketHandle{Socket: socket}
+	}
+	return k, nil
 }
 
 func (k *kernel) close() {
 	k.Handle.Close()
-	k.sockets[unix.NETLINK_ROUTE].Close()
+	for _, s := range k.sockets {
+		s.Close()
+	}
 }
 
 // route looks addr up in the kernel's routing tables, as for a packet of this host.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"io"
+	"net"
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -42,36 +43,36 @@ func TestTwoAddressesOfOneMachineUseTheSameSourcePortAtTheSameTime(t *testing.T)
 	})
 }
 
-func TestSameClientPortAgainAndAgain(t *testing.T) {
+func TestClientUsesItsPortAgainAtOnce(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name  string
-		close func(*conversation)
-	}{
-		{"after the server closed", func(c *conversation) {
-			c.conn.CloseWrite()
-			io.Copy(io.Discard, c.conn) // until the server closes
-			c.conn.SetLinger(0)         // no TIME_WAIT, or the port could not be used again
-			c.conn.Close()
-		}},
-		{"after a reset", func(c *conversation) {
-			c.conn.SetLinger(0)
-			c.conn.Close()
-		}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			inBothModes(t, func(t *testing.T, mode lb.Mode) {
-				n := newNetwork(t, mode)
-				n.oneEcho()
-				for range 50 {
-					c := n.talk(n.client, clientAddress+sharedPort, echoVIP)
-					c.mustExchange(t, 1000)
-					test.close(c)
-				}
-			})
+	t.Run("after the server closed", func(t *testing.T) {
+		inBothModes(t, func(t *testing.T, mode lb.Mode) {
+			n := newNetwork(t, mode)
+			n.serveTCP(n.backendA, addressA+":7", func(net.Conn) {}) // closes at once
+			n.run(n.config(service("echo", "tcp", echoVIP, "{name: backend-a, address: "+addressA+":7}")))
+			for range 20 {
+				var c *conversation
+				eventually(t, answerWait, func() (err error) { // the last one's FIN is still on its way
+					c, err = openConversation(n.client, clientAddress+sharedPort, echoVIP, answerWait)
+					return err
+				})
+				io.Copy(io.Discard, c.conn) // the server's FIN first: no TIME_WAIT here
+				c.conn.Close()
+			}
 		})
-	}
+	})
+	t.Run("after a reset", func(t *testing.T) {
+		inBothModes(t, func(t *testing.T, mode lb.Mode) {
+			n := newNetwork(t, mode)
+			n.oneEcho()
+			for range 20 {
+				c := n.talk(n.client, clientAddress+sharedPort, echoVIP)
+				c.mustExchange(t, 1000)
+				c.conn.SetLinger(0) // RST instead of FIN
+				c.conn.Close()
+			}
+		})
+	})
 }
 
 // oneEcho serves echoVIP with one backend only: two connections that the

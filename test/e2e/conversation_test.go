@@ -20,9 +20,15 @@ import (
 // answerWait is for an answer that takes well under a second when no packet is lost.
 const answerWait = 20 * time.Second
 
-// echoTCP starts a server that says its node's name in a line and then returns
-// whatever it is sent.
+// echoTCP starts a server that returns whatever it is sent.
 func (n *network) echoTCP(node *lab.Node, address string) {
+	n.t.Helper()
+	n.serveTCP(node, address, func(c net.Conn) { io.Copy(c, c) })
+}
+
+// serveTCP starts a server that says its node's name in a line, calls serve, and
+// closes the connection.
+func (n *network) serveTCP(node *lab.Node, address string, serve func(net.Conn)) {
 	n.t.Helper()
 	listener, err := node.Listen("tcp", address)
 	if err != nil {
@@ -35,18 +41,16 @@ func (n *network) echoTCP(node *lab.Node, address string) {
 			if err != nil {
 				return
 			}
-			n.t.Cleanup(func() { c.Close() })
-			go echo(c, node.Name())
+			context.AfterFunc(n.t.Context(), func() { c.Close() }) // when the test ends
+			go func() {
+				defer c.Close()
+				c.(*net.TCPConn).SetKeepAlive(false) // an idle connection must be idle
+				if _, err := fmt.Fprintln(c, node.Name()); err == nil {
+					serve(c)
+				}
+			}()
 		}
 	}()
-}
-
-func echo(c net.Conn, name string) {
-	defer c.Close()
-	c.(*net.TCPConn).SetKeepAlive(false) // an idle connection must be idle
-	if _, err := fmt.Fprintln(c, name); err == nil {
-		io.Copy(c, c)
-	}
 }
 
 // echoes starts an echo server on each backend.

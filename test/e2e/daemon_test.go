@@ -27,7 +27,7 @@ const (
 	// daemonWait is for what takes the daemon well under a second on an idle host.
 	daemonWait = time.Minute
 	// killGrace is how long a process may take to end before it is killed.
-	killGrace = 10 * time.Second
+	killGrace = 30 * time.Second
 )
 
 // tinylb prepares a command in the balancer's namespace. Every one takes --pin.
@@ -111,6 +111,24 @@ func (d *daemon) terminate() {
 	if err := d.end(syscall.SIGTERM); err != nil {
 		d.t.Fatalf("after SIGTERM: %v", err)
 	}
+}
+
+// dump makes a daemon that still runs say where it is: its threads as the kernel
+// sees them, and, in the log, its goroutines. That ends it.
+func (d *daemon) dump() {
+	select {
+	case <-d.out:
+		return
+	default:
+	}
+	for _, file := range []string{"wchan", "syscall", "schedstat"} {
+		paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/%s", d.Process.Pid, file))
+		for _, path := range paths {
+			text, _ := os.ReadFile(path)
+			d.t.Logf("%s: %s", path, text)
+		}
+	}
+	d.end(syscall.SIGQUIT)
 }
 
 // kill ends the daemon as the kernel does when memory is short.

@@ -30,7 +30,7 @@ func TestModeAutoWithThePeerHere(t *testing.T) {
 		{"and GRO on is native", true, lb.ModeNative, "msg=attached interface=veth0 mode=native\n"},
 		{"and GRO off is generic", false, lb.ModeGeneric,
 			"msg=attached interface=veth0 mode=generic why=\"the other end of this veth, veth1, would drop frames that " +
-				"native XDP sends; run: ethtool -K veth1 gro on\"\n"},
+				"native XDP sends; run: ethtool -K veth1 gro on (if it is on, turn it off and on)\"\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

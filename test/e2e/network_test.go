@@ -97,11 +97,12 @@ func (n *network) end() {
 
 // explain logs what helps to find out why a test failed.
 func (n *network) explain() {
-	for i, d := range n.daemons {
-		n.t.Logf("log of run %d:\n%s", i+1, d.log)
-	}
 	status, _ := n.tinylb("status").CombinedOutput()
 	n.t.Logf("status:\n%s", status)
+	for i, d := range n.daemons {
+		d.dump()
+		n.t.Logf("log of run %d:\n%s", i+1, d.log)
+	}
 	for _, node := range append(n.ends(), n.balancer) {
 		neighbours, err := node.Netlink().NeighList(0, 0)
 		if err != nil {

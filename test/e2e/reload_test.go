@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,21 +23,20 @@ func (n *network) onlyTo(backend, address string) string {
 	return n.config(service("echo", "tcp", echoVIP, fmt.Sprintf("{name: %s, address: %s:7}", backend, address)))
 }
 
-func TestReload(t *testing.T) {
+func TestReloadByAChangedFile(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name    string
-		symlink bool // the directory of the config file has only a link to it, so nobody sees it change
-		change  func(n *network, d *daemon, config string)
+		name   string
+		change func(n *network, d *daemon, config string)
 	}{
-		{"by a file that is written anew", false, func(n *network, d *daemon, config string) { n.writeConfig(config) }},
-		{"by a file that is replaced, as editors do", false, func(n *network, d *daemon, config string) {
+		{"written anew", func(n *network, _ *daemon, config string) { n.writeConfig(config) }},
+		{"replaced, as editors do", func(n *network, _ *daemon, config string) {
 			n.writeFile(n.configFile()+"~", config)
 			if err := os.Rename(n.configFile()+"~", n.configFile()); err != nil {
 				n.t.Fatal(err)
 			}
 		}},
-		{"by a file that is removed and comes back", false, func(n *network, d *daemon, config string) {
+		{"removed and made anew", func(n *network, d *daemon, config string) {
 			d.logs("the old one stays in effect", func() {
 				if err := os.Remove(n.configFile()); err != nil {
 					n.t.Fatal(err)
@@ -43,37 +44,63 @@ func TestReload(t *testing.T) {
 			})
 			n.writeConfig(config)
 		}},
-		{"by SIGHUP", true, func(n *network, d *daemon, config string) {
-			n.writeConfig(config)
-			if err := d.Signal(syscall.SIGHUP); err != nil {
-				n.t.Fatal(err)
-			}
-		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNetwork(t, lb.ModeNative)
 			n.echoes(7)
-			if test.symlink {
-				n.linkConfig()
-			}
 			d := n.run(n.onlyTo("backend-a", addressA))
-			if c := n.talk(n.client, clientAddress+":0", echoVIP); c.backend != "backend-a" {
-				t.Fatalf("%s answered", c.backend)
-			}
+			n.awaitBackend("backend-a")
 			d.logs(reloaded, func() { test.change(n, d, n.onlyTo("backend-b", addressB)) })
 			n.awaitBackend("backend-b")
 		})
 	}
 }
 
-// linkConfig makes the config file a link to a file in another directory.
-func (n *network) linkConfig() {
+func TestReloadBehindALink(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		dir  string // of the link that the config file leads to
+		ask  func(*daemon) error
+	}{
+		{"beside the config file, as Kubernetes has it", "", func(*daemon) error { return nil }},
+		{"elsewhere, where its change is not seen but by SIGHUP", t.TempDir(), func(d *daemon) error { return d.Signal(syscall.SIGHUP) }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNetwork(t, lb.ModeNative)
+			n.echoes(7)
+			link := filepath.Join(cmp.Or(test.dir, n.dir), "current")
+			n.switchLink(link, n.onlyTo("backend-a", addressA))
+			if err := os.Symlink(link, n.configFile()); err != nil {
+				t.Fatal(err)
+			}
+			d := n.runAgain()
+			n.awaitBackend("backend-a")
+			d.logs(reloaded, func() {
+				n.switchLink(link, n.onlyTo("backend-b", addressB))
+				if err := test.ask(d); err != nil {
+					t.Fatal(err)
+				}
+			})
+			n.awaitBackend("backend-b")
+		})
+	}
+}
+
+// switchLink makes a link, in one step, lead to a new file with this config.
+func (n *network) switchLink(link, config string) {
 	n.t.Helper()
-	target := filepath.Join(n.t.TempDir(), "target.yaml")
-	n.writeFile(target, "")
-	if err := os.Symlink(target, n.configFile()); err != nil {
+	target, err := os.CreateTemp(filepath.Dir(link), "config-")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer target.Close()
+	n.writeFile(target.Name(), config)
+	if err := errors.Join(os.Symlink(target.Name(), link+"~"), os.Rename(link+"~", link)); err != nil {
 		n.t.Fatal(err)
 	}
 }

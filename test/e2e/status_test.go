@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -101,6 +104,38 @@ func checkTotals(t *testing.T, s lb.Status, service lb.ServiceStatus, flows uint
 	}
 	if replies := packets(s, service.Name, "reply"); total.PacketsOut != replies || replies < flows {
 		t.Errorf("%s: %d packets out at the backends, %d replies", service.Name, total.PacketsOut, replies)
+	}
+}
+
+func TestStatusWhileDaemonsComeAndGo(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, lb.ModeGeneric)
+	n.webs()
+	n.writeConfig(n.config(service("web", "tcp", webVIP)))
+	over, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-over:
+				ended <- nil
+				return
+			default:
+			}
+			out, err := n.tinylb("status").CombinedOutput()
+			if err != nil && !strings.Contains(string(out), "no data plane is loaded") {
+				ended <- fmt.Errorf("%w: %s", err, out)
+				return
+			}
+		}
+	}()
+	for range 3 {
+		for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGINT} {
+			n.runAgain().end(signal)
+		}
+	}
+	close(over)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

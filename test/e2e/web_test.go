@@ -71,11 +71,16 @@ func (n *network) webs() {
 	n.web(n.backendB, addressB+":80")
 }
 
+// curlWait bounds one run of curl, however many requests it makes.
+const curlWait = 90 * time.Second
+
 // curl runs curl on a node and returns what it printed.
 func (n *network) curl(node *lab.Node, args ...string) (string, error) {
 	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), curlWait)
+	defer cancel()
 	args = append([]string{"--no-progress-meter", "--fail", "--noproxy", "*"}, args...)
-	out, err := node.Command(context.Background(), need.Tool(n.t, "curl"), args...).Output()
+	out, err := node.Command(ctx, need.Tool(n.t, "curl"), args...).Output()
 	return string(out), err
 }
 
@@ -101,7 +106,7 @@ func (n *network) ask(node *lab.Node, vip string, within time.Duration) (string,
 // returns how often each backend answered. Any failure fails the test.
 func (n *network) askOften(node *lab.Node, vip string, requests int) map[string]int {
 	n.t.Helper()
-	out, err := n.curl(node, "--parallel", "--parallel-immediate", "--parallel-max", "50", "--max-time", "60",
+	out, err := n.curl(node, "--parallel", "--parallel-immediate", "--parallel-max", "50", "--max-time", "30", "--fail-early",
 		"--header", "Connection: close", fmt.Sprintf("http://%s/[1-%d]", vip, requests))
 	if err != nil {
 		n.t.Errorf("%d requests: %v", requests, err)

@@ -1,0 +1,169 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/packet"
+)
+
+// decision is what has to become of a frame.
+type decision struct {
+	verdict Verdict
+	reason  Reason
+	service *service // nil where none is meant
+	backend *backend // nil where none was chosen
+	frame   []byte
+}
+
+func (d decision) outcome() Outcome {
+	o := Outcome{Verdict: d.verdict, Reason: d.reason, Frame: d.frame}
+	if d.service != nil {
+		o.Service = d.service.config.Name
+	}
+	if d.backend != nil {
+		o.Backend = d.backend.config.Label()
+	}
+	return o
+}
+
+func (p *parsed) pass(why Reason) decision {
+	return decision{verdict: Pass, reason: why, frame: p.frame}
+}
+
+func (p *parsed) drop(why Reason, s *service, b *backend) decision {
+	return decision{verdict: why.drops(), reason: why, service: s, backend: b, frame: p.frame}
+}
+
+// observed is what is known of a packet's fate beside the packet.
+type observed struct {
+	Outcome
+	list func() ([]Flow, error)
+}
+
+func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (decision, error) {
+	if p.unreadable != "" {
+		return p.pass(p.unreadable), nil
+	}
+	if !m.isOurs(p.tuple.dst.Addr()) { // the filter that says so may let it by all the same
+		if got.Reason == NotOurs {
+			m.doubt(p)
+			return p.pass(NotOurs), nil
+		}
+		m.Imprecise++
+	}
+	switch mac := p.dstMAC(); {
+	case m.opts.MAC != lb.MAC{} && mac != m.opts.MAC:
+		return p.pass(OtherMAC), nil
+	case p.badHeader:
+		return p.pass(BadIPHeader), nil
+	case p.tuple.protocol != lb.TCP && p.tuple.protocol != lb.UDP:
+		return p.pass(OtherProtocol), nil
+	case !p.hasPorts:
+		return p.pass(p.flaw), nil
+	}
+	if f := m.flows.find(p.tuple, m); f != nil && !m.wasCleared(f, p, got) {
+		if !m.startsAnew(f, p) {
+			return m.follow(f, p), nil
+		}
+		m.flows.remove(f)
+	}
+	s := m.serviceAt(p.tuple.protocol, p.tuple.dst)
+	switch {
+	case s == nil && p.flaw != "":
+		return p.pass(p.flaw), nil
+	case s == nil:
+		return p.pass(NotOurs), nil
+	case p.flaw != "":
+		return p.drop(p.flaw, s, nil), nil
+	case !opensFlow(p):
+		return p.drop(NoFlow, s, nil), nil
+	}
+	return m.open(s, p, observed{got, list})
+}
+
+// opensFlow reports whether a packet can be a client's first: any of UDP, and
+// the segment that opens a TCP connection (RFC 9293, section 3.5).
+func opensFlow(p *parsed) bool {
+	return p.tuple.protocol == lb.UDP || p.flags&(packet.SYN|packet.ACK|packet.FIN|packet.RST) == packet.SYN
+}
+
+// startsAnew reports whether a packet of a flow is the first of another one
+// with the same addresses and ports: the old connection is over (RFC 9293,
+// section 3.6.1), or its backend is gone.
+func (m *Model) startsAnew(f *flow, p *parsed) bool {
+	over := f.phase() == Closed || f.backend.gone
+	return over && p.tuple == f.request && p.flaw == "" && opensFlow(p)
+}
+
+// doubt notes that the end of a flow may have gone unnoticed: the first packet
+// of another one with the same addresses and ports was not for a service, and
+// the address filter may have said so before the flow was looked up.
+func (m *Model) doubt(p *parsed) {
+	if f := m.flows.find(p.tuple, m); f != nil && m.startsAnew(f, p) {
+		f.doubtful = true
+	}
+}
+
+// wasCleared reports whether a flow that nobody needs had to make room: it may
+// at any time, and then its packets are treated as if it never was.
+func (m *Model) wasCleared(f *flow, p *parsed, got Outcome) bool {
+	known := []Reason{Forwarded, Reply, NoNextHop, BackendGone}
+	if m.needed(f) || slices.Contains(known, got.Reason) || p.flaw != "" && got.Verdict != Pass {
+		return false
+	}
+	m.flows.remove(f)
+	return true
+}
+
+// follow treats a packet of a known flow. Its sender has sent it, so it counts
+// for the flow's life even where it cannot be sent on.
+func (m *Model) follow(f *flow, p *parsed) decision {
+	s, b := f.service, f.backend
+	if b.gone {
+		s, b = m.serviceAt(f.request.protocol, f.request.dst), nil
+	}
+	switch {
+	case p.flaw != "":
+		return p.drop(p.flaw, s, b)
+	case b == nil:
+		return p.drop(BackendGone, s, nil)
+	case p.tuple == f.answer:
+		f.fromBackend(p, m.now)
+		return m.send(p, Reply, f)
+	}
+	f.fromClient(p, m.now)
+	if !f.backend.hop.Usable() {
+		return p.drop(NoNextHop, s, b)
+	}
+	return m.send(p, Forwarded, f)
+}
+
+// open makes a flow of a service's first packet.
+func (m *Model) open(s *service, p *parsed, got observed) (decision, error) {
+	b, err := s.schedule(p.tuple, got.Backend)
+	if err != nil {
+		return decision{}, err
+	}
+	if b == nil {
+		return p.drop(NoBackend, s, nil), nil
+	}
+	source, why, err := m.takeSource(p, s, b, got)
+	if why == "" && err == nil {
+		why, err = m.makeRoom(got)
+	}
+	if why != "" || err != nil {
+		return p.drop(why, s, b), err
+	}
+	if !source.IsValid() {
+		return decision{}, fmt.Errorf("got %v, want a new flow: there is room for it", got.Outcome)
+	}
+	f := &flow{
+		request: p.tuple, answer: tuple{p.tuple.protocol, b.config.Address, source},
+		service: s, backend: b,
+	}
+	f.fromClient(p, m.now)
+	m.flows.add(f)
+	return m.send(p, NewFlow, f), nil
+}

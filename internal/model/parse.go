@@ -1,0 +1,155 @@
+package model
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/packet"
+)
+
+// Sizes of headers without options, in bytes, and where fields are in them.
+const (
+	ethernetSize = 14
+	ipv4Size     = 20
+	tcpSize      = 20
+	udpSize      = 8
+	portsSize    = 4
+
+	macSize             = 6
+	ipv4ChecksumAt      = 10
+	ipv4SrcAt           = 12
+	ipv4DstAt           = 16
+	tcpChecksumAt       = 16
+	udpChecksumAt       = 6
+	sourcePortAt        = 0
+	destinationPortAt   = 2
+	moreFragments       = 1 << 13
+	fragmentOffsetField = 1<<13 - 1
+)
+
+// tuple is what a packet says about who talks to whom.
+type tuple struct {
+	protocol lb.Protocol
+	src, dst netip.AddrPort
+}
+
+func (t tuple) reversed() tuple { return tuple{t.protocol, t.dst, t.src} }
+
+// parsed is what can be known of a frame.
+type parsed struct {
+	frame []byte
+	// unreadable is why not even the destination address can be known.
+	unreadable Reason
+	badHeader  bool  // the IP header contradicts itself, so nothing behind the addresses is known
+	tuple      tuple // ports are 0 unless hasPorts
+	hasPorts   bool
+	ip, l4     int // where the headers are in the frame
+	end        int // of the IP packet, by its total length; at most the frame's
+	flags      packet.TCPFlags
+	flaw       Reason // what makes it impossible to forward; "" when nothing
+}
+
+func (p *parsed) dstMAC() lb.MAC { return lb.MAC(p.frame[0:macSize]) }
+func (p *parsed) srcMAC() lb.MAC { return lb.MAC(p.frame[macSize : 2*macSize]) }
+
+// parse reads a frame of at least 14 bytes: RFC 894 for Ethernet, RFC 791 for
+// IPv4, RFC 9293 for TCP, RFC 768 for UDP. Of several flaws the outermost counts.
+func parse(frame []byte) *parsed {
+	p := &parsed{frame: frame, ip: ethernetSize}
+	if binary.BigEndian.Uint16(frame[2*macSize:]) != packet.EtherTypeIPv4 {
+		p.unreadable = NotIP
+		return p
+	}
+	p.readIPv4(frame[ethernetSize:])
+	return p
+}
+
+func (p *parsed) readIPv4(b []byte) {
+	if len(b) < ipv4Size {
+		p.unreadable = BadIPHeader
+		return
+	}
+	p.tuple = tuple{
+		protocol: lb.Protocol(b[9]),
+		src:      netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[ipv4SrcAt:])), 0),
+		dst:      netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[ipv4DstAt:])), 0),
+	}
+	version, header, total := b[0]>>4, int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
+	if version != 4 || header < ipv4Size || total < header {
+		p.badHeader = true
+		return
+	}
+	p.l4 = p.ip + header
+	p.end = p.ip + min(total, len(b))
+	fragment := binary.BigEndian.Uint16(b[6:])
+	switch {
+	case total > len(b):
+		p.flaw = Truncated
+	case fragment&(moreFragments|fragmentOffsetField) != 0:
+		p.flaw = Fragment
+	}
+	if fragment&fragmentOffsetField == 0 {
+		p.readTransport()
+	}
+}
+
+func (p *parsed) readTransport() {
+	switch p.tuple.protocol {
+	case lb.TCP:
+		p.readTCP(p.l4Bytes())
+	case lb.UDP:
+		p.readUDP(p.l4Bytes())
+	}
+}
+
+// l4Bytes is what the IP packet carries, as far as it is there.
+func (p *parsed) l4Bytes() []byte { return p.frame[min(p.l4, p.end):p.end] }
+
+func (p *parsed) readPorts(b []byte) {
+	if len(b) < portsSize {
+		p.flaw = Truncated
+		return
+	}
+	p.hasPorts = true
+	p.tuple.src = netip.AddrPortFrom(p.tuple.src.Addr(), binary.BigEndian.Uint16(b[sourcePortAt:]))
+	p.tuple.dst = netip.AddrPortFrom(p.tuple.dst.Addr(), binary.BigEndian.Uint16(b[destinationPortAt:]))
+}
+
+func (p *parsed) readTCP(b []byte) {
+	p.readPorts(b)
+	if len(b) < tcpSize {
+		p.note(Truncated)
+		return
+	}
+	p.flags = packet.TCPFlags(b[13])
+	header := int(b[12]>>4) * 4
+	switch {
+	case header < tcpSize:
+		p.note(Malformed)
+	case header > len(b):
+		p.note(Truncated)
+	}
+}
+
+func (p *parsed) readUDP(b []byte) {
+	p.readPorts(b)
+	if len(b) < udpSize {
+		p.note(Truncated)
+		return
+	}
+	length := int(binary.BigEndian.Uint16(b[4:]))
+	switch {
+	case length < udpSize:
+		p.note(Malformed)
+	case length > len(b):
+		p.note(Truncated)
+	}
+}
+
+// note remembers a flaw unless there is one already.
+func (p *parsed) note(flaw Reason) {
+	if p.flaw == "" {
+		p.flaw = flaw
+	}
+}

@@ -1,0 +1,51 @@
+package model
+
+// Verdict is what becomes of a frame, by its name in commands and docs.
+type Verdict string
+
+const (
+	Pass     Verdict = "PASS"
+	TX       Verdict = "TX"
+	Redirect Verdict = "REDIRECT"
+	Drop     Verdict = "DROP"
+	Aborted  Verdict = "ABORTED"
+)
+
+// Reason is why, by its name in docs/commands.md.
+type Reason string
+
+const (
+	NewFlow       Reason = "new-flow"
+	Forwarded     Reason = "forwarded"
+	Reply         Reason = "reply"
+	NotIP         Reason = "not-ip"
+	NotOurs       Reason = "not-ours"
+	OtherMAC      Reason = "other-mac"
+	BadIPHeader   Reason = "bad-ip-header"
+	OtherProtocol Reason = "other-protocol"
+	Truncated     Reason = "truncated"
+	Malformed     Reason = "malformed"
+	Fragment      Reason = "fragment"
+	NoFlow        Reason = "no-flow"
+	NoBackend     Reason = "no-backend"
+	NoNextHop     Reason = "no-next-hop"
+	BackendGone   Reason = "backend-gone"
+	FlowTableFull Reason = "flow-table-full"
+	SNATExhausted Reason = "snat-exhausted"
+)
+
+// Reasons lists all of them.
+func Reasons() []Reason {
+	return []Reason{
+		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, OtherProtocol, Truncated, Malformed,
+		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, SNATExhausted,
+	}
+}
+
+// drops is the verdict on a frame that is for a service but cannot reach it.
+func (r Reason) drops() Verdict {
+	if r == Truncated {
+		return Aborted
+	}
+	return Drop
+}

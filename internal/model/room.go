@@ -1,0 +1,214 @@
+package model
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+// Tables and pools larger than these need not be searched whole for every
+// packet while a moment ago nothing in them was free. In that time any flow may
+// give way that ever does, and none may be found.
+const (
+	smallTable = 64
+	smallPool  = 128
+	moment     = 4 * time.Microsecond // at most, for each place
+)
+
+// places is what new flows compete for: the slots of the flow table, or the
+// sources toward a backend.
+type places struct {
+	size    int
+	needed  []*flow // those in places that must not be lost
+	taken   int     // the places that they have
+	doubted int     // places that may be taken or free
+	hurried bool
+}
+
+// look counts who has places, of which there are size; has tells how many a flow has.
+func (m *Model) look(size, small int, full *time.Time, has func(*flow) int) places {
+	p := places{size: size}
+	for f := range m.flows.all {
+		switch n := has(f); {
+		case n == 0:
+		case m.needed(f):
+			p.needed, p.taken = append(p.needed, f), p.taken+n
+		case m.alive(f) && f.doubtful:
+			p.doubted += n
+		}
+	}
+	p.hurried = size > small && m.now.Before(*full)
+	if until := m.now.Add(time.Duration(size) * moment); p.mayBeFull() && until.After(*full) {
+		*full = until
+	}
+	return p
+}
+
+// mayBeFree and mayBeFull are both true where the model cannot know.
+func (p places) mayBeFree() bool { return p.taken < p.size }
+func (p places) mayBeFull() bool { return p.hurried || p.taken+p.doubted >= p.size }
+
+// somebodyYields reports whether any of the flows gives way.
+func (p places) somebodyYields() bool {
+	return slices.ContainsFunc(p.needed, func(f *flow) bool { return f.phase().yields() >= 0 })
+}
+
+// mayBeRefused and mustBeRefused say whether a new flow gets no place.
+func (p places) mayBeRefused() bool  { return p.hurried || p.mayBeFull() && !p.somebodyYields() }
+func (p places) mustBeRefused() bool { return !p.mayBeFree() && !p.somebodyYields() }
+
+// mayLose is an error unless a flow was the right one to give way: closed ones
+// go before unconfirmed before idle UDP, and among those the longest idle.
+func (p places) mayLose(victim *flow) error {
+	turn := victim.phase().yields()
+	switch {
+	case !p.mayBeFull():
+		return fmt.Errorf("%v had to give way, although only %d of %d places are taken", victim.listed(), p.taken, p.size)
+	case turn < 0:
+		return fmt.Errorf("%v had to give way, which flows in its phase never do", victim.listed())
+	case p.hurried:
+		return nil
+	}
+	for _, f := range p.needed {
+		if other := f.phase().yields(); other >= 0 && (other < turn || other == turn && f.seen.Before(victim.seen)) {
+			return fmt.Errorf("%v had to give way, although it was the turn of %v", victim.listed(), f.listed())
+		}
+	}
+	return nil
+}
+
+// makeRoom sees to it that the flow table has room for a flow more. One of those
+// in it may have had to go; only the flow table itself tells which. It returns
+// FlowTableFull if the new flow cannot have a slot.
+func (m *Model) makeRoom(got observed) (Reason, error) {
+	slots := m.look(int(m.limits.Flows), smallTable, &m.tableFull, func(*flow) int { return 1 })
+	if !slots.mayBeFull() {
+		return "", nil
+	}
+	gone, err := missing(slots.needed, got)
+	if err != nil {
+		return "", err
+	}
+	refused := slots.mustBeRefused() || got.Reason == FlowTableFull && slots.mayBeRefused()
+	switch {
+	case refused && len(gone) == 0:
+		return FlowTableFull, nil
+	case !refused && len(gone) == 0 && slots.mayBeFree():
+		return "", nil
+	case refused || len(gone) != 1:
+		return "", fmt.Errorf("the flow table is full; got %s, and %d flows had to give way: %v", got.Reason, len(gone), list(gone))
+	}
+	if err := slots.mayLose(gone[0]); err != nil {
+		return "", err
+	}
+	m.flows.remove(gone[0])
+	return "", nil
+}
+
+// missing lists the flows that are no longer in the table.
+func missing(flows []*flow, got observed) ([]*flow, error) {
+	listed, err := got.list()
+	if err != nil {
+		return nil, err
+	}
+	there := map[tuple]bool{}
+	for _, f := range listed {
+		there[tuple{f.Protocol, f.Client, f.VIP}] = true
+	}
+	return slices.DeleteFunc(slices.Clone(flows), func(f *flow) bool { return there[f.request] }), nil
+}
+
+func list(flows []*flow) []Flow {
+	var all []Flow
+	for _, f := range flows {
+		all = append(all, f.listed())
+	}
+	return all
+}
+
+// takeSource checks the source address and port of a new flow: any of the pool
+// that no flow to the backend has; if there is none, that of the flow which
+// gives way first. It returns SNATExhausted if no flow does. The source is zero
+// if the new flow found one but no slot.
+func (m *Model) takeSource(p *parsed, s *service, b *backend, got observed) (netip.AddrPort, Reason, error) {
+	pool := m.pool(s, b, p.tuple.protocol)
+	sources := m.look(pool.size(), smallPool, &m.poolFull, func(f *flow) (taken int) {
+		for _, t := range []tuple{f.answer, f.request} { // the backend may ask, too: what was a VIP once
+			if t.protocol == p.tuple.protocol && t.src == b.config.Address && pool.has(t.dst) {
+				taken++
+			}
+		}
+		return taken
+	})
+	switch {
+	case sources.mustBeRefused() || got.Reason == SNATExhausted && sources.mayBeRefused():
+		return netip.AddrPort{}, SNATExhausted, nil
+	case got.Reason == FlowTableFull && sources.mayBeFree():
+		return netip.AddrPort{}, "", nil
+	case !got.Verdict.sends():
+		return netip.AddrPort{}, "", fmt.Errorf("got %v, want a new flow: %d of %d sources toward %v are taken",
+			got.Outcome, sources.taken, sources.size, b.config.Address)
+	}
+	source := m.sourceOf(p, got)
+	if !pool.has(source) {
+		return source, "", fmt.Errorf("got source %v, want one of %v, ports %d-%d, and no service",
+			source, pool.addresses, pool.ports.First, pool.ports.Last)
+	}
+	victim := m.flows.byTuple[tuple{p.tuple.protocol, b.config.Address, source}]
+	if victim == nil || !m.needed(victim) {
+		return source, "", nil
+	}
+	if err := sources.mayLose(victim); err != nil {
+		return source, "", fmt.Errorf("got source %v: %w", source, err)
+	}
+	m.flows.remove(victim)
+	return source, "", nil
+}
+
+func (v Verdict) sends() bool { return v == TX || v == Redirect }
+
+// sourceOf reads the source address and port that a packet left with.
+func (m *Model) sourceOf(p *parsed, got observed) netip.AddrPort {
+	if !got.Verdict.sends() || len(got.Frame) < p.l4+portsSize {
+		return netip.AddrPort{}
+	}
+	address := netip.AddrFrom4([4]byte(got.Frame[p.ip+ipv4SrcAt:]))
+	return netip.AddrPortFrom(address, binary.BigEndian.Uint16(got.Frame[p.l4+sourcePortAt:]))
+}
+
+// pool is the sources that may stand for clients toward a backend.
+type pool struct {
+	addresses []netip.Addr
+	ports     lb.PortRange
+	services  []netip.AddrPort // answers to them would look like requests
+}
+
+func (m *Model) pool(s *service, b *backend, protocol lb.Protocol) pool {
+	result := pool{addresses: b.sources, ports: s.config.SNAT.Ports}
+	for _, other := range m.services {
+		if slices.Contains(other.config.Protocols, protocol) {
+			result.services = append(result.services, other.config.Address)
+		}
+	}
+	return result
+}
+
+func (l pool) inRange(a netip.AddrPort) bool {
+	return slices.Contains(l.addresses, a.Addr()) && l.ports.First <= a.Port() && a.Port() <= l.ports.Last
+}
+
+func (l pool) has(a netip.AddrPort) bool { return l.inRange(a) && !slices.Contains(l.services, a) }
+
+func (l pool) size() int {
+	size := len(l.addresses) * l.ports.Size()
+	for _, a := range l.services {
+		if l.inRange(a) {
+			size--
+		}
+	}
+	return size
+}

@@ -1,0 +1,169 @@
+package model
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/maglev"
+)
+
+// tableSeed of the Maglev tables is the same on every node, so that all give
+// the same answer.
+const tableSeed = 0
+
+type service struct {
+	config   lb.Service
+	backends []*backend
+	table    []*backend // the Maglev table; nil: no usable backend
+	reasons  map[Reason]uint64
+}
+
+// backend is one of a service. A flow refers to it for as long as it lives: a
+// backend that comes back after it was removed is another one.
+type backend struct {
+	config   lb.Backend
+	hop      lb.NextHop
+	sources  []netip.Addr // that stand for clients toward it
+	gone     bool         // removed from the config
+	counters lb.BackendCounters
+}
+
+// Apply changes the configuration between two packets. A service is the same
+// as before if it has the same name or, failing that, one of the VIPs of a
+// service whose name has gone; a backend if it has the same address in the same
+// service. What is the same keeps its counters and its flows.
+func (m *Model) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) error {
+	var services []*service
+	for i, old := range m.match(cfg.Services) {
+		next := &service{config: cfg.Services[i], reasons: map[Reason]uint64{}}
+		if old != nil {
+			next, old.config = old, cfg.Services[i]
+		}
+		services = append(services, next)
+	}
+	for _, old := range m.services {
+		if !slices.Contains(services, old) {
+			old.setBackends(nil, nil)
+		}
+	}
+	m.services, m.timeouts = services, cfg.Timeouts
+	for _, s := range services {
+		s.setBackends(s.config.Backends, hops)
+		if err := s.fillTable(); err != nil {
+			return fmt.Errorf("service %s: %w", s.config.Name, err)
+		}
+	}
+	return nil
+}
+
+// match finds the service that each of the wanted ones was before; nil: none.
+func (m *Model) match(wanted []lb.Service) []*service {
+	matched := make([]*service, len(wanted))
+	claim := func(same func(old, new lb.Service) bool) {
+		for i := range wanted {
+			for _, old := range m.services {
+				if matched[i] == nil && same(old.config, wanted[i]) && !slices.Contains(matched, old) {
+					matched[i] = old
+				}
+			}
+		}
+	}
+	claim(func(old, new lb.Service) bool { return old.Name == new.Name })
+	claim(shareVIP)
+	return matched
+}
+
+func shareVIP(a, b lb.Service) bool {
+	return a.Address == b.Address && slices.ContainsFunc(a.Protocols, func(p lb.Protocol) bool {
+		return slices.Contains(b.Protocols, p)
+	})
+}
+
+func (s *service) setBackends(wanted []lb.Backend, hops map[netip.Addr]lb.NextHop) {
+	var backends []*backend
+	for _, config := range wanted {
+		i := slices.IndexFunc(s.backends, func(b *backend) bool { return b.config.Address == config.Address })
+		b := &backend{}
+		if i >= 0 {
+			b = s.backends[i]
+		}
+		b.config, b.hop = config, hops[config.Address.Addr()]
+		switch {
+		case len(s.config.SNAT.Addresses) > 0:
+			b.sources = slices.Clone(s.config.SNAT.Addresses)
+		case b.hop.Usable():
+			b.sources = []netip.Addr{b.hop.Source}
+		}
+		backends = append(backends, b)
+	}
+	for _, old := range s.backends {
+		old.gone = !slices.Contains(backends, old)
+	}
+	s.backends = backends
+}
+
+func (s *service) fillTable() error {
+	var usable []*backend
+	var entries []maglev.Entry
+	for _, b := range s.backends {
+		if b.hop.Usable() {
+			usable = append(usable, b)
+			entries = append(entries, maglev.Entry{Key: b.config.Address.String(), Weight: b.config.Weight})
+		}
+	}
+	size := cmp.Or(s.config.TableSize, maglev.SizeFor(len(s.backends)))
+	slots, err := maglev.Build(entries, size, tableSeed)
+	if err != nil {
+		return err
+	}
+	s.table = make([]*backend, len(slots))
+	for i, slot := range slots {
+		s.table[i] = usable[slot]
+	}
+	return nil
+}
+
+// schedule picks the backend of a new flow; nil: there is none. Where chance
+// decides, the one that was observed is it, if it could be.
+func (s *service) schedule(t tuple, observed string) (*backend, error) {
+	if len(s.table) == 0 {
+		return nil, nil
+	}
+	if s.config.Scheduler != lb.Random {
+		return s.table[t.hash()%uint32(len(s.table))], nil
+	}
+	for _, b := range s.table {
+		if b.config.Label() == observed {
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("service %s: the backend by chance was %q, which takes no new flows", s.config.Name, observed)
+}
+
+// serviceAt is the service that a packet's destination means; nil: none.
+func (m *Model) serviceAt(protocol lb.Protocol, dst netip.AddrPort) *service {
+	for _, s := range m.services {
+		if s.config.Address == dst && slices.Contains(s.config.Protocols, protocol) {
+			return s
+		}
+	}
+	return nil
+}
+
+// isOurs reports whether packets to an address may be for a service or a flow.
+func (m *Model) isOurs(dst netip.Addr) bool {
+	for _, s := range m.services {
+		if s.config.Address.Addr() == dst {
+			return true
+		}
+		for _, b := range s.backends {
+			if slices.Contains(b.sources, dst) {
+				return true
+			}
+		}
+	}
+	return m.flows.answersTo(dst, m)
+}

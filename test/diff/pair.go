@@ -1,0 +1,198 @@
+package diff
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tinylb/tinylb/internal/datapath"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/model"
+	"github.com/tinylb/tinylb/internal/reconcile"
+)
+
+var (
+	// ErrDisagree says that the model and the data plane say different things.
+	ErrDisagree = errors.New("the model and the data plane disagree")
+	// ErrRefused says that a World does not fit into the tables; nothing has changed.
+	ErrRefused = errors.New("the configuration is refused")
+)
+
+// Pair is a data plane and the model of it, in step with each other.
+type Pair struct {
+	datapath   *datapath.Datapath
+	reconciler *reconcile.Reconciler
+	runner     *datapath.Runner
+	model      *model.Model
+	services   map[uint32]string
+	backends   map[uint32]model.BackendOf
+	now        time.Time
+}
+
+// seed of the data plane's random numbers.
+const seed = 1
+
+func start() time.Time { return time.Unix(1_000_000, 0) }
+
+// Open loads a data plane; frames arrive at its loopback interface.
+func Open(port model.Options, w World) (*Pair, error) {
+	d, err := datapath.Open(datapath.Options{Limits: w.Config.Limits})
+	if err != nil {
+		return nil, err
+	}
+	p := &Pair{datapath: d, now: start()}
+	if err := p.fill(port, w); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Pair) fill(port model.Options, w World) (err error) {
+	if p.reconciler, err = reconcile.New(p.datapath, w.Config.Limits); err != nil {
+		return err
+	}
+	port.Interface = datapath.LoopbackIndex
+	p.runner, err = p.datapath.NewRunner(datapath.RunnerOptions{Attachment: attachment(port), Seed: seed})
+	if err != nil {
+		return err
+	}
+	if p.model, err = model.New(w.Config, w.Hops, port); err != nil {
+		return err
+	}
+	return p.applyToDatapath(w)
+}
+
+func attachment(port model.Options) datapath.Attachment {
+	a := datapath.Attachment{MAC: port.MAC, TXByRedirect: port.TXByRedirect}
+	switch port.Checksums {
+	case model.CompleteChecksums:
+		a.PartialChecksums, a.Mode = true, lb.ModeNative
+	case model.KeepPartialChecksums:
+		a.PartialChecksums, a.Mode = true, lb.ModeGeneric
+	}
+	return a
+}
+
+func (p *Pair) applyToDatapath(w World) error {
+	if _, err := p.reconciler.Apply(w.Config, w.Hops); err != nil {
+		return err
+	}
+	tables, err := p.datapath.ReadTables()
+	if err != nil {
+		return err
+	}
+	p.services, p.backends = map[uint32]string{}, map[uint32]model.BackendOf{}
+	for id, name := range tables.ServiceNames {
+		p.services[id] = name.Name
+	}
+	for id, name := range tables.BackendNames {
+		label := lb.Backend{Name: name.Name, Address: name.Address}.Label()
+		p.backends[id] = model.BackendOf{Service: p.services[name.Service], Backend: label}
+	}
+	return nil
+}
+
+// Close frees the data plane.
+func (p *Pair) Close() {
+	if p.runner != nil {
+		p.runner.Close()
+	}
+	p.datapath.Close()
+}
+
+// Step makes an event happen to both. It returns what became of a frame, and
+// ErrDisagree with an explanation, or ErrRefused.
+func (p *Pair) Step(e Event) (model.Outcome, error) {
+	p.now = p.now.Add(max(e.After, 1)) // the runner's time never stands still
+	if e.World != nil {
+		return model.Outcome{}, p.change(*e.World)
+	}
+	decision, out, err := p.runner.Run(p.now, e.Frame)
+	if err != nil {
+		return model.Outcome{}, err
+	}
+	got := model.Outcome{
+		Verdict: model.Verdict(decision.Verdict.String()),
+		Reason:  model.Reason(decision.Reason.String()),
+		Service: p.services[decision.Service],
+		Backend: p.backends[decision.Backend].Backend,
+		Frame:   out,
+	}
+	if decision.Service != 0 && got.Service == "" || decision.Backend != 0 && got.Backend == "" {
+		return got, disagree(fmt.Errorf("nobody has service id %d or backend id %d", decision.Service, decision.Backend))
+	}
+	return got, disagree(p.model.Check(p.now, e.Frame, got, p.listFlows))
+}
+
+func disagree(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrDisagree, err)
+}
+
+// change gives both another configuration. Counters and flows are compared
+// before: some end here.
+func (p *Pair) change(w World) error {
+	if err := p.CheckState(); err != nil {
+		return err
+	}
+	err := p.applyToDatapath(w)
+	if errors.Is(err, reconcile.ErrNoRoom) {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	if err != nil {
+		return err
+	}
+	return p.model.Apply(w.Config, w.Hops)
+}
+
+// CheckState compares counters and flows.
+func (p *Pair) CheckState() error {
+	flows, err := p.listFlows()
+	if err != nil {
+		return err
+	}
+	counters, err := p.counters()
+	if err != nil {
+		return err
+	}
+	return disagree(errors.Join(p.model.CheckFlows(flows), p.model.CheckCounters(counters)))
+}
+
+func (p *Pair) listFlows() ([]model.Flow, error) {
+	listed, err := p.datapath.Flows()
+	if err != nil {
+		return nil, err
+	}
+	flows := make([]model.Flow, len(listed))
+	for i, f := range listed {
+		flows[i] = model.Flow{
+			Protocol: f.Protocol, Client: f.Client, VIP: f.VIP, Backend: f.Backend, Source: f.Source,
+			Phase: model.Phase(f.Phase), Seen: time.Unix(0, int64(f.LastSeen)),
+		}
+	}
+	return flows, nil
+}
+
+func (p *Pair) counters() (model.Counters, error) {
+	c := model.Counters{Reasons: map[model.ReasonOf]uint64{}, Backends: map[model.BackendOf]lb.BackendCounters{}}
+	var ids []uint32
+	for id := range p.services {
+		ids = append(ids, id)
+	}
+	counts, err := p.datapath.ReasonCounts(ids)
+	if err != nil {
+		return c, err
+	}
+	for _, n := range counts {
+		c.Reasons[model.ReasonOf{Service: p.services[n.Service], Reason: model.Reason(n.Reason.String())}] = n.Packets
+	}
+	for id, of := range p.backends {
+		if c.Backends[of], err = p.datapath.BackendCounters(id); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
