@@ -76,10 +76,13 @@ static __always_inline enum verdict new_flow(struct packet *pkt, struct flow **f
 
 static __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, struct flow *flow)
 {
+	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	struct next_hop hop;
 
+	if (!eth)
+		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
 	if (pkt->direction == FROM_CLIENT) {
-		flow_learn(flow, pkt->eth, ctx->ingress_ifindex);
+		flow_learn(flow, eth, ctx->ingress_ifindex);
 		if (!next_hop_to_backend(flow, &hop))
 			return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
 	} else {

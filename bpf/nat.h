@@ -97,28 +97,49 @@ static __always_inline __u16 nat_l4_checksum(struct xdp_md *ctx, const struct pa
 	return pkt->tuple.protocol == IPPROTO_UDP && !csum ? 0xffff : csum;
 }
 
-/* Where the L4 checksum lies; NULL only to the verifier: parse() has seen these headers. */
-static __always_inline __sum16 *nat_checksum_field(const struct packet *pkt, void *end)
+/* From the L4 header's first byte. */
+static __always_inline __u32 nat_checksum_offset(const struct packet *pkt)
 {
-	struct tcphdr *tcp = pkt->l4;
-	struct udphdr *udp = pkt->l4;
-
-	if (pkt->tuple.protocol == IPPROTO_TCP)
-		return (void *)(tcp + 1) > end ? NULL : &tcp->check;
-	return (void *)(udp + 1) > end ? NULL : &udp->check;
+	return pkt->tuple.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) :
+						    offsetof(struct udphdr, check);
 }
 
-/* Makes the packet the one that answers `other`. */
+static __always_inline bool nat_addresses(struct xdp_md *ctx, const struct packet *pkt,
+					  const struct addr *src, const struct addr *dst,
+					  __u64 change)
+{
+	struct ipv6hdr *v6;
+	struct iphdr *v4;
+
+	if (pkt->is_v6) {
+		v6 = packet_at(ctx, pkt->l3_offset, sizeof(*v6));
+		if (!v6)
+			return false;
+		__builtin_memcpy(&v6->saddr, src, sizeof(*src));
+		__builtin_memcpy(&v6->daddr, dst, sizeof(*dst));
+		return true;
+	}
+	v4 = packet_at(ctx, pkt->l3_offset, sizeof(*v4));
+	if (!v4)
+		return false;
+	v4->saddr = src->word[3];
+	v4->daddr = dst->word[3];
+	v4->check = csum_update(v4->check, change);
+	return true;
+}
+
+/* Makes the packet the one that answers `other`. False only to the verifier. */
 static __always_inline bool nat_rewrite(struct xdp_md *ctx, struct packet *pkt,
 					const struct tuple *other)
 {
 	const struct addr *src = &other->dst, *dst = &other->src;
 	__u64 address_change, change;
-	__be16 *ports = pkt->l4;
+	__be16 *ports;
 	__sum16 *csum;
 
-	csum = nat_checksum_field(pkt, (void *)(long)ctx->data_end);
-	if (!csum)
+	csum = packet_at(ctx, pkt->l4_offset + nat_checksum_offset(pkt), sizeof(*csum));
+	ports = packet_at(ctx, pkt->l4_offset, 2 * sizeof(*ports));
+	if (!csum || !ports)
 		return false;
 	address_change = csum_addr_inverse(&pkt->tuple.src) + csum_addr_inverse(&pkt->tuple.dst) +
 			 csum_addr(src) + csum_addr(dst);
@@ -127,10 +148,7 @@ static __always_inline bool nat_rewrite(struct xdp_md *ctx, struct packet *pkt,
 	*csum = nat_l4_checksum(ctx, pkt, *csum, src, dst, change);
 	ports[0] = other->dport;
 	ports[1] = other->sport;
-	pkt->ip->saddr = src->word[3];
-	pkt->ip->daddr = dst->word[3];
-	pkt->ip->check = csum_update(pkt->ip->check, address_change);
-	return true;
+	return nat_addresses(ctx, pkt, src, dst, address_change);
 }
 
 #endif

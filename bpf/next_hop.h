@@ -37,11 +37,15 @@ static __always_inline void next_hop_to_client(const struct flow *flow, struct n
 static __always_inline enum verdict send(struct xdp_md *ctx, struct packet *pkt,
 					 const struct next_hop *to)
 {
+	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
+
+	if (!eth)
+		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
 	if (to->interface == ctx->ingress_ifindex || mac_is_zero(to->source_mac))
-		__builtin_memcpy(pkt->eth->h_source, pkt->eth->h_dest, 6);
+		__builtin_memcpy(eth->h_source, eth->h_dest, 6);
 	else
-		__builtin_memcpy(pkt->eth->h_source, to->source_mac, 6);
-	__builtin_memcpy(pkt->eth->h_dest, to->mac, 6);
+		__builtin_memcpy(eth->h_source, to->source_mac, 6);
+	__builtin_memcpy(eth->h_dest, to->mac, 6);
 	if (to->interface == ctx->ingress_ifindex && !tx_by_redirect)
 		return VERDICT_TX;
 	bpf_redirect(to->interface, 0);

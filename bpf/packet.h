@@ -9,15 +9,14 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 
 struct packet {
 	struct tuple tuple; /* first: it is also the key for look-ups */
-	struct ethhdr *eth;
-	struct iphdr *ip;
-	void *l4;
-	__u32 l4_offset; /* from the frame's first byte */
+	__u32 l3_offset; /* from the frame's first byte, as is l4_offset; see packet_at() */
+	__u32 l4_offset;
 	__u32 l4_length; /* as IP says, never past the frame's end */
 	__u32 length; /* of the whole frame, fragments included */
 	__u32 service;
@@ -26,7 +25,25 @@ struct packet {
 	enum reason flaw; /* what is wrong with it, should it turn out to be for a service */
 	enum direction direction;
 	__u8 tcp_flags;
+	bool is_v6;
 };
+
+/* Headers end before this: 14 + 2 * 4 + 40 + 6 * 2048 + 60. */
+#define PACKET_OFFSET_MAX 0x3fff
+
+/*
+ * `size` bytes of the packet, or NULL where they are not there. Stages keep
+ * offsets, not pointers: so each can be a function that is verified by itself.
+ */
+static __always_inline void *packet_at(struct xdp_md *ctx, __u32 offset, __u32 size)
+{
+	void *at = (void *)(long)ctx->data + (offset & PACKET_OFFSET_MAX);
+
+	if (at + size > (void *)(long)ctx->data_end)
+		at = NULL;
+	asm volatile("" : "+r"(at)); /* or clang asks the caller's question in another way */
+	return at;
+}
 
 enum tcp_flags {
 	TCP_FIN = 1,
@@ -57,6 +74,18 @@ static __always_inline bool tuple_equal(const struct tuple *a, const struct tupl
 static __always_inline struct addr addr_from_v4(__be32 v4)
 {
 	return (struct addr){ .word = { 0, 0, bpf_htonl(0xffff), v4 } };
+}
+
+/* Such an address has no business in an IPv6 header (RFC 4291, 2.5.5.2), and it stands for IPv4 here. */
+static __always_inline bool addr_is_v4(const struct addr *a)
+{
+	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline struct addr addr_from_v6(const struct in6_addr *v6)
+{
+	return (struct addr){ .word = { v6->in6_u.u6_addr32[0], v6->in6_u.u6_addr32[1],
+					v6->in6_u.u6_addr32[2], v6->in6_u.u6_addr32[3] } };
 }
 
 static __always_inline bool mac_is_zero(const __u8 *mac)

@@ -35,11 +35,37 @@ static __always_inline bool sent_to_us(const struct ethhdr *eth)
 	return !differs || !set;
 }
 
-static __always_inline void parse_tcp(struct packet *pkt, void *end)
+/*
+ * While parsing, l4_offset and l4_length say where it has come to and how much
+ * of the IP packet is left; they start at the IP header.
+ */
+static __always_inline void parse_begin(struct packet *pkt, __u32 said)
 {
-	struct tcphdr *tcp = pkt->l4;
+	__u32 there = pkt->length - pkt->l3_offset;
 
-	if ((void *)(tcp + 1) > end || pkt->l4_length < sizeof(*tcp)) {
+	pkt->l4_offset = pkt->l3_offset;
+	pkt->l4_length = said;
+	if (said > there) {
+		pkt->l4_length = there;
+		pkt->flaw = REASON_TRUNCATED;
+	}
+}
+
+/* False: a header of that size is not there. */
+static __always_inline bool parse_step(struct packet *pkt, __u32 size)
+{
+	if (pkt->l4_length < size)
+		return false;
+	pkt->l4_offset += size;
+	pkt->l4_length -= size;
+	return true;
+}
+
+static __always_inline void parse_tcp(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct tcphdr *tcp = packet_at(ctx, pkt->l4_offset, sizeof(*tcp));
+
+	if (!tcp || pkt->l4_length < sizeof(*tcp)) {
 		pkt->flaw = REASON_TRUNCATED;
 		return;
 	}
@@ -50,11 +76,11 @@ static __always_inline void parse_tcp(struct packet *pkt, void *end)
 		pkt->flaw = REASON_TRUNCATED;
 }
 
-static __always_inline void parse_udp(struct packet *pkt, void *end)
+static __always_inline void parse_udp(struct xdp_md *ctx, struct packet *pkt)
 {
-	struct udphdr *udp = pkt->l4;
+	struct udphdr *udp = packet_at(ctx, pkt->l4_offset, sizeof(*udp));
 
-	if ((void *)(udp + 1) > end || pkt->l4_length < sizeof(*udp)) {
+	if (!udp || pkt->l4_length < sizeof(*udp)) {
 		pkt->flaw = REASON_TRUNCATED;
 		return;
 	}
@@ -66,79 +92,220 @@ static __always_inline void parse_udp(struct packet *pkt, void *end)
 		pkt->l4_length = bpf_ntohs(udp->len); /* IP may carry more behind it */
 }
 
-static __always_inline enum verdict parse_l4(struct packet *pkt, void *end)
+static __always_inline enum verdict parse_l4(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct {
 		__be16 source, dest;
-	} *ports = pkt->l4;
+	} *ports = packet_at(ctx, pkt->l4_offset, sizeof(*ports));
 
-	if ((void *)(ports + 1) > end || pkt->l4_length < sizeof(*ports))
+	if (!ports || pkt->l4_length < sizeof(*ports))
 		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
 	pkt->tuple.sport = ports->source;
 	pkt->tuple.dport = ports->dest;
 	if (pkt->flaw)
 		return VERDICT_CONTINUE;
 	if (pkt->tuple.protocol == IPPROTO_TCP)
-		parse_tcp(pkt, end);
+		parse_tcp(ctx, pkt);
 	else
-		parse_udp(pkt, end);
+		parse_udp(ctx, pkt);
 	return VERDICT_CONTINUE;
 }
 
-static __always_inline enum verdict parse_ipv4(struct packet *pkt, void *end)
+static __always_inline enum verdict parse_protocol(struct packet *pkt)
 {
-	struct iphdr *ip = pkt->ip;
-	__u32 header, total, available;
-	__u16 fragment;
-
-	header = ip->ihl * 4;
-	total = bpf_ntohs(ip->tot_len);
-	available = pkt->length - sizeof(struct ethhdr);
-	if (ip->version != 4 || header < sizeof(*ip) || total < header)
-		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
 	if (pkt->tuple.protocol != IPPROTO_TCP && pkt->tuple.protocol != IPPROTO_UDP)
 		return leave(pkt, VERDICT_PASS, REASON_OTHER_PROTOCOL);
-	if (available < header)
-		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
+	return VERDICT_CONTINUE;
+}
+
+static __always_inline enum verdict parse_ipv4(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct iphdr *ip = packet_at(ctx, pkt->l3_offset, sizeof(*ip));
+	__u32 header, total;
+	__u16 fragment;
+
+	if (!ip)
+		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
+	header = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || header < sizeof(*ip) || total < header)
+		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
+	pkt->tuple.protocol = ip->protocol;
+	if (parse_protocol(pkt) != VERDICT_CONTINUE)
+		return VERDICT_PASS;
 	fragment = bpf_ntohs(ip->frag_off);
 	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
 		pkt->flaw = REASON_FRAGMENT;
-	if (total > available) {
-		pkt->flaw = REASON_TRUNCATED;
-		total = available;
-	}
+	parse_begin(pkt, total);
+	if (!parse_step(pkt, header))
+		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
 	if (fragment & IPV4_OFFSET) /* no ports in it: the kernel's reassembly may want it */
 		return leave(pkt, VERDICT_PASS, pkt->flaw);
-
-	pkt->l4 = (void *)ip + header;
-	pkt->l4_offset = sizeof(struct ethhdr) + header;
-	pkt->l4_length = total - header;
-	return parse_l4(pkt, end);
+	return VERDICT_CONTINUE;
 }
 
-static __always_inline enum verdict parse(struct xdp_md *ctx, struct packet *pkt)
+/* Extension headers that may stand before the ports (RFC 8200, 4.1). */
+#define IPV6_EXTENSIONS 6
+#define IPV6_FRAGMENT_OFFSET 0xfff8
+#define IPV6_MORE_FRAGMENTS 1
+
+struct ipv6_extension {
+	__u8 next;
+	__u8 length; /* in units of 8 bytes, without the first */
+	__be16 fragment; /* of a fragment header: offset and flags */
+	__be32 rest;
+};
+
+static __always_inline bool is_extension(__u8 protocol)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct address_filter *filter;
-	__u32 zero = 0;
+	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
+	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_FRAGMENT;
+}
 
-	pkt->eth = data;
-	if ((void *)(pkt->eth + 1) > end || pkt->eth->h_proto != bpf_htons(ETH_P_IP))
-		return leave(pkt, VERDICT_PASS, REASON_NOT_IP);
-	pkt->ip = (void *)(pkt->eth + 1);
-	if ((void *)(pkt->ip + 1) > end)
+static __always_inline enum verdict parse_extension(struct xdp_md *ctx, struct packet *pkt,
+						    bool first)
+{
+	struct ipv6_extension *header = packet_at(ctx, pkt->l4_offset, sizeof(*header));
+	__u32 length = sizeof(*header);
+
+	if (!header || pkt->l4_length < length)
+		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
+	if (pkt->tuple.protocol == IPPROTO_FRAGMENT) {
+		if (!pkt->flaw &&
+		    header->fragment & bpf_htons(IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS))
+			pkt->flaw = REASON_FRAGMENT;
+		if (header->fragment & bpf_htons(IPV6_FRAGMENT_OFFSET))
+			return leave(pkt, VERDICT_PASS, pkt->flaw);
+	} else {
+		if (pkt->tuple.protocol == IPPROTO_HOPOPTS && !first)
+			return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
+		length += header->length * 8;
+	}
+	if (!parse_step(pkt, length))
+		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
+	pkt->tuple.protocol = header->next;
+	return VERDICT_CONTINUE;
+}
+
+struct extension_walk {
+	struct xdp_md *ctx;
+	struct packet *pkt;
+	enum verdict verdict;
+};
+
+static long extension_step(__u32 i, struct extension_walk *walk)
+{
+	walk->verdict = parse_extension(walk->ctx, walk->pkt, i == 0);
+	return walk->verdict != VERDICT_CONTINUE || !is_extension(walk->pkt->tuple.protocol);
+}
+
+static __always_inline enum verdict parse_ipv6(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct ipv6hdr *ip = packet_at(ctx, pkt->l3_offset, sizeof(*ip));
+	struct extension_walk walk = { .ctx = ctx, .pkt = pkt, .verdict = VERDICT_CONTINUE };
+
+	if (!ip || ip->version != 6)
 		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
+	parse_begin(pkt, sizeof(*ip) + bpf_ntohs(ip->payload_len));
+	parse_step(pkt, sizeof(*ip));
+	pkt->tuple.protocol = ip->nexthdr;
+	if (!is_extension(pkt->tuple.protocol))
+		return parse_protocol(pkt);
+	/* a loop that the verifier walks once, not once for each number of headers */
+	bpf_loop(IPV6_EXTENSIONS, extension_step, &walk, 0);
+	if (walk.verdict != VERDICT_CONTINUE)
+		return walk.verdict;
+	if (is_extension(pkt->tuple.protocol))
+		return leave(pkt, VERDICT_PASS, REASON_MANY_HEADERS);
+	return parse_protocol(pkt);
+}
 
-	pkt->tuple.src = addr_from_v4(pkt->ip->saddr);
-	pkt->tuple.dst = addr_from_v4(pkt->ip->daddr);
-	pkt->tuple.protocol = pkt->ip->protocol;
-	filter = bpf_map_lookup_elem(&address_filters, &zero);
-	if (!filter || !filter_has(filter, &pkt->tuple.dst))
+struct vlan_tag {
+	__be16 control;
+	__be16 protocol;
+};
+
+/* Finds the IP header, behind up to two VLAN tags (802.1Q, 802.1ad). */
+static __always_inline enum verdict parse_link(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
+	struct vlan_tag *tag;
+	__be16 protocol;
+
+	if (!eth)
+		return leave(pkt, VERDICT_PASS, REASON_NOT_IP);
+	protocol = eth->h_proto;
+	pkt->l3_offset = sizeof(*eth);
+	for (int i = 0; i < 2; i++) {
+		if (protocol != bpf_htons(ETH_P_8021Q) && protocol != bpf_htons(ETH_P_8021AD))
+			break;
+		tag = packet_at(ctx, pkt->l3_offset, sizeof(*tag));
+		if (!tag)
+			return leave(pkt, VERDICT_PASS, REASON_NOT_IP);
+		protocol = tag->protocol;
+		pkt->l3_offset += sizeof(*tag);
+	}
+	pkt->is_v6 = protocol == bpf_htons(ETH_P_IPV6);
+	if (!pkt->is_v6 && protocol != bpf_htons(ETH_P_IP))
+		return leave(pkt, VERDICT_PASS, REASON_NOT_IP);
+	return VERDICT_CONTINUE;
+}
+
+static __always_inline enum verdict parse_addresses(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct ipv6hdr *v6;
+	struct iphdr *v4;
+
+	if (!pkt->is_v6) {
+		v4 = packet_at(ctx, pkt->l3_offset, sizeof(*v4));
+		if (!v4)
+			return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
+		pkt->tuple.src = addr_from_v4(v4->saddr);
+		pkt->tuple.dst = addr_from_v4(v4->daddr);
+		return VERDICT_CONTINUE;
+	}
+	v6 = packet_at(ctx, pkt->l3_offset, sizeof(*v6));
+	if (!v6)
+		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
+	pkt->tuple.src = addr_from_v6(&v6->saddr);
+	pkt->tuple.dst = addr_from_v6(&v6->daddr);
+	if (addr_is_v4(&pkt->tuple.src) || addr_is_v4(&pkt->tuple.dst))
 		return leave(pkt, VERDICT_PASS, REASON_NOT_OURS);
-	if (!sent_to_us(pkt->eth))
+	return VERDICT_CONTINUE;
+}
+
+static __always_inline enum verdict parse_filter(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
+	__u32 zero = 0;
+	struct address_filter *filter = bpf_map_lookup_elem(&address_filters, &zero);
+
+	if (!eth || !filter || !filter_has(filter, &pkt->tuple.dst))
+		return leave(pkt, VERDICT_PASS, REASON_NOT_OURS);
+	if (!sent_to_us(eth))
 		return leave(pkt, VERDICT_PASS, REASON_OTHER_MAC);
+	return VERDICT_CONTINUE;
+}
+
+/* Verified by itself, so that its many paths do not multiply with those of what follows. */
+__noinline enum verdict parse(struct xdp_md *ctx, struct packet *pkt)
+{
+	enum verdict verdict;
+
+	if (!pkt)
+		return VERDICT_ABORTED;
+	verdict = parse_link(ctx, pkt);
+	if (verdict == VERDICT_CONTINUE)
+		verdict = parse_addresses(ctx, pkt);
+	if (verdict == VERDICT_CONTINUE)
+		verdict = parse_filter(ctx, pkt);
+	if (verdict != VERDICT_CONTINUE)
+		return verdict;
 	pkt->length = bpf_xdp_get_buff_len(ctx);
-	return parse_ipv4(pkt, end);
+	verdict = pkt->is_v6 ? parse_ipv6(ctx, pkt) : parse_ipv4(ctx, pkt);
+	if (verdict != VERDICT_CONTINUE)
+		return verdict;
+	return parse_l4(ctx, pkt);
 }
 
 #endif

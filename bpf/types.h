@@ -46,6 +46,7 @@ enum reason {
 	REASON_BACKEND_GONE, /* the flow's backend was removed */
 	REASON_FLOW_TABLE_FULL,
 	REASON_SNAT_EXHAUSTED,
+	REASON_MANY_HEADERS, /* more IPv6 extension headers than are read: PASS */
 	REASON_COUNT,
 };
 

@@ -87,9 +87,13 @@ func runDaemon(ctx context.Context, opts daemon.Options) error {
 	}()
 	opts.Reload = reload
 	err := daemon.Run(ctx, opts)
-	if err == nil && errors.Is(context.Cause(ctx), errInterrupted) {
+	switch {
+	case err != nil:
+	case errors.Is(context.Cause(ctx), errInterrupted):
 		opts.Log.Info("taking the data plane down", "pin", opts.PinDir)
 		err = daemon.TakeDown(opts.PinDir)
+	default:
+		opts.Log.Info("the data plane goes on forwarding; remove it with: tinylb down", "pin", opts.PinDir)
 	}
 	return classify(err)
 }

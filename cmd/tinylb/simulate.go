@@ -67,6 +67,9 @@ func runSimulate(env env, flags simulateFlags, in string) error {
 	for _, warning := range warnings {
 		fmt.Fprintln(env.stderr, warning)
 	}
+	if sameFile(in, flags.out) {
+		return fmt.Errorf("--write %s would overwrite the capture that is read: name another file", flags.out)
+	}
 	capture, err := readCapture(in)
 	if err != nil {
 		return err
@@ -112,6 +115,12 @@ func (f simulateFlags) options() (simulate.Options, error) {
 // unicast reports whether an Ethernet address is neither zero nor that of a group.
 func unicast(mac net.HardwareAddr) bool {
 	return mac[0]&1 == 0 && !bytes.Equal(mac, make([]byte, len(mac)))
+}
+
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 func readCapture(path string) (packet.File, error) {

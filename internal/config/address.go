@@ -18,70 +18,118 @@ const (
 	snatAddress role = "a SNAT address"
 )
 
-// endpoint reads "IPv4:port".
+// endpoint reads "192.17.0.5:80" or "[2001:db8::5]:80".
 func (d *decoder) endpoint(n *node, r role) (netip.AddrPort, bool) {
-	expected := "an IPv4 address and port such as 192.17.0.5:80"
-	text, ok := d.text(n, expected)
+	expected := `an address and port such as 192.17.0.5:80 or "[2001:db8::5]:80"`
+	text, ok := d.addressText(n, expected, "[2001:db8::5]:80")
 	if !ok {
 		return netip.AddrPort{}, false
 	}
-	if addr, err := netip.ParseAddr(text); err == nil && addr.Is4() {
-		d.fail(n.position, fmt.Sprintf("write %s:80 for port 80", text), "%s: expected %s, found %s without a port", n.name, expected, text)
+	if hint := withoutPort(text); hint != "" {
+		d.fail(n.position, hint, "%s: expected %s, found %s without a port", n.name, expected, quote(text))
 		return netip.AddrPort{}, false
 	}
+	host, port, ok := d.splitEndpoint(n, text, expected)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	addr, addrOK := d.address(n, host, r)
+	number, portOK := d.port(n, port, r)
+	return netip.AddrPortFrom(addr, number), addrOK && portOK
+}
+
+// addressText reads the text of an address.
+func (d *decoder) addressText(n *node, expected, example string) (string, bool) {
+	if n.kind == scalar || !n.looksLikeIPv6() {
+		return d.text(n, expected)
+	}
+	d.fail(n.position, fmt.Sprintf("put quotes around an IPv6 address: %q", example),
+		"%s: expected %s, found %s", n.name, expected, n.found())
+	return "", false
+}
+
+// withoutPort says what to write where an address has no port; "" where it
+// is something else.
+func withoutPort(text string) string {
+	bare, bracketed := cutBrackets(text)
+	addr, err := netip.ParseAddr(bare)
+	if err != nil || bare != text && !bracketed {
+		return ""
+	}
+	if addr.Is4() {
+		return fmt.Sprintf("write %s:80 for port 80", addr)
+	}
+	meant := fmt.Sprintf(`"[%s]:80" for port 80`, addr.WithZone(""))
+	last := strings.LastIndexByte(text, ':') // in 2001:db8::5:80 it may stand before a port
+	if before, err := netip.ParseAddr(text[:last]); err == nil && isNumber(text[last+1:]) {
+		meant = fmt.Sprintf(`"[%s]:%s", or %s`, before.WithZone(""), text[last+1:], meant)
+	}
+	return "write " + meant
+}
+
+// splitEndpoint takes the port off, and the brackets, which IPv6 alone has.
+func (d *decoder) splitEndpoint(n *node, text, expected string) (host, port string, ok bool) {
 	colon := strings.LastIndexByte(text, ':')
 	if colon < 0 {
 		d.fail(n.position, "", "%s: expected %s, found %s", n.name, expected, n.found())
-		return netip.AddrPort{}, false
+		return "", "", false
 	}
-	if strings.HasPrefix(text, "[") || strings.Contains(text[:colon], ":") {
-		d.failIPv6(n, expected)
-		return netip.AddrPort{}, false
+	host, port = text[:colon], text[colon+1:]
+	bare, bracketed := cutBrackets(host)
+	addr, err := netip.ParseAddr(bare)
+	hint := ""
+	switch {
+	case bracketed && (err != nil || addr.Is6()), !strings.ContainsAny(host, "[]:"):
+		return bare, port, true
+	case err == nil && addr.Is6():
+		hint = "put the address in brackets: " + quote("["+bare+"]:"+port)
+	case err == nil:
+		hint = "leave the brackets away: " + quote(bare+":"+port)
 	}
-	addr, addrOK := d.ipv4(n, text[:colon], r)
-	port, portOK := d.port(n, text[colon+1:], r)
-	return netip.AddrPortFrom(addr, port), addrOK && portOK
+	d.fail(n.position, hint, "%s: expected %s, found %s", n.name, expected, quote(text))
+	return "", "", false
 }
 
-func (d *decoder) failIPv6(n *node, expected string) {
-	text := strings.Trim(n.text, "[]")
-	_, errAddr := netip.ParseAddr(text)
-	_, errPort := netip.ParseAddrPort(n.text)
-	if errAddr != nil && errPort != nil && !strings.HasPrefix(n.text, "[") {
-		d.fail(n.position, "", "%s: expected %s, found %s", n.name, expected, n.found())
-		return
-	}
-	d.fail(n.position, "use an IPv4 address", "%s: IPv6 (%s) is not supported yet", n.name, quote(n.text))
+// cutBrackets takes brackets off, and says whether both were there.
+func cutBrackets(text string) (bare string, both bool) {
+	bare = strings.Trim(text, "[]")
+	return bare, text == "["+bare+"]"
 }
 
-// ipv4 reads an address that packets can come from and go to.
-func (d *decoder) ipv4(n *node, text string, r role) (netip.Addr, bool) {
+// address reads an address that packets can come from and go to, in any spelling
+// (RFC 4291, section 2.2).
+func (d *decoder) address(n *node, text string, r role) (netip.Addr, bool) {
 	addr, err := netip.ParseAddr(text)
 	_, errPort := netip.ParseAddrPort(text)
 	switch {
 	case errPort == nil:
-		d.fail(n.position, "leave the port away", "%s: expected an IPv4 address without a port, found %s", n.name, quote(text))
+		d.fail(n.position, "leave the port away", "%s: expected an IP address without a port, found %s", n.name, quote(text))
 	case err != nil && strings.Trim(text, "0123456789.") == "":
 		d.fail(n.position, "four numbers from 0 to 255 without leading zeros, as in 192.17.0.5", "%s: %s is not an IPv4 address", n.name, quote(text))
+	case err != nil && strings.ContainsRune(text, ':') && strings.Trim(text, "0123456789abcdefABCDEF.:") == "":
+		d.fail(n.position, "eight groups of hexadecimal digits, :: once for groups of zeros, as in 2001:db8::5", "%s: %s is not an IPv6 address", n.name, quote(text))
+	case err != nil && strings.HasPrefix(text, "["):
+		d.fail(n.position, "leave the brackets away", "%s: expected an IP address, found %s", n.name, quote(text))
 	case err != nil && strings.ContainsRune(text, '/'):
-		d.fail(n.position, "leave the prefix length away", "%s: expected one IPv4 address, found the prefix %s", n.name, quote(text))
+		d.fail(n.position, "leave the prefix length away", "%s: expected one IP address, found the prefix %s", n.name, quote(text))
 	case err != nil:
-		d.fail(n.position, "host names are not resolved, because their addresses change: write the IPv4 address",
-			"%s: expected an IPv4 address, found %s", n.name, quote(text))
-	case !addr.Is4():
-		d.fail(n.position, "use an IPv4 address", "%s: IPv6 (%s) is not supported yet", n.name, quote(text))
+		d.fail(n.position, "host names are not resolved, because their addresses change: write the IP address",
+			"%s: expected an IP address, found %s", n.name, quote(text))
+	case addr.Is4In6():
+		d.fail(n.position, "write it as "+addr.Unmap().String(), "%s: %s is an IPv4 address mapped into IPv6", n.name, quote(text))
 	default:
-		if reason := unusable(addr); reason != "" {
-			d.fail(n.position, "write an address that packets can be sent to", "%s: %s cannot be %s: %s", n.name, addr, r, reason)
-			return netip.Addr{}, false
+		reason := unusable(addr)
+		if reason == "" {
+			return addr, true
 		}
-		return addr, true
+		d.fail(n.position, "write an address that packets can be sent to", "%s: %s cannot be %s: %s", n.name, addr.WithZone(""), r, reason)
 	}
 	return netip.Addr{}, false
 }
 
 // unusable says why packets from the network cannot be for an address.
 func unusable(addr netip.Addr) string {
+	v4Compatible := netip.MustParsePrefix("::/96")
 	switch {
 	case addr.IsUnspecified():
 		return "it is the unspecified address"
@@ -91,8 +139,24 @@ func unusable(addr netip.Addr) string {
 		return "it is the broadcast address"
 	case addr.IsLoopback():
 		return "loopback addresses are never seen on a network"
+	case addr.Is6() && addr.IsLinkLocalUnicast():
+		return "link-local addresses need an interface, because each link may have another machine with the same one"
+	case addr.Zone() != "":
+		return "only link-local addresses have a zone, " + quote("%"+addr.Zone())
+	case v4Compatible.Contains(addr):
+		return "IPv4-compatible addresses are no longer used (RFC 4291)"
 	}
 	return ""
+}
+
+// sameFamily reports whether both are IPv4 or both IPv6.
+func sameFamily(a, b netip.Addr) bool { return a.Is4() == b.Is4() }
+
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
 }
 
 func (d *decoder) port(n *node, text string, r role) (uint16, bool) {

@@ -64,7 +64,7 @@ func badKeysAndSettings() []badConfig {
 				`3:1: snat: expected a map, found nothing (its keys are: addresses, ports)` + "\n" +
 				`5:3: a service: expected a map, found nothing (its keys are: name, address, protocol, forward, scheduler, table_size, snat, backends, check)` + "\n" +
 				`6:11: name: expected a name, found nothing` + "\n" +
-				`7:5: address: expected an IPv4 address and port such as 192.17.0.5:80, found nothing` + "\n" +
+				`7:5: address: expected an address and port such as 192.17.0.5:80 or "[2001:db8::5]:80", found nothing` + "\n" +
 				`9:7: a backend: expected a map, found nothing (its keys are: name, address, weight)`},
 		{"empty values", webService + "    forward: \"\"\n    scheduler: ''\n" + oneBackend,
 			`5:14: forward: expected one of nat, found the text "" in quotes` + "\n" +
@@ -108,16 +108,15 @@ func badKeysAndSettings() []badConfig {
 			`5:19: ports: expected a range of ports such as 1024-32767, each from 1 to 65535, found "high"`},
 		{"snat ports as a list", webService + oneBackend + "snat: {ports: [1024, 32767]}\n",
 			`6:15: ports: expected a range of ports such as 1024-32767, found a list`},
-		{"snat addresses", webService + oneBackend + "snat: {addresses: [10.0.0.1, 10.0.0.1, 0.0.0.0, 224.0.0.1, 255.255.255.255, 127.0.0.1, \"2001:db8::1\", 10.0.0.0/24, \"10.0.0.1:80\", host]}\n",
+		{"snat addresses", webService + oneBackend + "snat: {addresses: [10.0.0.1, 10.0.0.1, 0.0.0.0, 224.0.0.1, 255.255.255.255, 127.0.0.1, 10.0.0.0/24, \"10.0.0.1:80\", host]}\n",
 			`6:30: addresses: 10.0.0.1 was already given in line 6 (remove one of them)` + "\n" +
 				`6:40: addresses: 0.0.0.0 cannot be a SNAT address: it is the unspecified address (write an address that packets can be sent to)` + "\n" +
 				`6:49: addresses: 224.0.0.1 cannot be a SNAT address: it is a multicast address (write an address that packets can be sent to)` + "\n" +
 				`6:60: addresses: 255.255.255.255 cannot be a SNAT address: it is the broadcast address (write an address that packets can be sent to)` + "\n" +
 				`6:77: addresses: 127.0.0.1 cannot be a SNAT address: loopback addresses are never seen on a network (write an address that packets can be sent to)` + "\n" +
-				`6:88: addresses: IPv6 ("2001:db8::1") is not supported yet (use an IPv4 address)` + "\n" +
-				`6:103: addresses: expected one IPv4 address, found the prefix "10.0.0.0/24" (leave the prefix length away)` + "\n" +
-				`6:116: addresses: expected an IPv4 address without a port, found "10.0.0.1:80" (leave the port away)` + "\n" +
-				`6:131: addresses: expected an IPv4 address, found "host" (host names are not resolved, because their addresses change: write the IPv4 address)`},
+				`6:88: addresses: expected one IP address, found the prefix "10.0.0.0/24" (leave the prefix length away)` + "\n" +
+				`6:101: addresses: expected an IP address without a port, found "10.0.0.1:80" (leave the port away)` + "\n" +
+				`6:116: addresses: expected an IP address, found "host" (host names are not resolved, because their addresses change: write the IP address)`},
 		{"snat addresses as a text", webService + oneBackend + "snat: {addresses: 10.0.0.1}\n",
 			`6:19: addresses: expected a list, found "10.0.0.1" (write it as addresses: [192.17.0.5])`},
 		{"snat is a text", webService + "    snat: 10.0.0.1\n" + oneBackend,

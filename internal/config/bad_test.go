@@ -34,7 +34,7 @@ func TestBadConfigs(t *testing.T) {
 }
 
 func badConfigs() []badConfig {
-	return slices.Concat(badYAML(), badKeysAndSettings(), badServices(), badBackends())
+	return slices.Concat(badYAML(), badKeysAndSettings(), badServices(), badBackends(), badIPv6())
 }
 
 func manyBackends(n int) string {

@@ -121,8 +121,9 @@ func (d *decoder) inheritSNAT(services []service, common snat, servicesAt positi
 		own := common
 		if s.snat != nil {
 			own = d.snat(s.snat, common.SNAT)
+			d.checkSNATFamily(s, own)
 		}
-		s.SNAT = own.SNAT
+		s.SNAT = own.of(s.Address.Addr())
 		usesDefault = usesDefault || !own.hasPorts && !common.hasPorts
 	}
 	if !usesDefault {
@@ -133,6 +134,20 @@ func (d *decoder) inheritSNAT(services []service, common snat, servicesAt positi
 		at = common.at
 	}
 	d.checkLocalPorts(at, defaultPorts())
+}
+
+// checkSNATFamily refuses what can stand in the list for all services, where it
+// is for others, but means nothing in a service's own.
+func (d *decoder) checkSNATFamily(s *service, own snat) {
+	if !s.Address.IsValid() {
+		return
+	}
+	for i, n := range own.given {
+		if addr := own.Addresses[i]; !sameFamily(addr, s.Address.Addr()) {
+			d.fail(n.position, fmt.Sprintf("write an %s address of this host", family(s.Address.Addr())),
+				"addresses: %s is an %s address, and the backends of this service have %s ones", addr, family(addr), family(s.Address.Addr()))
+		}
+	}
 }
 
 // listener is what makes a packet belong to one service and no other.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(everyKey))
 	f.Add([]byte("\ufeffinterfaces: [eth0]\r\nservices:\r\n- {name: a, address: 1.2.3.4:5, backends: [{address: 1.2.3.5:5}]}\r\n"))
+	f.Add([]byte(bothFamilies))
 	f.Add([]byte("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n<<: *c\n"))
 	f.Add([]byte("%YAML 1.2\n---\n!!map {? a : |\n b\n}\n...\n---\n"))
 	for _, test := range badConfigs() {
@@ -40,6 +42,7 @@ func FuzzParse(f *testing.F) {
 			if len(c.Interfaces) == 0 || len(c.Services) == 0 {
 				t.Errorf("accepted without interfaces or services: %+v", c)
 			}
+			checkFamilies(t, c)
 			return
 		}
 		list, ok := err.(Errors)
@@ -53,6 +56,22 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// checkFamilies checks what the data plane relies on: a service's addresses are
+// of one family, and none has a zone or is IPv4 in IPv6.
+func checkFamilies(t *testing.T, c lb.Config) {
+	for _, s := range c.Services {
+		addrs := append(slices.Clone(s.SNAT.Addresses), s.Address.Addr())
+		for _, b := range s.Backends {
+			addrs = append(addrs, b.Address.Addr())
+		}
+		for _, addr := range addrs {
+			if addr.Is4() != s.Address.Addr().Is4() || addr.Is4In6() || addr.Zone() != "" {
+				t.Errorf("accepted %s in a service with the VIP %s", addr, s.Address)
+			}
+		}
+	}
 }
 
 // TestHostileShapes gives the parser what would make it recurse, or run, for

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -53,6 +54,21 @@ func (n *node) found() string {
 		return "a map"
 	}
 	return "nothing"
+}
+
+// looksLikeIPv6 reports whether the value may be an IPv6 address; without quotes
+// YAML reads some as a list or a map.
+func (n *node) looksLikeIPv6() bool {
+	const characters = "0123456789abcdefABCDEF:"
+	switch {
+	case n.kind == scalar:
+		return strings.Contains(n.text, ":") && strings.Trim(n.text, characters) == ""
+	case n.kind == list && len(n.items) > 0:
+		return n.items[0].looksLikeIPv6()
+	case n.kind == mapping && len(n.pairs) > 0:
+		return strings.Trim(n.pairs[0].key, characters) == ""
+	}
+	return false
 }
 
 // quote shows a piece of the file on one line of bounded length.

@@ -68,7 +68,19 @@ func (d *decoder) service(n *node) service {
 		field{name: "check", read: d.check},
 	)
 	s.TableSize = d.tableSize(tableSize, len(s.Backends))
+	d.checkFamilies(s)
 	return s
+}
+
+func (d *decoder) checkFamilies(s service) {
+	vip := s.Address.Addr()
+	for i, n := range s.backends {
+		if n == nil || !vip.IsValid() || sameFamily(s.Backends[i].Address.Addr(), vip) {
+			continue
+		}
+		d.fail(n.position, fmt.Sprintf("write an %s address of the server", family(vip)),
+			"address: the backend %s is behind the VIP %s: nat between IPv4 and IPv6 is not supported yet", s.Backends[i].Address, s.Address)
+	}
 }
 
 func (d *decoder) protocols(n *node) []lb.Protocol {

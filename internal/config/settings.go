@@ -73,15 +73,27 @@ func interfaceProblem(name string) string {
 type snat struct {
 	lb.SNAT
 	at       position // of the key snat
+	given    []*node  // the addresses, as far as they are valid; nil: inherited
 	hasPorts bool
 	isGiven  bool
+}
+
+// of is what of it a service with this VIP uses: the addresses of its family.
+func (s snat) of(vip netip.Addr) lb.SNAT {
+	own := lb.SNAT{Ports: s.Ports}
+	for _, addr := range s.Addresses {
+		if sameFamily(addr, vip) {
+			own.Addresses = append(own.Addresses, addr)
+		}
+	}
+	return own
 }
 
 // snat reads a "snat" map over the values that hold without it.
 func (d *decoder) snat(n *node, inherited lb.SNAT) snat {
 	s := snat{SNAT: inherited, at: n.keyAt, isGiven: true}
 	d.fields(n, "snat",
-		field{name: "addresses", read: func(n *node) { s.Addresses = d.snatAddresses(n) }},
+		field{name: "addresses", read: func(n *node) { s.Addresses, s.given = d.snatAddresses(n) }},
 		field{name: "ports", read: func(n *node) {
 			s.hasPorts = true
 			if ports, ok := d.ports(n); ok {
@@ -93,19 +105,18 @@ func (d *decoder) snat(n *node, inherited lb.SNAT) snat {
 	return s
 }
 
-func (d *decoder) snatAddresses(n *node) []netip.Addr {
-	var all []netip.Addr
+func (d *decoder) snatAddresses(n *node) (all []netip.Addr, nodes []*node) {
 	first := map[netip.Addr]position{}
 	items := d.list(n, 0, "addresses: [192.17.0.5]")
 	if len(items) > maxSNATAddresses {
 		d.fail(items[maxSNATAddresses].position, "remove some", "addresses: expected at most %d, found %d", maxSNATAddresses, len(items))
 	}
 	for _, item := range items {
-		text, ok := d.text(item, "an IPv4 address such as 192.17.0.5")
+		text, ok := d.addressText(item, "an IP address such as 192.17.0.5", "2001:db8::5")
 		if !ok {
 			continue
 		}
-		addr, ok := d.ipv4(item, text, snatAddress)
+		addr, ok := d.address(item, text, snatAddress)
 		if !ok {
 			continue
 		}
@@ -114,9 +125,9 @@ func (d *decoder) snatAddresses(n *node) []netip.Addr {
 			continue
 		}
 		first[addr] = item.position
-		all = append(all, addr)
+		all, nodes = append(all, addr), append(nodes, item)
 	}
-	return all
+	return all, nodes
 }
 
 // checkLocalPorts refuses SNAT ports that the kernel gives to its own

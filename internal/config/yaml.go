@@ -144,10 +144,16 @@ func failSyntax(err error, data []byte, p *problems) {
 		}
 	}
 	hint := "check indentation, brackets and quotes around here"
-	if _, after, _ := strings.Cut(lineOf(data, at.line), "]:"); after != "" && strings.ContainsAny(after[:1], "0123456789*") {
+	if hasIPv6(lineOf(data, at.line)) {
 		hint = `put quotes around an IPv6 address: "[2001:db8::5]:80"`
 	}
 	p.fail(at, hint, "not valid YAML: %s", message)
+}
+
+// hasIPv6 guesses whether an address without quotes is what YAML stumbled over.
+func hasIPv6(line string) bool {
+	_, port, _ := strings.Cut(line, "]:")
+	return strings.Contains(line, "::") || port != "" && strings.ContainsAny(port[:1], "0123456789*")
 }
 
 func lineOf(data []byte, line int) string {

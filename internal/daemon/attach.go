@@ -90,7 +90,7 @@ func (a *attacher) attach(i nexthop.Interface, wanted lb.Mode) error {
 		return nil
 	}
 	if kept, found := a.attachedMode(i.Index); found && wanted == lb.ModeAuto && kept != mode {
-		mode, why = kept, "as an earlier run attached it; another mode would interrupt traffic"
+		mode, why = kept, "as it is attached already: another mode would interrupt traffic; to change it, name the mode"
 	}
 	err := a.datapath.Attach(attachment(i, mode))
 	if errors.Is(err, datapath.ErrNoNative) && wanted == lb.ModeAuto {
@@ -99,14 +99,18 @@ func (a *attacher) attach(i nexthop.Interface, wanted lb.Mode) error {
 	}
 	switch {
 	case errors.Is(err, datapath.ErrOccupied):
-		return fmt.Errorf("interface %s: %w (%s); look with: bpftool net show dev %s, take it off with: ip link set dev %s xdp off",
-			i.Name, err, occupant(i), i.Name, i.Name)
+		return fmt.Errorf("interface %s: %w (%s); look with: bpftool net show dev %s; another tinylb's goes with its "+
+			"tinylb down --pin DIR, one of ip's with: ip link set dev %s xdp off", i.Name, err, occupant(i), i.Name, i.Name)
 	case errors.Is(err, datapath.ErrNoNative):
 		return fmt.Errorf("interface %s: %w; set mode: auto or mode: generic", i.Name, err)
 	case err != nil:
 		return fmt.Errorf("interface %s: %w", i.Name, err)
 	}
 	a.current[i.Index] = plan
+	if mode == lb.ModeNative && i.Kind == "veth" && !i.TakesRedirects {
+		a.log.Warn("the other end of this veth will drop every frame that native XDP sends: turn GRO on there (off and on, "+
+			"if it is on), or set mode: auto", "interface", i.Name)
+	}
 	attrs := []any{"interface", i.Name, "mode", mode}
 	if why != "" {
 		attrs = append(attrs, "why", why)

@@ -42,8 +42,7 @@ func ensureBPFFS(pinDir string) (string, error) {
 		return located, nil
 	}
 	if !belowRoot(pinDir) {
-		return "", fmt.Errorf("%w at %s: choose a directory below %s, or mount one there: mount -t bpf bpf %s",
-			ErrNoBPFFS, pinDir, bpffsRoot, filepath.Dir(pinDir))
+		return "", fmt.Errorf("%w at %s: choose a directory below %s", ErrNoBPFFS, pinDir, bpffsRoot)
 	}
 	mount := mountBPFFS
 	if outer, found := findOuter(); found {

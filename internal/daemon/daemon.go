@@ -47,6 +47,7 @@ type daemon struct {
 	datapath   *datapath.Datapath
 	resolver   *nexthop.Resolver
 	attacher   *attacher
+	pins       string // how this process reaches PinDir
 	reconciler *reconcile.Reconciler
 	inherited  []int // indices of interfaces that an earlier run has attached
 	config     lb.Config
@@ -105,17 +106,20 @@ func (d *daemon) read() error {
 // open takes over what an earlier daemon left, or loads the data plane anew.
 func (d *daemon) open() error {
 	var err error
-	if d.PinDir, err = ensureBPFFS(d.PinDir); err != nil {
+	if d.pins, err = ensureBPFFS(d.PinDir); err != nil {
 		return err
 	}
-	attached, err := datapath.Attached(d.PinDir)
+	attached, err := datapath.Attached(d.pins)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("list what is attached: %w", err)
 	}
 	for _, a := range attached {
+		if a.Elsewhere() {
+			return fmt.Errorf("%w (%s): give this one a pin directory of its own with --pin", ErrElsewhere, a.Name)
+		}
 		d.inherited = append(d.inherited, a.Index)
 	}
-	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.PinDir, Limits: d.config.Limits})
+	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.pins, Limits: d.config.Limits})
 	if err != nil {
 		return errors.Join(err, d.undoStart())
 	}
@@ -127,7 +131,7 @@ func (d *daemon) open() error {
 		return errors.Join(err, d.undoStart())
 	}
 	d.attacher = &attacher{
-		log: d.Log, datapath: d.datapath, resolver: d.resolver, pinDir: d.PinDir,
+		log: d.Log, datapath: d.datapath, resolver: d.resolver, pinDir: d.pins,
 		current: map[int]datapath.Attachment{},
 	}
 	return nil
@@ -161,7 +165,7 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 	for {
 		select {
 		case <-ctx.Done():
-			d.Log.Info("ending; the data plane goes on forwarding", "pin", d.PinDir)
+			d.Log.Info("ending", "pin", d.PinDir)
 			return nil
 		case <-fileChanged:
 			settled.Reset(settleTime)
@@ -193,12 +197,12 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 // goes on forwarding, and where nothing was attached, nothing stays.
 func (d *daemon) undoStart() error {
 	if len(d.inherited) == 0 {
-		return datapath.Remove(d.PinDir)
+		return datapath.Remove(d.pins)
 	}
-	attached, err := datapath.Attached(d.PinDir)
+	attached, err := datapath.Attached(d.pins)
 	for _, a := range attached {
 		if !slices.Contains(d.inherited, a.Index) {
-			err = errors.Join(err, datapath.Detach(d.PinDir, a.Index))
+			err = errors.Join(err, datapath.Detach(d.pins, a.Index))
 		}
 	}
 	return err

@@ -15,6 +15,7 @@ var (
 	ErrKernelTooOld = errors.New("the kernel is too old")
 	ErrCapability   = errors.New("a capability is missing")
 	ErrNoBPFFS      = errors.New("no BPF file system")
+	ErrElsewhere    = errors.New("the data plane in this pin directory forwards in another network namespace")
 )
 
 // CheckHost tells whether this kernel and this process can load the data plane.

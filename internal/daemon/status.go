@@ -75,6 +75,9 @@ func (r *statusReader) interfaces(pinDir string) error {
 	r.status.Interfaces = []lb.InterfaceStatus{}
 	for _, a := range attached {
 		r.names[a.Index] = a.Name // right also when this is another network namespace
+		if !a.Alive() {
+			continue
+		}
 		r.status.Interfaces = append(r.status.Interfaces, lb.InterfaceStatus{Name: a.Name, Index: a.Index, Mode: a.Mode})
 	}
 	slices.SortFunc(r.status.Interfaces, func(a, b lb.InterfaceStatus) int { return cmp.Compare(a.Name, b.Name) })

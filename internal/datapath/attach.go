@@ -87,7 +87,16 @@ func (d *Datapath) load(k knobs) (*ebpf.Program, error) {
 // takes no dots in names.
 func linkPin(dir string, a Attachment) string {
 	name := strings.ReplaceAll(a.Name, ".", "%2e")
-	return filepath.Join(dir, fmt.Sprintf("link-%d-%s-%s", a.Interface, a.Mode, name))
+	return filepath.Join(dir, fmt.Sprintf("link-%d-%d-%s-%s", networkNamespace(), a.Interface, a.Mode, name))
+}
+
+// networkNamespace is the inode that stands for the process's own, 0 if it cannot be told.
+func networkNamespace() uint64 {
+	var stat unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &stat); err != nil {
+		return 0
+	}
+	return stat.Ino
 }
 
 func programPin(dir string, index int) string {
@@ -96,11 +105,25 @@ func programPin(dir string, index int) string {
 
 // AttachedInterface is an interface whose link is pinned.
 type AttachedInterface struct {
-	Index int
-	Name  string // when it was attached
-	Mode  lb.Mode
-	pin   string
+	Index     int
+	Name      string // when it was attached
+	Mode      lb.Mode
+	namespace uint64
+	pin       string
 }
+
+// Alive reports whether the interface is still there.
+func (a AttachedInterface) Alive() bool {
+	l, err := link.LoadPinnedLink(a.pin, nil)
+	if err != nil {
+		return false
+	}
+	defer l.Close()
+	return attachedTo(l, a.Index)
+}
+
+// Elsewhere reports whether it is an interface of another network namespace.
+func (a AttachedInterface) Elsewhere() bool { return a.namespace != networkNamespace() && a.Alive() }
 
 // Attached lists the interfaces whose links are pinned in dir.
 func Attached(dir string) ([]AttachedInterface, error) {
@@ -110,17 +133,18 @@ func Attached(dir string) ([]AttachedInterface, error) {
 	}
 	var attached []AttachedInterface
 	for _, entry := range entries {
-		parts := strings.SplitN(entry.Name(), "-", 4)
-		if len(parts) != 4 || parts[0] != "link" {
+		parts := strings.SplitN(entry.Name(), "-", 5)
+		if len(parts) != 5 || parts[0] != "link" {
 			continue
 		}
-		index, err := strconv.Atoi(parts[1])
-		if err != nil {
+		namespace, err1 := strconv.ParseUint(parts[1], 10, 64)
+		index, err2 := strconv.Atoi(parts[2])
+		if err1 != nil || err2 != nil {
 			continue
 		}
 		attached = append(attached, AttachedInterface{
-			Index: index, Mode: lb.Mode(parts[2]), Name: strings.ReplaceAll(parts[3], "%2e", "."),
-			pin: filepath.Join(dir, entry.Name()),
+			Index: index, Mode: lb.Mode(parts[3]), Name: strings.ReplaceAll(parts[4], "%2e", "."),
+			namespace: namespace, pin: filepath.Join(dir, entry.Name()),
 		})
 	}
 	return attached, nil

@@ -20,10 +20,16 @@ const (
 
 func localMAC() lb.MAC { return lb.MAC{2, 0, 0, 0, 0, 5} }
 
-// macOf is the MAC of the machine with an IPv4 address.
+// macOf is the MAC of the machine with an address.
 func macOf(a netip.Addr) lb.MAC {
-	v4 := a.As4()
-	return lb.MAC{2, 1, v4[0], v4[1], v4[2], v4[3]}
+	last := [4]byte(a.AsSlice()[a.BitLen()/8-4:])
+	return lb.MAC{2, 1, last[0], last[1], last[2], last[3]}
+}
+
+// sourceToward is the balancer's own address toward a backend.
+func sourceToward(backend netip.Addr) netip.Addr {
+	w := wire{six: backend.Is6()}
+	return w.of(netip.MustParseAddr(source))
 }
 
 func backends(addresses ...string) []lb.Backend {

@@ -16,6 +16,7 @@ import (
 // from its output, and it is checked that they are legal.
 type conversation struct {
 	*balancer
+	wire        wire
 	protocol    lb.Protocol
 	client, vip netip.AddrPort
 	clientMAC   lb.MAC // where the client's packets come from
@@ -56,7 +57,7 @@ func (c *conversation) request(flags packet.TCPFlags, payload string) packet.Pac
 	if c.protocol == lb.UDP {
 		p = packet.NewUDP(c.client, c.vip, payload)
 	}
-	p.SrcMAC, p.DstMAC = c.clientMAC, localMAC()
+	p.SrcMAC, p.DstMAC, p.VLAN = c.clientMAC, localMAC(), c.wire.tags
 	return p
 }
 
@@ -66,7 +67,7 @@ func (c *conversation) answer(flags packet.TCPFlags, payload string) packet.Pack
 	if c.protocol == lb.UDP {
 		p = packet.NewUDP(c.backend.Address, c.source, payload)
 	}
-	p.SrcMAC, p.DstMAC = macOf(c.backend.Address.Addr()), localMAC()
+	p.SrcMAC, p.DstMAC, p.VLAN = macOf(c.backend.Address.Addr()), localMAC(), c.wire.tags
 	return p
 }
 
@@ -132,7 +133,7 @@ func (c *conversation) toClient(p packet.Packet) packet.Packet {
 // learn reads the data plane's choices from the first frame of a flow.
 func (c *conversation) learn(got outcome, frame []byte) {
 	c.t.Helper()
-	p, err := packet.Read(frame)
+	p, err := packet.Read(withoutExtensions(frame))
 	c.must(err)
 	service := c.service()
 	i := slices.IndexFunc(service.Backends, func(b lb.Backend) bool { return b.Label() == got.backend })

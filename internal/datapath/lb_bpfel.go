@@ -168,7 +168,8 @@ const (
 	lbReasonREASON_BACKEND_GONE    lbReason = 15
 	lbReasonREASON_FLOW_TABLE_FULL lbReason = 16
 	lbReasonREASON_SNAT_EXHAUSTED  lbReason = 17
-	lbReasonREASON_COUNT           lbReason = 18
+	lbReasonREASON_MANY_HEADERS    lbReason = 18
+	lbReasonREASON_COUNT           lbReason = 19
 )
 
 type lbService struct {

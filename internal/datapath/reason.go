@@ -74,6 +74,8 @@ func (r Reason) String() string {
 		return "backend-gone"
 	case lbReasonREASON_FLOW_TABLE_FULL:
 		return "flow-table-full"
+	case lbReasonREASON_MANY_HEADERS:
+		return "many-headers"
 	case lbReasonREASON_SNAT_EXHAUSTED:
 		return "snat-exhausted"
 	}

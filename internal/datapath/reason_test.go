@@ -1,6 +1,7 @@
 package datapath_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/datapath"
@@ -25,7 +26,7 @@ func reasonCases() map[string]reasonCase {
 		return func(_ *balancer, c *conversation) []byte { return change(c.request(packet.SYN, "").Frame()) }
 	}
 	return map[string]reasonCase{
-		"not-ip": {pass("not-ip"), first(func(frame []byte) []byte { return put16(frame, 12, 0x86dd) })},
+		"not-ip": {pass("not-ip"), first(func(frame []byte) []byte { return put16(frame, 12, 0x0806) })},
 		"not-ours": {pass("not-ours"), first(func(frame []byte) []byte {
 			return put16(frame, 14+20+2, 81) // the port
 		})},
@@ -75,6 +76,10 @@ func reasonCases() map[string]reasonCase {
 			}
 			return c.request(packet.SYN, "").Frame()
 		}},
+		"many-headers": {pass("many-headers"), func(_ *balancer, c *conversation) []byte {
+			seven := behind(slices.Repeat([]extension{options(8)}, 7)...)(packet.Packet.Frame)
+			return seven(c.over(families()[1]).request(packet.SYN, ""))
+		}},
 		"snat-exhausted": {ofWeb("DROP", "snat-exhausted", backendA), func(b *balancer, c *conversation) []byte {
 			b.tcp(clientAt(0), webVIP).establish()
 			return c.request(packet.SYN, "").Frame()
@@ -104,7 +109,7 @@ func TestEveryReason(t *testing.T) {
 			if !known {
 				t.Fatal("no case reaches this reason")
 			}
-			cfg := config(withPorts(web(backendA), 2000, 2000))
+			cfg := bothFamilies(config(withPorts(web(backendA), 2000, 2000)))
 			cfg.Limits.Flows = 64
 			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC()})
 			frame := tc.last(b, b.tcp(aClient, webVIP))

@@ -56,8 +56,8 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 	switch mac := p.dstMAC(); {
 	case m.opts.MAC != lb.MAC{} && mac != m.opts.MAC:
 		return p.pass(OtherMAC), nil
-	case p.badHeader:
-		return p.pass(BadIPHeader), nil
+	case p.badHeader != "":
+		return p.pass(p.badHeader), nil
 	case p.tuple.protocol != lb.TCP && p.tuple.protocol != lb.UDP:
 		return p.pass(OtherProtocol), nil
 	case !p.hasPorts:

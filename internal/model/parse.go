@@ -11,7 +11,9 @@ import (
 // Sizes of headers without options, in bytes, and where fields are in them.
 const (
 	ethernetSize = 14
+	vlanTagSize  = 4
 	ipv4Size     = 20
+	ipv6Size     = 40
 	tcpSize      = 20
 	udpSize      = 8
 	portsSize    = 4
@@ -24,6 +26,8 @@ const (
 	udpChecksumAt       = 6
 	sourcePortAt        = 0
 	destinationPortAt   = 2
+	ipv6SrcAt           = 8
+	ipv6DstAt           = 24
 	moreFragments       = 1 << 13
 	fragmentOffsetField = 1<<13 - 1
 )
@@ -41,8 +45,8 @@ type parsed struct {
 	frame []byte
 	// unreadable is why not even the destination address can be known.
 	unreadable Reason
-	badHeader  bool  // the IP header contradicts itself, so nothing behind the addresses is known
-	tuple      tuple // ports are 0 unless hasPorts
+	badHeader  Reason // the IP header contradicts itself or goes too far, so nothing behind the addresses is known
+	tuple      tuple  // ports are 0 unless hasPorts
 	hasPorts   bool
 	ip, l4     int // where the headers are in the frame
 	end        int // of the IP packet, by its total length; at most the frame's
@@ -53,16 +57,39 @@ type parsed struct {
 func (p *parsed) dstMAC() lb.MAC { return lb.MAC(p.frame[0:macSize]) }
 func (p *parsed) srcMAC() lb.MAC { return lb.MAC(p.frame[macSize : 2*macSize]) }
 
-// parse reads a frame of at least 14 bytes: RFC 894 for Ethernet, RFC 791 for
-// IPv4, RFC 9293 for TCP, RFC 768 for UDP. Of several flaws the outermost counts.
+// maxTags is how many VLAN tags may stand before the IP header.
+const maxTags = 2
+
+// parse reads a frame of at least 14 bytes: RFC 894 for Ethernet, IEEE 802.1Q for
+// VLAN tags, RFC 791 for IPv4, RFC 9293 for TCP, RFC 768 for UDP; IPv6 is in
+// parse6.go. Of several flaws the outermost counts.
 func parse(frame []byte) *parsed {
 	p := &parsed{frame: frame, ip: ethernetSize}
-	if binary.BigEndian.Uint16(frame[2*macSize:]) != packet.EtherTypeIPv4 {
-		p.unreadable = NotIP
-		return p
+	etherType := binary.BigEndian.Uint16(frame[2*macSize:])
+	for range maxTags {
+		if etherType != packet.EtherTypeVLAN && etherType != packet.EtherTypeQinQ || len(frame) < p.ip+vlanTagSize {
+			break
+		}
+		etherType = binary.BigEndian.Uint16(frame[p.ip+2:])
+		p.ip += vlanTagSize
 	}
-	p.readIPv4(frame[ethernetSize:])
+	switch etherType {
+	case packet.EtherTypeIPv4:
+		p.readIPv4(frame[p.ip:])
+	case packet.EtherTypeIPv6:
+		p.readIPv6(frame[p.ip:])
+	default:
+		p.unreadable = NotIP
+	}
 	return p
+}
+
+// sourceIn is the source address in a frame that p became.
+func (p *parsed) sourceIn(frame []byte) netip.Addr {
+	if p.tuple.src.Addr().Is6() {
+		return netip.AddrFrom16([16]byte(frame[p.ip+ipv6SrcAt:]))
+	}
+	return netip.AddrFrom4([4]byte(frame[p.ip+ipv4SrcAt:]))
 }
 
 func (p *parsed) readIPv4(b []byte) {
@@ -77,7 +104,7 @@ func (p *parsed) readIPv4(b []byte) {
 	}
 	version, header, total := b[0]>>4, int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
 	if version != 4 || header < ipv4Size || total < header {
-		p.badHeader = true
+		p.badHeader = BadIPHeader
 		return
 	}
 	p.l4 = p.ip + header

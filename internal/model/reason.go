@@ -22,6 +22,7 @@ const (
 	NotOurs       Reason = "not-ours"
 	OtherMAC      Reason = "other-mac"
 	BadIPHeader   Reason = "bad-ip-header"
+	ManyHeaders   Reason = "many-headers"
 	OtherProtocol Reason = "other-protocol"
 	Truncated     Reason = "truncated"
 	Malformed     Reason = "malformed"
@@ -37,7 +38,7 @@ const (
 // Reasons lists all of them.
 func Reasons() []Reason {
 	return []Reason{
-		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, OtherProtocol, Truncated, Malformed,
+		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, SNATExhausted,
 	}
 }

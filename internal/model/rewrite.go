@@ -49,11 +49,17 @@ func (r *rewriting) setMACs(src, dst lb.MAC) {
 // setAddresses writes addresses and ports and mends the checksums.
 func (r *rewriting) setAddresses(t tuple) {
 	ip, l4 := r.frame[r.ip:], r.frame[r.l4:]
-	copy(ip[ipv4SrcAt:], t.src.Addr().AsSlice())
-	copy(ip[ipv4DstAt:], t.dst.Addr().AsSlice())
+	srcAt, dstAt := ipv4SrcAt, ipv4DstAt
+	if t.src.Addr().Is6() {
+		srcAt, dstAt = ipv6SrcAt, ipv6DstAt
+	}
+	copy(ip[srcAt:], t.src.Addr().AsSlice())
+	copy(ip[dstAt:], t.dst.Addr().AsSlice())
 	binary.BigEndian.PutUint16(l4[sourcePortAt:], t.src.Port())
 	binary.BigEndian.PutUint16(l4[destinationPortAt:], t.dst.Port())
-	r.mendIPv4()
+	if t.src.Addr().Is4() {
+		r.mendIPv4()
+	}
 	r.mendTransport(t)
 }
 

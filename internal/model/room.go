@@ -176,7 +176,7 @@ func (m *Model) sourceOf(p *parsed, got observed) netip.AddrPort {
 	if !got.Verdict.sends() || len(got.Frame) < p.l4+portsSize {
 		return netip.AddrPort{}
 	}
-	address := netip.AddrFrom4([4]byte(got.Frame[p.ip+ipv4SrcAt:]))
+	address := p.sourceIn(got.Frame)
 	return netip.AddrPortFrom(address, binary.BigEndian.Uint16(got.Frame[p.l4+sourcePortAt:]))
 }
 

@@ -31,6 +31,10 @@ type Interface struct {
 
 	// PeerElsewhere: a veth whose other end is in another network namespace.
 	PeerElsewhere bool
+	// TakesRedirects: the kernel sends what XDP redirects to this veth. It drops
+	// that silently when the other end, wherever it is, has neither GRO on nor a
+	// native XDP program. Kernels before 6.3 do not tell: true.
+	TakesRedirects bool
 	// PeerName is the other end of a veth when it is in this namespace.
 	PeerName string
 	// PeerReceives: the other end, in this namespace, takes frames that XDP sends
@@ -72,7 +76,9 @@ func (r *Resolver) Interface(name string) (Interface, error) {
 		return Interface{}, err
 	}
 	if result.Kind == "veth" {
-		err = r.describePeer(&result, attrs)
+		if result.TakesRedirects, err = r.kernel.takesRedirects(result.Index); err == nil {
+			err = r.describePeer(&result, attrs)
+		}
 	}
 	return result, err
 }
@@ -123,8 +129,8 @@ func (r *Resolver) describePeer(i *Interface, attrs *netlink.LinkAttrs) error {
 	}
 	// GRO that was turned on while the peer was down and this end up counts only
 	// once it is turned off and on again.
-	i.PeerReceives, err = r.kernel.takesRedirects(i.Index)
-	return err
+	i.PeerReceives = i.TakesRedirects
+	return nil
 }
 
 func (r *Resolver) addresses(l netlink.Link) ([]netip.Prefix, error) {

@@ -120,6 +120,12 @@ func readRoute(addr netip.Addr, found netlink.Route) route {
 		return route{problem: "route encapsulates packets, which only the kernel can do: " + found.Encap.String()}
 	}
 	result := route{index: found.LinkIndex, via: addr, source: toAddr(found.Src)}
+	if result.source.Is6() && result.source.IsLinkLocalUnicast() {
+		// The kernel's choice where there is no better one: a router does not
+		// forward what comes from it, and answers to it would not come back
+		// (RFC 4291, section 2.5.6).
+		result.source = netip.Addr{}
+	}
 	if gateway := toAddr(found.Gw); gateway.IsValid() {
 		result.via = gateway
 	} else if via, ok := found.Via.(*netlink.Via); ok { // an IPv4 route by an IPv6 gateway, RFC 8950

@@ -16,6 +16,10 @@ func TestResolves(t *testing.T) {
 	balancer, backend := balancerAndBackend(t)
 	balancer.must(balancer.RouteAdd(balancer.routeTo("10.20.0.0/16", "10.9.0.2")))
 	balancer.must(balancer.RouteAdd(balancer.routeTo("fd20::/64", "fd09::2")))
+	backend.addAddress("eth0", "fe80::2/64")
+	viaLinkLocal := balancer.routeTo("fd21::/64", "fe80::2")
+	viaLinkLocal.LinkIndex = balancer.link("eth1").Attrs().Index
+	balancer.must(balancer.RouteAdd(viaLinkLocal))
 	viaSix := balancer.routeTo("10.30.0.0/16", "")
 	viaSix.LinkIndex = balancer.link("eth1").Attrs().Index
 	viaSix.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: netip.MustParseAddr("fd09::2").AsSlice()}
@@ -26,6 +30,7 @@ func TestResolves(t *testing.T) {
 		"fd09::2":         "fd09::1",
 		"10.20.1.1":       "10.9.0.1", // via a gateway
 		"fd20::5":         "fd09::1",
+		"fd21::5":         "fd09::1",  // via a gateway's link-local address, as routers announce it
 		"10.30.0.1":       "10.9.0.1", // IPv4 via an IPv6 gateway
 		"::ffff:10.9.0.2": "10.9.0.1", // mapped
 	}
@@ -46,6 +51,29 @@ func TestResolves(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", addr, got, want)
 		}
 	}
+}
+
+// TestSourceIsNotLinkLocal: a host that has no other IPv6 address than that of
+// the link has none to give to a backend.
+func TestSourceIsNotLinkLocal(t *testing.T) {
+	t.Parallel()
+	balancer, backend := newNamespace(t), newNamespace(t)
+	connect(t, balancer, "eth1", backend, "eth0")
+	backend.addAddress("eth0", "fd09::2/64")
+	onLink := balancer.routeTo("fd09::/64", "")
+	onLink.LinkIndex = balancer.link("eth1").Attrs().Index
+	balancer.must(balancer.RouteAdd(onLink))
+
+	addr := netip.MustParseAddr("fd09::2")
+	r := balancer.start(addr.String())
+	await(t, r, "the MAC", hasMAC(addr.String(), backend.mac("eth0")))
+	if got := r.Hops()[addr].Source; got.IsValid() {
+		t.Errorf("the source is %s, want none", got)
+	}
+	balancer.addAddress("eth1", "fd09::1/64")
+	await(t, r, "the new address", func(hops map[netip.Addr]lb.NextHop) bool {
+		return hops[addr].Usable() && hops[addr].Source == netip.MustParseAddr("fd09::1")
+	})
 }
 
 func TestProblems(t *testing.T) {

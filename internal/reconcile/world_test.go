@@ -12,14 +12,28 @@ import (
 )
 
 // Addresses tell what they are for, so that a look at the tables alone shows a
-// mix-up: VIPs are 10.0.0.x, backends 192.168.0.x, a host's own address
-// 172.31.0.x, and the l-th SNAT list is 172.16.l.1, 172.16.l.2 and so on.
+// mix-up: VIPs are 10.0.0.x and 2001:db8:10::x, backends 192.168.0.x and
+// 2001:db8:92::x, a host's own address 172.31.0.x and 2001:db8:31::x, and the
+// l-th SNAT list is 172.16.l.1, 172.16.l.2 and so on. The tables do not mind
+// families that nat cannot yet bring together.
 
 func vip(n int, port uint16) netip.AddrPort {
+	if n%4 == 3 {
+		return netip.AddrPortFrom(six(0x10, n), port)
+	}
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), port)
 }
 
+func isVIP(a netip.Addr) bool { return a == vip(int(a.As16()[15]), 0).Addr() }
+
+func six(group, n int) netip.Addr {
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, byte(group), 14: byte(n >> 8), 15: byte(n)})
+}
+
 func backendAt(n int, port uint16) netip.AddrPort {
+	if n%4 == 3 {
+		return netip.AddrPortFrom(six(0x92, n), port)
+	}
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, byte(n / 250), byte(n%250 + 1)}), port)
 }
 
@@ -37,29 +51,37 @@ func snatList(l int) []netip.Addr {
 }
 
 func isList(list []netip.Addr) bool {
-	if len(list) == 0 || !list[0].Is4() {
+	if len(list) == 0 || !list[0].IsValid() {
 		return false
 	}
-	if first := list[0].As4(); first[0] == 172 && first[1] == 16 {
-		return slices.Equal(list, snatList(int(first[2])))
+	if first := list[0].As16(); first[12] == 172 && first[13] == 16 {
+		return slices.Equal(list, snatList(int(first[14])))
 	}
 	return len(list) == 1
 }
 
 // hopTo is a next hop whose MAC says toward whom.
 func hopTo(address netip.Addr, variant int) lb.NextHop {
-	to := address.As4()
-	return lb.NextHop{
+	hop := lb.NextHop{
 		Interface: 1 + variant%2,
-		MAC:       lb.MAC{2, byte(variant), to[0], to[1], to[2], to[3]},
+		MAC:       lb.MAC{2, byte(variant)},
 		SourceMAC: lb.MAC{2, 0xff, 0, 0, 0, byte(1 + variant%2)},
 		Source:    netip.AddrFrom4([4]byte{172, 31, 0, byte(1 + variant%2)}),
 	}
+	if address.Is6() {
+		hop.Source = six(0x31, 1+variant%2)
+	}
+	copy(hop.MAC[2:], lastBytes(address))
+	return hop
 }
 
 func leadsTo(hop lb.NextHop, address netip.Addr) bool {
-	to := address.As4()
-	return slices.Equal(hop.MAC[2:], to[:])
+	return slices.Equal(hop.MAC[2:], lastBytes(address))
+}
+
+func lastBytes(address netip.Addr) []byte {
+	all := address.AsSlice()
+	return all[len(all)-4:]
 }
 
 // world is a desired state that changes at random.

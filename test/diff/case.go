@@ -16,6 +16,7 @@ import (
 
 // World is what the balancer is set to do, and the network around it.
 type World struct {
+	Family family
 	Config lb.Config
 	Hops   map[netip.Addr]lb.NextHop
 }

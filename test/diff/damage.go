@@ -3,6 +3,7 @@ package diff
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/tinylb/tinylb/internal/packet"
 )
@@ -18,7 +19,13 @@ const (
 	udpLengthAt   = l4At + 4
 	tcpOffsetAt   = l4At + 12
 	udp           = 17
+
+	payloadLengthAt = ipAt + 4
+	nextHeaderAt    = ipAt + 6
+	l4At6           = ipAt + 40
 )
+
+func isIPv6(frame []byte) bool { return frame[ipAt]>>4 == 6 }
 
 // damaged is a good frame with something wrong with it, sometimes twice.
 func damaged(rng *rand.Rand, frame []byte) []byte {
@@ -32,6 +39,9 @@ func damaged(rng *rand.Rand, frame []byte) []byte {
 }
 
 func damage(rng *rand.Rand, frame []byte) []byte {
+	if isIPv6(frame) && len(frame) > l4At6+8 && !chance(rng, 4) {
+		return damageIPv6(rng, frame)
+	}
 	put := func(at int, value int) { binary.BigEndian.PutUint16(frame[at:], uint16(value)) }
 	total := int(binary.BigEndian.Uint16(frame[totalLengthAt:]))
 	switch rng.IntN(12) {
@@ -74,22 +84,84 @@ func damage(rng *rand.Rand, frame []byte) []byte {
 	return frame
 }
 
+// damageIPv6 is what damage does not do to IPv6 by chance.
+func damageIPv6(rng *rand.Rand, frame []byte) []byte {
+	put := func(at int, value int) { binary.BigEndian.PutUint16(frame[at:], uint16(value)) }
+	length := int(binary.BigEndian.Uint16(frame[payloadLengthAt:]))
+	switch rng.IntN(5) {
+	case 0:
+		put(payloadLengthAt, pick(rng, 0, 3, 4, 7, 8, 19, 20, length-1, length+1, rng.IntN(65536)))
+	case 1:
+		frame[nextHeaderAt] = pick[byte](rng, 0, 6, udp, 43, 44, 50, 51, 58, 59, 60)
+	case 2:
+		if frame[nextHeaderAt] == udp {
+			put(l4At6+4, pick(rng, 0, 7, 8, 9, rng.IntN(65536)))
+		} else if len(frame) > l4At6+12 {
+			frame[l4At6+12] = byte(rng.IntN(256))
+		}
+	case 3: // IPv4-mapped addresses
+		copy(frame[pick(rng, ipAt+8, ipAt+24):], []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff})
+	case 4:
+		return frame[:ipAt+rng.IntN(len(frame)-ipAt)]
+	}
+	return frame
+}
+
 // wrongChecksum makes one of the checksums wrong.
 func wrongChecksum(rng *rand.Rand, frame []byte) []byte {
-	l4 := ipAt + int(frame[ipAt]&0xf)*4
-	at := pick(rng, ipChecksumAt, l4+16)
-	if frame[protocolAt] == udp {
-		at = pick(rng, ipChecksumAt, l4+6)
+	l4, protocol := ipAt+int(frame[ipAt]&0xf)*4, frame[protocolAt]
+	if isIPv6(frame) {
+		l4, protocol = l4At6, frame[nextHeaderAt]
+	}
+	at := l4 + 16
+	if protocol == udp {
+		at = l4 + 6
+	}
+	if !isIPv6(frame) && chance(rng, 2) {
+		at = ipChecksumAt
 	}
 	binary.BigEndian.PutUint16(frame[at:], pick(rng, 0, 0xffff, uint16(rng.Uint32())))
 	return frame
 }
 
 // tagged is the frame with one or two VLAN tags.
-func tagged(rng *rand.Rand, p packet.Packet) packet.Packet {
-	p.VLAN = []packet.Tag{{Type: pick(rng, packet.EtherTypeVLAN, packet.EtherTypeQinQ), Control: uint16(rng.Uint32())}}
-	if chance(rng, 2) {
-		p.VLAN = append(p.VLAN, packet.VLAN(uint16(rng.Uint32())))
+func tagged(rng *rand.Rand, frame []byte) []byte {
+	const at = 12
+	tag := binary.BigEndian.AppendUint16(nil, uint16(pick(rng, packet.EtherTypeVLAN, packet.EtherTypeQinQ)))
+	tag = binary.BigEndian.AppendUint16(tag, uint16(rng.Uint32()))
+	frame = slices.Insert(slices.Clone(frame), at, tag...)
+	if chance(rng, 3) {
+		return tagged(rng, frame)
 	}
-	return p
+	return frame
+}
+
+// extended is the frame with IPv6 extension headers before whatever it carries.
+func extended(rng *rand.Rand, frame []byte) []byte {
+	if len(frame) < l4At6 {
+		return frame
+	}
+	frame = slices.Clone(frame)
+	var headers []byte
+	next := frame[nextHeaderAt]
+	for n := range pick(rng, 1, 1, 2, 3, 6, 7, 8) {
+		// from the last to the first: only that one may be a hop-by-hop header
+		kind := pick[byte](rng, 43, 60, 60, 60)
+		if n > 0 && chance(rng, 3) || chance(rng, 30) {
+			kind = 0
+		}
+		header := randomBytes(rng, 8*(1+pick(rng, 0, 0, 0, 1, 2, 30)))
+		header[1] = byte(len(header)/8 - 1)
+		if chance(rng, 20) {
+			kind, header = 44, make([]byte, 8)
+			binary.BigEndian.PutUint16(header[2:], pick[uint16](rng, 0, 0, 1, 6, 8, 0xfff9))
+		}
+		header[0], next = next, kind
+		headers = append(header, headers...)
+	}
+	frame[nextHeaderAt] = next
+	if length := int(binary.BigEndian.Uint16(frame[payloadLengthAt:])) + len(headers); !chance(rng, 20) {
+		binary.BigEndian.PutUint16(frame[payloadLengthAt:], uint16(length))
+	}
+	return slices.Insert(frame, l4At6, headers...)
 }

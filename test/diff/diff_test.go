@@ -23,7 +23,7 @@ const (
 	enoughPackets  = 200_000 // for the following to hold
 	leastPerReason = 50
 	leastForUs     = 0.7
-	mostImprecise  = 0.005
+	mostImprecise  = 0.01
 )
 
 // Whatever happens, model and data plane say the same.

@@ -12,15 +12,24 @@ type Mutant struct {
 func Mutants() []Mutant {
 	return []Mutant{
 		{"a lying total length of one byte is believed", "parse.h",
-			"if (total > available) {", "if (total > available + 1) {"},
+			"if (said > there) {", "if (said > there + 1) {"},
 		{"Ethernet padding is taken for payload", "parse.h",
-			"pkt->l4_length = total - header;", "pkt->l4_length = available - header;"},
+			"pkt->l4_length = said;", "pkt->l4_length = there;"},
 		{"a TCP header without payload is too long", "parse.h",
 			"tcp->doff * 4 > pkt->l4_length", "tcp->doff * 4 >= pkt->l4_length"},
 		{"a UDP datagram without payload is malformed", "parse.h",
 			"bpf_ntohs(udp->len) < sizeof(*udp)", "bpf_ntohs(udp->len) <= sizeof(*udp)"},
 		{"only five bytes of the interface's MAC count", "parse.h",
 			"for (int i = 0; i < 6; i++) {", "for (int i = 0; i < 5; i++) {"},
+
+		{"a third VLAN tag is read", "parse.h",
+			"for (int i = 0; i < 2; i++) {", "for (int i = 0; i < 3; i++) {"},
+		{"an IPv4-mapped address in IPv6 is taken for IPv4", "parse.h",
+			"if (addr_is_v4(&pkt->tuple.src) || addr_is_v4(&pkt->tuple.dst))", "if (addr_is_v4(&pkt->tuple.src))"},
+		{"a hop-by-hop header may stand anywhere", "parse.h",
+			"pkt->tuple.protocol == IPPROTO_HOPOPTS && !first", "pkt->tuple.protocol == 255 && !first"},
+		{"an extension header is 8 bytes too short", "parse.h",
+			"length += header->length * 8;", "length = header->length * 8;"},
 
 		{"a flow goes on to whoever got its backend's id", "flow.h",
 			"backend->generation == flow->backend_generation", "backend->generation >= flow->backend_generation"},

@@ -59,9 +59,9 @@ func (t *Traffic) pause() time.Duration {
 		return time.Duration(t.rng.Int64N(int64(100 * time.Millisecond)))
 	case n < 20:
 		return time.Duration(t.rng.Int64N(int64(3 * time.Second)))
-	case n < 22:
+	case n < 19:
 		return time.Duration(t.rng.Int64N(int64(5 * time.Minute)))
-	case n < 25:
+	case n < 16:
 		return time.Duration(t.rng.Int64N(int64(3 * time.Hour)))
 	case n < 100:
 		return 1
@@ -91,18 +91,30 @@ func (t *Traffic) someone() *conversation {
 }
 
 func (t *Traffic) frame() []byte {
+	if chance(t.rng, 40) {
+		return t.noIP()
+	}
+	frame := t.packet()
+	if t.world.Family == ipv6 && chance(t.rng, 10) {
+		frame = extended(t.rng, frame)
+	}
+	if chance(t.rng, 10) {
+		frame = tagged(t.rng, frame)
+	}
+	return frame
+}
+
+func (t *Traffic) packet() []byte {
 	switch n := t.rng.IntN(100); {
 	case n < 3:
-		return t.noIPv4()
-	case n < 9:
 		return t.notForAService().Frame()
-	case n < 25:
+	case n < 16:
 		return damaged(t.rng, t.forAService().Frame())
-	case n < 28:
+	case n < 19:
 		return wrongChecksum(t.rng, t.forAService().Frame())
-	case n < 36:
+	case n < 27:
 		return t.forAService().PartialFrame()
-	case n < 37 && t.port.MAC != lb.MAC{}:
+	case n < 28 && t.port.MAC != lb.MAC{}:
 		p := t.forAService()
 		p.DstMAC = pick(t.rng, randomMAC(t.rng), lb.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 		return p.Frame()
@@ -144,11 +156,11 @@ func (t *Traffic) randomClient() netip.AddrPort {
 	switch t.rng.IntN(10) {
 	case 0:
 		word := t.rng.Uint32()
-		return netip.AddrPortFrom(address(1+int(word>>24)%223, int(word>>16), int(word>>8), int(word)), uint16(t.rng.Uint32()))
+		return netip.AddrPortFrom(t.world.Family.address(1+int(word>>24)%223, int(word>>16), int(word>>8), int(word)), uint16(t.rng.Uint32()))
 	case 1:
-		return randomBackendAddress(t.rng)
+		return t.world.Family.randomBackendAddress(t.rng)
 	}
-	return netip.AddrPortFrom(address(198, 51, 100, t.rng.IntN(60)), pick[uint16](t.rng, 1024, 40000, 65535))
+	return netip.AddrPortFrom(t.world.Family.address(198, 51, 100, t.rng.IntN(60)), pick[uint16](t.rng, 1024, 40000, 65535))
 }
 
 func (t *Traffic) notForAService() packet.Packet {
@@ -156,15 +168,15 @@ func (t *Traffic) notForAService() packet.Packet {
 	var p packet.Packet
 	switch s := pick(t.rng, t.world.Config.Services...); t.rng.IntN(6) {
 	case 0: // someone else's
-		p = packet.NewTCP(client, netip.AddrPortFrom(address(192, 0, 2, t.rng.IntN(256)), 80), packet.SYN, "x")
+		p = packet.NewTCP(client, netip.AddrPortFrom(t.world.Family.address(192, 0, 2, t.rng.IntN(256)), 80), packet.SYN, "x")
 	case 1: // another port of the VIP
 		p = packet.NewTCP(client, netip.AddrPortFrom(s.Address.Addr(), 22), packet.SYN, "x")
 	case 2:
 		p = packet.NewEcho(client.Addr(), s.Address.Addr(), 1, 2, "ping")
 	case 3: // the host's own address
-		p = packet.NewUDP(client, netip.AddrPortFrom(address(10, 0, 0, 1), uint16(t.rng.Uint32())), "x")
+		p = packet.NewUDP(client, netip.AddrPortFrom(t.world.Family.address(10, 0, 0, 1), uint16(t.rng.Uint32())), "x")
 	case 4: // an answer to nobody
-		p = packet.NewTCP(randomBackendAddress(t.rng), netip.AddrPortFrom(address(10, 0, 0, 1), 1030), packet.ACK, "x")
+		p = packet.NewTCP(t.world.Family.randomBackendAddress(t.rng), netip.AddrPortFrom(t.world.Family.address(10, 0, 0, 1), 1030), packet.ACK, "x")
 	default:
 		p = packet.NewUDP(client, netip.AddrPortFrom(s.Address.Addr(), 5353), "x")
 	}
@@ -172,16 +184,12 @@ func (t *Traffic) notForAService() packet.Packet {
 	return p
 }
 
-func (t *Traffic) noIPv4() []byte {
-	switch t.rng.IntN(4) {
+func (t *Traffic) noIP() []byte {
+	switch t.rng.IntN(3) {
 	case 0: // garbage
 		return randomBytes(t.rng, 14+t.rng.IntN(100))
-	case 1:
-		return tagged(t.rng, t.forAService()).Frame()
-	case 2:
-		p := packet.NewUDP(netip.MustParseAddrPort("[2001:db8::1]:53"), netip.MustParseAddrPort("[2001:db8::2]:53"), "x")
-		p.DstMAC = localMAC()
-		return p.Frame()
+	case 1: // a tag too many, or the beginning of one
+		return tagged(t.rng, tagged(t.rng, tagged(t.rng, t.forAService().Frame())))[:14+t.rng.IntN(12)]
 	}
 	local := localMAC()
 	const arp = 0x0806
@@ -234,13 +242,17 @@ func (c *conversation) carried(frame []byte) bool {
 	if len(frame) < l4At {
 		return false
 	}
-	l4 := ipAt + int(frame[ipAt]&0xf)*4
-	if len(frame) < l4+4 || lb.Protocol(frame[protocolAt]) != c.protocol {
+	l4, protocol, srcAt, size := ipAt+int(frame[ipAt]&0xf)*4, frame[protocolAt], ipAt+12, 4
+	if c.vip.Addr().Is6() {
+		l4, protocol, srcAt, size = l4At6, frame[nextHeaderAt], ipAt+8, 16
+	}
+	if len(frame) < max(l4, srcAt+2*size)+4 || lb.Protocol(protocol) != c.protocol {
 		return false
 	}
 	end := func(address, port int) netip.AddrPort {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(frame[address:])), binary.BigEndian.Uint16(frame[port:]))
+		a, _ := netip.AddrFromSlice(frame[address : address+size])
+		return netip.AddrPortFrom(a, binary.BigEndian.Uint16(frame[port:]))
 	}
-	src, dst := end(ipAt+12, l4), end(ipAt+16, l4+2)
+	src, dst := end(srcAt, l4), end(srcAt+size, l4+2)
 	return src == c.client && dst == c.vip || src == c.backend && dst == c.source
 }

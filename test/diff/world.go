@@ -24,7 +24,19 @@ const (
 
 func localMAC() lb.MAC { return lb.MAC{2, 0, 0, 0, 0, 5} }
 
-func address(a, b, c, d int) netip.Addr {
+// family is the one that a world's addresses are of.
+type family string
+
+const (
+	ipv4 family = "IPv4"
+	ipv6 family = "IPv6"
+)
+
+// address is a.b.c.d, or the same below a prefix of IPv6.
+func (f family) address(a, b, c, d int) netip.Addr {
+	if f == ipv6 {
+		return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 12: byte(a), 13: byte(b), 14: byte(c), 15: byte(d)})
+	}
 	return netip.AddrFrom4([4]byte{byte(a), byte(b), byte(c), byte(d)})
 }
 
@@ -34,12 +46,12 @@ func pick[T any](rng *rand.Rand, all ...T) T { return all[rng.IntN(len(all))] }
 // chance is true once in n times.
 func chance(rng *rand.Rand, n int) bool { return rng.IntN(n) == 0 }
 
-func randomVIP(rng *rand.Rand) netip.AddrPort {
-	return netip.AddrPortFrom(address(203, 0, 113, 1+rng.IntN(3)), pick[uint16](rng, 53, 80, 443, 1026))
+func (f family) randomVIP(rng *rand.Rand) netip.AddrPort {
+	return netip.AddrPortFrom(f.address(203, 0, 113, 1+rng.IntN(3)), pick[uint16](rng, 53, 80, 443, 1026))
 }
 
-func randomBackendAddress(rng *rand.Rand) netip.AddrPort {
-	return netip.AddrPortFrom(address(10, 0, 0, 2+rng.IntN(7)), pick[uint16](rng, 53, 80, 8080))
+func (f family) randomBackendAddress(rng *rand.Rand) netip.AddrPort {
+	return netip.AddrPortFrom(f.address(10, 0, 0, 2+rng.IntN(7)), pick[uint16](rng, 53, 80, 8080))
 }
 
 func randomMAC(rng *rand.Rand) lb.MAC { return lb.MAC{2, 1, 0, 0, 0, byte(rng.IntN(16))} }
@@ -56,6 +68,7 @@ func randomPort(rng *rand.Rand) model.Options {
 // randomWorld is a valid config with a next hop to each backend.
 func randomWorld(rng *rand.Rand, flows uint32) World {
 	w := World{
+		Family: pick(rng, ipv4, ipv6),
 		Config: lb.Config{
 			Timeouts: randomTimeouts(rng),
 			Limits:   lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
@@ -101,10 +114,10 @@ func (w *World) addService(rng *rand.Rand) {
 	s := lb.Service{
 		Name: w.freeName(), Protocols: randomProtocols(rng), Forward: lb.ForwardNAT,
 		Scheduler: pick(rng, lb.Maglev, lb.Maglev, lb.Random), TableSize: pick[uint32](rng, 0, 127, 251),
-		SNAT: randomSNAT(rng),
+		SNAT: w.Family.randomSNAT(rng),
 	}
 	for range 20 {
-		s.Address = randomVIP(rng)
+		s.Address = w.Family.randomVIP(rng)
 		if w.takesVIP(s) {
 			break
 		}
@@ -131,13 +144,13 @@ func randomProtocols(rng *rand.Rand) []lb.Protocol {
 }
 
 // randomSNAT is often a pool that is too small, and that has VIPs in it.
-func randomSNAT(rng *rand.Rand) lb.SNAT {
+func (f family) randomSNAT(rng *rand.Rand) lb.SNAT {
 	var s lb.SNAT
 	switch rng.IntN(4) {
 	case 0:
-		s.Addresses = []netip.Addr{address(203, 0, 113, 1+rng.IntN(3))}
+		s.Addresses = []netip.Addr{f.address(203, 0, 113, 1+rng.IntN(3))}
 	case 1:
-		s.Addresses = []netip.Addr{address(10, 0, 0, 100), address(203, 0, 113, 1)}
+		s.Addresses = []netip.Addr{f.address(10, 0, 0, 100), f.address(203, 0, 113, 1)}
 	}
 	first := 1024 + uint16(rng.IntN(3))
 	switch rng.IntN(7) {
@@ -172,7 +185,7 @@ func hasBackend(s lb.Service, a netip.AddrPort) bool {
 }
 
 func (w *World) addBackend(rng *rand.Rand, s *lb.Service) {
-	b := lb.Backend{Address: randomBackendAddress(rng), Weight: pick[uint32](rng, 1, 1, 1, 2, 5, 100, 0)}
+	b := lb.Backend{Address: w.Family.randomBackendAddress(rng), Weight: pick[uint32](rng, 1, 1, 1, 2, 5, 100, 0)}
 	if chance(rng, 2) {
 		b.Name = "b-" + b.Address.String()
 	}
@@ -185,15 +198,15 @@ func (w *World) addBackend(rng *rand.Rand, s *lb.Service) {
 func (w *World) findHops(rng *rand.Rand) {
 	for _, a := range w.Config.BackendAddresses() {
 		if _, known := w.Hops[a]; !known {
-			w.Hops[a] = randomHop(rng)
+			w.Hops[a] = w.Family.randomHop(rng)
 		}
 	}
 }
 
-func randomHop(rng *rand.Rand) lb.NextHop {
+func (f family) randomHop(rng *rand.Rand) lb.NextHop {
 	hop := lb.NextHop{
 		Interface: pick(rng, datapath.LoopbackIndex, datapath.LoopbackIndex, otherInterface),
-		MAC:       randomMAC(rng), Source: address(10, 0, 0, 1),
+		MAC:       randomMAC(rng), Source: f.address(10, 0, 0, 1),
 	}
 	if chance(rng, 2) {
 		hop.SourceMAC = lb.MAC{2, 2, 0, 0, 0, byte(hop.Interface)}
@@ -242,7 +255,7 @@ func (w *World) change(rng *rand.Rand) {
 		s.Name = w.freeName()
 	case 3:
 		moved := *s
-		moved.Address, moved.Protocols = randomVIP(rng), randomProtocols(rng)
+		moved.Address, moved.Protocols = w.Family.randomVIP(rng), randomProtocols(rng)
 		if w.takesVIP(moved) {
 			*s = moved
 		}
@@ -260,7 +273,7 @@ func (w *World) change(rng *rand.Rand) {
 	case 6:
 		s.Backends[rng.IntN(len(s.Backends))].Weight = pick[uint32](rng, 0, 1, 7)
 	case 7:
-		s.SNAT = randomSNAT(rng)
+		s.SNAT = w.Family.randomSNAT(rng)
 	case 8:
 		s.Scheduler, s.TableSize = pick(rng, lb.Maglev, lb.Random), pick[uint32](rng, 0, 127, 509)
 	case 9:
@@ -281,7 +294,7 @@ func (w *World) change(rng *rand.Rand) {
 			*s = replaced
 		}
 	default:
-		w.Hops[pick(rng, w.Config.BackendAddresses()...)] = randomHop(rng)
+		w.Hops[pick(rng, w.Config.BackendAddresses()...)] = w.Family.randomHop(rng)
 	}
 }
 
