@@ -21,7 +21,7 @@ func TestRunRefusesABadConfig(t *testing.T) {
 		{"unknown key", web + one + "modes: auto\n", ":6:1: ", `unknown key "modes" (did you mean "mode"?)`},
 		{"duplicate key", web + one + "interfaces: [eth0]\n", ":6:1: ", `"interfaces" was already given in line 1`},
 		{"port of 70000", head + "  - name: web\n    address: 192.17.0.5:70000\n" + one, ":4:14: ", "port from 1 to 65535"},
-		{"host name for an address", web + "    backends: [{address: localhost:80}]\n", ":5:26: ", "IPv4 address"},
+		{"host name for an address", web + "    backends: [{address: localhost:80}]\n", ":5:26: ", "host names are not resolved"},
 		{"two services on one VIP", web + one + "  - name: web2\n    address: 192.17.0.5:80\n" + one, ":7:14: ", "already belongs to"},
 		{"two services with one name", web + one + "  - name: web\n    address: 192.17.0.5:81\n" + one, ":6:11: ", `the name "web" was already given`},
 		{"the same backend twice", web + "    backends: [{address: 192.17.0.2:80}, {address: 192.17.0.2:80}]\n", ":5:52: ", "already given"},

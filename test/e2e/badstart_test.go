@@ -43,7 +43,7 @@ func TestStartIsRefused(t *testing.T) {
 			[]string{"tinylb.yaml:8:", "30000-40000 overlap 32768-60999", "ip_local_port_range"}},
 		{"pin directory on another file system", valid, func(n *network) *lab.Cmd {
 			return n.runPinnedTo("/tmp/tinylb-e2e-nowhere")
-		}, exitHost, []string{"no BPF file system at /tmp/tinylb-e2e-nowhere", "mount"}},
+		}, exitHost, []string{"no BPF file system at /tmp/tinylb-e2e-nowhere", "choose a directory below /sys/fs/bpf"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

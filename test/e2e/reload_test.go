@@ -109,7 +109,13 @@ func (n *network) switchLink(link, config string) {
 func (n *network) awaitBackend(name string) {
 	n.t.Helper()
 	eventually(n.t, answerWait, func() error {
-		if c := n.talk(n.client, clientAddress+":0", echoVIP); c.backend != name {
+		// one that meets a backend just before it is removed gets no answer
+		c, err := openConversation(n.client, clientAddress+":0", echoVIP, time.Second)
+		if err != nil {
+			return err
+		}
+		defer c.conn.Close()
+		if c.backend != name {
 			return fmt.Errorf("%s answered, want %s", c.backend, name)
 		}
 		return nil
