@@ -15,6 +15,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/tinylb/tinylb/test/need"
 )
 
 // namespace is a network namespace without a name: it goes away with the test
@@ -27,9 +29,7 @@ type namespace struct {
 
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to create network namespaces")
-	}
+	need.Root(t)
 	n := &namespace{t: t}
 	onOwnThread(t, func() (err error) {
 		n.ns, err = netns.New()
