@@ -198,6 +198,12 @@ func TestFlawedExtensionHeaders(t *testing.T) {
 			p.Dst = netip.AddrPortFrom(p.Dst.Addr(), 9999)
 			b.in(t).want("PASS fragment", encode(p))
 		})
+		t.Run(c.String()+" fragments cut short", func(t *testing.T) {
+			first := behind(fragmentHeader(1))(packet.Packet.Frame)(c.request(packet.ACK, "data"))
+			later := behind(fragmentHeader(8))(packet.Packet.Frame)(c.request(packet.ACK, "data"))
+			b.in(t).want(aborted, first[:len(first)-1])
+			b.want(truncated, later[:len(later)-1])
+		})
 	}
 }
 

@@ -97,6 +97,8 @@ func (c *conversation) flawed() map[string]fated {
 	cases["a middle fragment"] = fated{put16(datagram(), ip+6, 0x2001), "PASS fragment"}
 	cases["the last fragment"] = fated{put16(datagram(), ip+6, 0x1fff), "PASS fragment"}
 	cases["the first fragment, cut short"] = fated{put16(datagram(), ip+6, 0x2000)[:l4+8], aborted}
+	cases["a later fragment, cut short"] = fated{put16(datagram(), ip+6, 0x2001)[:l4+8], truncated}
+	cases["the ports of the first fragment, cut short"] = fated{put16(datagram(), ip+6, 0x2000)[:l4+3], truncated}
 	return cases
 }
 

@@ -28,12 +28,12 @@ func Packages() []Package {
 			Path:    "internal/datapath",
 			Run:     ".",
 			Modules: []string{"veth"},
-			Timeout: 5 * time.Minute,
+			Timeout: 8 * time.Minute,
 		},
 		{
 			Path:    "internal/simulate",
 			Run:     ".",
-			Timeout: time.Minute,
+			Timeout: 2 * time.Minute,
 		},
 	}
 }
