@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 	"testing"
@@ -203,7 +204,8 @@ func attachByLink(device netlink.Link, program *ebpf.Program) (func() error, err
 	if err != nil {
 		return nil, err
 	}
-	return l.Close, nil
+	// closing would leave it attached while a child that is just being started has the descriptor, too
+	return func() error { return errors.Join(l.Detach(), l.Close()) }, nil
 }
 
 func TestSecondDaemonOnTheSamePinDirectory(t *testing.T) {
