@@ -39,9 +39,9 @@ static __always_inline bool nat_enter(struct packet *pkt, struct flow *flow, __u
 static __noinline struct flow *nat_open(struct packet *pkt, const struct backend *backend,
 					__u64 now)
 {
+	__u32 slot = NO_SLOT;
 	struct tuple answer;
 	struct flow *flow;
-	__u32 slot;
 
 	pkt->reason = REASON_SNAT_EXHAUSTED;
 	if (!snat_choose(pkt, backend, now, &answer, &slot)) {

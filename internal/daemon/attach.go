@@ -126,7 +126,7 @@ func (a *attacher) attachedMode(index int) (lb.Mode, bool) {
 		return "", false
 	}
 	for _, old := range attached {
-		if old.Index == index {
+		if old.Index == index && old.Alive() {
 			return old.Mode, true
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 
 	"github.com/tinylb/tinylb/internal/lab"
 	"github.com/tinylb/tinylb/internal/lb"
@@ -168,6 +169,9 @@ func packets(s lb.Status, service, reason string) uint64 {
 func attachedProgram(t *testing.T, node *lab.Node, ifname string) int {
 	t.Helper()
 	link, err := node.Netlink().LinkByName(ifname)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return 0
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
