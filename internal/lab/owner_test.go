@@ -1,7 +1,7 @@
 package lab
 
 import (
-	"os"
+	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -36,19 +36,31 @@ func TestAbandoned(t *testing.T) {
 }
 
 func TestZombieIsGone(t *testing.T) {
-	p, err := os.StartProcess("/proc/self/exe", []string{"zombie", "-test.run=^$"}, &os.ProcAttr{})
+	// It blocks on its input, so that it lives until its start time has been read.
+	child := exec.Command("/bin/cat")
+	input, err := child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	start, err := startTime(p.Pid)
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer input.Close()
+	pid := child.Process.Pid
+	start, err := startTime(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Wait()
-	if err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+	o := owner{pid: pid, start: start}
+	if !o.alive() {
+		t.Error("a process that waits for input does not count as alive")
+	}
+	input.Close()
+	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)
 	}
-	if o := (owner{pid: p.Pid, start: start}); o.alive() {
+	if o.alive() {
 		t.Error("a zombie counts as alive")
 	}
 }
