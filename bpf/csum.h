@@ -77,15 +77,17 @@ static long csum_step(__u32 i, struct csum_walk *walk)
 	return 0;
 }
 
-/* The folded sum over the packet's L4 header and payload, over all buffers. False: unreadable. */
-static __always_inline bool csum_l4(struct xdp_md *ctx, const struct packet *pkt, __u16 *sum)
+/* The folded sum over a stretch of the frame, over all buffers. False: unreadable. Verified by itself, like parse(). */
+__noinline bool csum_range(struct xdp_md *ctx, __u32 offset, __u32 length, __u16 *sum)
 {
 	struct csum_walk walk = {
 		.ctx = ctx,
-		.offset = pkt->l4_offset,
-		.left = pkt->l4_length,
+		.offset = offset,
+		.left = length,
 	};
 
+	if (!sum)
+		return false;
 	bpf_loop(65536 / CHECKSUM_CHUNK + 1, csum_step, &walk, 0);
 	*sum = csum_fold(walk.sum);
 	return !walk.failed && !walk.left;

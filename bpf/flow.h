@@ -12,6 +12,12 @@
 #include "maps.h"
 #include "packet.h"
 
+/* Addresses are rewritten, and the backend's answers pass here. */
+static __always_inline bool translates(enum forward_mode forward)
+{
+	return forward == FORWARD_NAT || forward == FORWARD_DNAT;
+}
+
 static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags flags)
 {
 	if (protocol == IPPROTO_UDP)
@@ -70,7 +76,8 @@ static __always_inline bool flow_claim(struct flow *flow, enum flow_state from)
 static __always_inline void flow_unlink(const struct flow *flow)
 {
 	bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_CLIENT]);
-	bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_BACKEND]);
+	if (translates(flow->forward))
+		bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_BACKEND]);
 }
 
 /* Forgets a flow; its port is free at once. False: another CPU was first. */
@@ -122,7 +129,7 @@ static __always_inline struct backend *flow_backend(const struct flow *flow)
 	__u32 id = flow->backend;
 	struct backend *backend = bpf_map_lookup_elem(&backends, &id);
 
-	return backend && backend->snat_count && backend->generation == flow->backend_generation ?
+	return backend && backend->service && backend->generation == flow->backend_generation ?
 		       backend :
 		       NULL;
 }
@@ -134,19 +141,28 @@ static __always_inline bool flow_superseded(const struct packet *pkt, const stru
 	       (flow->phase == PHASE_TCP_CLOSED || !flow_backend(flow));
 }
 
-/* What this packet says of the connection's life (RFC 9293, 3.3.2, seen from the middle). */
-static __always_inline void flow_track(struct flow *flow, const struct packet *pkt, __u64 now)
+/* The packet ends the connection, or one direction of it. */
+static __always_inline enum flow_flags flow_ends(const struct packet *pkt)
 {
-	enum flow_flags flags = flow->flags;
+	enum flow_flags flags = 0;
 
-	if (pkt->direction == FROM_BACKEND)
-		flags |= FLOW_ANSWERED;
-	else if (flags & FLOW_ANSWERED && !(pkt->tcp_flags & TCP_SYN))
-		flags |= FLOW_CONFIRMED;
 	if (pkt->tcp_flags & TCP_FIN)
 		flags |= pkt->direction == FROM_CLIENT ? FLOW_FIN_CLIENT : FLOW_FIN_BACKEND;
 	if (pkt->tcp_flags & TCP_RST)
 		flags |= FLOW_RESET;
+	return flags;
+}
+
+/* What this packet says of the connection's life (RFC 9293, 3.3.2, seen from the middle). */
+static __always_inline void flow_track(struct flow *flow, const struct packet *pkt, __u64 now)
+{
+	enum flow_flags flags = flow->flags | flow_ends(pkt);
+
+	if (pkt->direction == FROM_BACKEND)
+		flags |= FLOW_ANSWERED;
+	else if ((flags & FLOW_ANSWERED || !translates(flow->forward)) &&
+		 !(pkt->tcp_flags & TCP_SYN))
+		flags |= FLOW_CONFIRMED;
 	if (flow->flags != flags) {
 		flow->flags = flags;
 		flow->phase = flow_phase(pkt->tuple.protocol, flags);

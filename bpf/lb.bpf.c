@@ -8,14 +8,18 @@
 
 #include "config.h"
 #include "flow.h"
+#include "icmp.h"
 #include "maps.h"
 #include "nat.h"
 #include "next_hop.h"
+#include "open.h"
 #include "packet.h"
 #include "parse.h"
+#include "reset.h"
 #include "select.h"
 #include "service.h"
 #include "stats.h"
+#include "tunnel.h"
 #include "types.h"
 
 /* The ids of a backend that has gone, and of its service, may be a stranger's by now. */
@@ -34,7 +38,18 @@ static __always_inline void name_flow(struct packet *pkt, const struct flow *flo
 		pkt->service = service->id;
 }
 
-static __always_inline enum verdict known_flow(struct packet *pkt, struct flow *flow, __u64 now)
+/* nat and dnat are hops on the packet's way, and so may be part of a loop. */
+static __always_inline bool ttl_is_over(struct xdp_md *ctx, const struct packet *pkt,
+					enum forward_mode forward)
+{
+	__u32 at = pkt->is_v6 ? offsetof(struct ipv6hdr, hop_limit) : offsetof(struct iphdr, ttl);
+	__u8 *ttl = packet_at(ctx, pkt->l3_offset + at, sizeof(*ttl));
+
+	return translates(forward) && ttl && *ttl <= 1;
+}
+
+static __always_inline enum verdict known_flow(struct xdp_md *ctx, struct packet *pkt,
+					       struct flow *flow, __u64 now)
 {
 	bool gone = !flow_backend(flow);
 
@@ -43,12 +58,15 @@ static __always_inline enum verdict known_flow(struct packet *pkt, struct flow *
 		return refuse_flawed(pkt);
 	if (gone)
 		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
+	if (ttl_is_over(ctx, pkt, flow->forward))
+		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
 	flow_track(flow, pkt, now);
 	pkt->reason = pkt->direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY;
 	return VERDICT_CONTINUE;
 }
 
-static __always_inline enum verdict new_flow(struct packet *pkt, struct flow **flow, __u64 now)
+static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *pkt,
+					     struct flow **flow, __u64 now)
 {
 	struct service *service;
 	struct backend *backend;
@@ -58,39 +76,76 @@ static __always_inline enum verdict new_flow(struct packet *pkt, struct flow **f
 	if (!service)
 		return leave(pkt, VERDICT_PASS, pkt->flaw ? pkt->flaw : REASON_NOT_OURS);
 	pkt->service = service->id;
+	pkt->forward = service->forward;
 	if (pkt->flaw)
 		return refuse_flawed(pkt);
-	if (!opens_flow(pkt))
-		return leave(pkt, VERDICT_DROP, REASON_NO_FLOW);
+	/* in the other modes a flow that another node knew goes on: maglev is of one mind */
+	if (pkt->forward == FORWARD_NAT && !opens_flow(pkt))
+		return leave(pkt, VERDICT_ANSWER, REASON_NO_FLOW);
+	if (ttl_is_over(ctx, pkt, pkt->forward))
+		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
 	backend = select_backend(pkt, service);
-	if (!backend || !backend->snat_count)
+	if (!backend)
 		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
-	*flow = nat_open(pkt, backend, now);
+	*flow = flow_open(pkt, backend, now);
 	if (!*flow)
 		return VERDICT_DROP;
-	pkt->reason = REASON_NEW_FLOW;
+	pkt->reason = pkt->source_nat && pkt->forward == FORWARD_DNAT ? REASON_NEW_FLOW_SNAT :
+									REASON_NEW_FLOW;
 	return VERDICT_CONTINUE;
 }
 
-static __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, struct flow *flow)
+/* False: it cannot be, for pkt->reason. */
+static __always_inline bool rewrite(struct xdp_md *ctx, struct packet *pkt, struct flow *flow,
+				    const struct backend *backend)
+{
+	if (translates(flow->forward))
+		return nat_rewrite(ctx, pkt, flow_tuple(flow, !pkt->direction));
+	if (flow->forward == FORWARD_DSR)
+		return l4_complete(ctx, pkt);
+	return tunnel_rewrite(ctx, pkt, backend, flow->forward == FORWARD_GUE);
+}
+
+static __always_inline enum verdict forward(struct xdp_md *ctx, struct packet *pkt,
+					    struct flow *flow)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
-	struct next_hop hop;
+	struct backend *backend = flow_backend(flow);
+	struct next_hop *toward, hop;
 
-	if (!eth)
+	if (!eth || !backend)
 		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
 	if (pkt->direction == FROM_CLIENT) {
-		flow_learn(flow, eth, ctx->ingress_ifindex);
-		if (!next_hop_to_backend(flow, &hop))
+		if (translates(flow->forward))
+			flow_learn(flow, eth, ctx->ingress_ifindex);
+		toward = next_hop_of(backend);
+		if (!toward)
 			return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
+		hop = *toward;
 	} else {
 		next_hop_to_client(flow, &hop);
 	}
-	if (!nat_rewrite(ctx, pkt, flow_tuple(flow, !pkt->direction)))
-		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
-	return send(ctx, pkt, &hop);
+	if (!rewrite(ctx, pkt, flow, backend))
+		return leave(pkt, VERDICT_DROP,
+			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);
+	return send(ctx, &hop);
+}
+
+/* Tells the sender, unless that is too much to ask. Verified by itself, like parse(). */
+__noinline enum verdict answer(struct xdp_md *ctx, struct packet *pkt, const struct addr *from,
+			       __u64 now)
+{
+	bool answered;
+
+	if (!pkt || !from || !may_answer(ctx, pkt))
+		return VERDICT_DROP;
+	if (pkt->reason == REASON_NO_FLOW)
+		answered = reset_answer(ctx, pkt, now);
+	else
+		answered = time_exceeded(ctx, pkt, from, now);
+	return answered ? send_back(ctx) : VERDICT_DROP;
 }
 
 static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *pkt)
@@ -109,20 +164,24 @@ static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *p
 		flow = NULL;
 	}
 	if (flow)
-		verdict = known_flow(pkt, flow, now);
+		verdict = known_flow(ctx, pkt, flow, now);
 	else
-		verdict = new_flow(pkt, &flow, now);
-	if (verdict != VERDICT_CONTINUE)
-		return verdict;
-	return forward(ctx, pkt, flow);
+		verdict = new_flow(ctx, pkt, &flow, now);
+	if (verdict == VERDICT_ANSWER)
+		return answer(ctx, pkt, our_address(pkt, flow), now);
+	return verdict == VERDICT_CONTINUE ? forward(ctx, pkt, flow) : verdict;
 }
 
 SEC("xdp.frags")
 int tinylb(struct xdp_md *ctx)
 {
-	struct packet pkt = {};
+	__u32 zero = 0;
+	struct packet *pkt = bpf_map_lookup_elem(&packets, &zero);
 
-	return finish(&pkt, process(ctx, &pkt));
+	if (!pkt)
+		return XDP_ABORTED;
+	__builtin_memset(pkt, 0, sizeof(*pkt));
+	return finish(pkt, process(ctx, pkt));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -15,6 +15,26 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } services SEC(".maps");
 
+/* daemon -> data plane, per new flow to a port that `services` does not have. limits.services, 64 blocks each. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct service_block);
+	__type(value, struct service);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} service_blocks SEC(".maps");
+
+/* daemon -> data plane, per new flow in dnat: the interface that they share with backends; 0: any. Three times as many as backends, and 1024. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct near_client);
+	__type(value, __u32);
+	__uint(max_entries, 2);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} near_clients SEC(".maps");
+
 /* daemon -> data plane, per new flow: all Maglev tables, one beside the other. limits.table_entries. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -97,6 +117,15 @@ struct {
 	__uint(max_entries, 1);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flow_cursors SEC(".maps");
+
+/* data plane only, per answer. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct answer_clock);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} answer_clocks SEC(".maps");
 
 /* data plane only, per new flow: one for each backend and protocol. */
 struct {

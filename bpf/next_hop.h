@@ -16,17 +16,6 @@ static __always_inline struct next_hop *next_hop_of(const struct backend *backen
 	return hop && hop->interface ? hop : NULL;
 }
 
-static __always_inline bool next_hop_to_backend(const struct flow *flow, struct next_hop *to)
-{
-	struct backend *backend = flow_backend(flow);
-	struct next_hop *hop = backend ? next_hop_of(backend) : NULL;
-
-	if (!hop)
-		return false;
-	*to = *hop;
-	return true;
-}
-
 static __always_inline void next_hop_to_client(const struct flow *flow, struct next_hop *to)
 {
 	to->interface = flow->client_interface;
@@ -34,22 +23,41 @@ static __always_inline void next_hop_to_client(const struct flow *flow, struct n
 	__builtin_memcpy(to->source_mac, flow->local_mac, 6);
 }
 
-static __always_inline enum verdict send(struct xdp_md *ctx, struct packet *pkt,
-					 const struct next_hop *to)
+static __always_inline enum verdict leave_by(struct xdp_md *ctx, __u32 interface)
+{
+	if (interface == ctx->ingress_ifindex && !tx_by_redirect)
+		return VERDICT_TX;
+	bpf_redirect(interface, 0);
+	return VERDICT_REDIRECT;
+}
+
+static __always_inline enum verdict send(struct xdp_md *ctx, const struct next_hop *to)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 
 	if (!eth)
-		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
+		return VERDICT_ABORTED;
 	if (to->interface == ctx->ingress_ifindex || mac_is_zero(to->source_mac))
 		__builtin_memcpy(eth->h_source, eth->h_dest, 6);
 	else
 		__builtin_memcpy(eth->h_source, to->source_mac, 6);
 	__builtin_memcpy(eth->h_dest, to->mac, 6);
-	if (to->interface == ctx->ingress_ifindex && !tx_by_redirect)
-		return VERDICT_TX;
-	bpf_redirect(to->interface, 0);
-	return VERDICT_REDIRECT;
+	return leave_by(ctx, to->interface);
+}
+
+/* To whoever it came from. */
+static __always_inline enum verdict send_back(struct xdp_md *ctx)
+{
+	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
+	struct ethhdr swapped;
+
+	if (!eth)
+		return VERDICT_ABORTED;
+	__builtin_memcpy(swapped.h_dest, eth->h_source, 6);
+	__builtin_memcpy(swapped.h_source, eth->h_dest, 6);
+	swapped.h_proto = eth->h_proto;
+	*eth = swapped;
+	return leave_by(ctx, ctx->ingress_ifindex);
 }
 
 #endif

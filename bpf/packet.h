@@ -18,28 +18,42 @@ struct packet {
 	__u32 l3_offset; /* from the frame's first byte, as is l4_offset; see packet_at() */
 	__u32 l4_offset;
 	__u32 l4_length; /* as IP says, never past the frame's end */
+	__u32 ip_length; /* of the IP packet, as its header says */
 	__u32 length; /* of the whole frame, fragments included */
 	__u32 service;
 	__u32 backend;
 	enum reason reason;
 	enum reason flaw; /* what is wrong with it, should it turn out to be for a service */
 	enum direction direction;
+	__u16 fragment_id; /* host byte order, of an IPv6 fragment header */
 	__u8 tcp_flags;
 	bool is_v6;
+	bool has_fragment_header;
+	bool source_nat; /* a new flow's source is rewritten, too */
+	enum forward_mode forward; /* of a new flow */
 };
 
-/* Headers end before this: 14 + 2 * 4 + 40 + 6 * 2048 + 60. */
+/* data plane only: the packet in hand. The stack, 512 bytes for all functions together, is too small for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct packet);
+	__uint(max_entries, 1);
+} packets SEC(".maps");
+
+/* Headers are read up to here; a power of two, less one. */
 #define PACKET_OFFSET_MAX 0x3fff
 
 /*
- * `size` bytes of the packet, or NULL where they are not there. Stages keep
- * offsets, not pointers: so each can be a function that is verified by itself.
+ * `size` bytes of the packet, or NULL where they are not there, or not in its
+ * first buffer. Stages keep offsets, not pointers: so each can be a function
+ * that is verified by itself.
  */
 static __always_inline void *packet_at(struct xdp_md *ctx, __u32 offset, __u32 size)
 {
 	void *at = (void *)(long)ctx->data + (offset & PACKET_OFFSET_MAX);
 
-	if (at + size > (void *)(long)ctx->data_end)
+	if (offset > PACKET_OFFSET_MAX || at + size > (void *)(long)ctx->data_end)
 		at = NULL;
 	asm volatile("" : "+r"(at)); /* or clang asks the caller's question in another way */
 	return at;
@@ -51,6 +65,13 @@ enum tcp_flags {
 	TCP_RST = 4,
 	TCP_ACK = 16,
 };
+
+/* What is wrong with a packet; of several things the first to be read counts. */
+static __always_inline void note(struct packet *pkt, enum reason flaw)
+{
+	if (!pkt->flaw)
+		pkt->flaw = flaw;
+}
 
 static __always_inline enum verdict leave(struct packet *pkt, enum verdict verdict,
 					  enum reason reason)

@@ -14,10 +14,15 @@
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_OFFSET 0x1fff
 
+/* Multipliers, so that an address is in the filter as one and not as the other. */
+#define FILTER_DESTINATION 0x9e3779b1
+#define FILTER_SOURCE 0x85ebca6b
+
 /* Two bits of a multiplicative hash; filterBits in internal/datapath/convert.go sets the same ones. */
-static __always_inline bool filter_has(const struct address_filter *filter, const struct addr *a)
+static __always_inline bool filter_has(const struct address_filter *filter, const struct addr *a,
+				       __u32 multiplier)
 {
-	__u32 hash = (a->word[0] ^ a->word[1] * 3 ^ a->word[2] * 5 ^ a->word[3]) * 0x9e3779b1;
+	__u32 hash = (a->word[0] ^ a->word[1] * 3 ^ a->word[2] * 5 ^ a->word[3]) * multiplier;
 	__u32 first = hash >> 23, second = hash >> 14 & 511;
 
 	return filter->bits[first >> 6] >> (first & 63) &
@@ -44,10 +49,11 @@ static __always_inline void parse_begin(struct packet *pkt, __u32 said)
 	__u32 there = pkt->length - pkt->l3_offset;
 
 	pkt->l4_offset = pkt->l3_offset;
+	pkt->ip_length = said;
 	pkt->l4_length = said;
 	if (said > there) {
 		pkt->l4_length = there;
-		pkt->flaw = REASON_TRUNCATED;
+		note(pkt, REASON_TRUNCATED);
 	}
 }
 
@@ -61,12 +67,18 @@ static __always_inline bool parse_step(struct packet *pkt, __u32 size)
 	return true;
 }
 
+/* Why packet_at() found nothing: the frame ends there, or its first buffer does. */
+static __always_inline enum reason parse_unread(const struct packet *pkt, __u32 size)
+{
+	return pkt->l4_length < size ? REASON_TRUNCATED : REASON_MANY_HEADERS;
+}
+
 static __always_inline void parse_tcp(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct tcphdr *tcp = packet_at(ctx, pkt->l4_offset, sizeof(*tcp));
 
 	if (!tcp || pkt->l4_length < sizeof(*tcp)) {
-		pkt->flaw = REASON_TRUNCATED;
+		note(pkt, parse_unread(pkt, sizeof(*tcp)));
 		return;
 	}
 	pkt->tcp_flags = ((__u8 *)tcp)[13];
@@ -81,7 +93,7 @@ static __always_inline void parse_udp(struct xdp_md *ctx, struct packet *pkt)
 	struct udphdr *udp = packet_at(ctx, pkt->l4_offset, sizeof(*udp));
 
 	if (!udp || pkt->l4_length < sizeof(*udp)) {
-		pkt->flaw = REASON_TRUNCATED;
+		note(pkt, parse_unread(pkt, sizeof(*udp)));
 		return;
 	}
 	if (bpf_ntohs(udp->len) < sizeof(*udp))
@@ -99,7 +111,7 @@ static __always_inline enum verdict parse_l4(struct xdp_md *ctx, struct packet *
 	} *ports = packet_at(ctx, pkt->l4_offset, sizeof(*ports));
 
 	if (!ports || pkt->l4_length < sizeof(*ports))
-		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
+		return leave(pkt, VERDICT_PASS, parse_unread(pkt, sizeof(*ports)));
 	pkt->tuple.sport = ports->source;
 	pkt->tuple.dport = ports->dest;
 	if (pkt->flaw)
@@ -113,6 +125,8 @@ static __always_inline enum verdict parse_l4(struct xdp_md *ctx, struct packet *
 
 static __always_inline enum verdict parse_protocol(struct packet *pkt)
 {
+	if (pkt->tuple.protocol == (pkt->is_v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+		return leave(pkt, VERDICT_PASS, REASON_ICMP);
 	if (pkt->tuple.protocol != IPPROTO_TCP && pkt->tuple.protocol != IPPROTO_UDP)
 		return leave(pkt, VERDICT_PASS, REASON_OTHER_PROTOCOL);
 	return VERDICT_CONTINUE;
@@ -134,9 +148,9 @@ static __always_inline enum verdict parse_ipv4(struct xdp_md *ctx, struct packet
 	if (parse_protocol(pkt) != VERDICT_CONTINUE)
 		return VERDICT_PASS;
 	fragment = bpf_ntohs(ip->frag_off);
-	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
-		pkt->flaw = REASON_FRAGMENT;
 	parse_begin(pkt, total);
+	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
+		note(pkt, REASON_FRAGMENT);
 	if (!parse_step(pkt, header))
 		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
 	if (fragment & IPV4_OFFSET) /* no ports in it: the kernel's reassembly may want it */
@@ -144,16 +158,23 @@ static __always_inline enum verdict parse_ipv4(struct xdp_md *ctx, struct packet
 	return VERDICT_CONTINUE;
 }
 
-/* Extension headers that may stand before the ports (RFC 8200, 4.1). */
+/* Extension headers that may stand before the ports (RFC 8200, 4.1), and that are read to find them. */
 #define IPV6_EXTENSIONS 6
+#define IPV6_EXTENSIONS_READ 32
 #define IPV6_FRAGMENT_OFFSET 0xfff8
 #define IPV6_MORE_FRAGMENTS 1
 
 struct ipv6_extension {
 	__u8 next;
 	__u8 length; /* in units of 8 bytes, without the first */
-	__be16 fragment; /* of a fragment header: offset and flags */
-	__be32 rest;
+	union {
+		__be16 fragment; /* of a fragment header: offset and flags */
+		struct {
+			__u8 type;
+			__u8 segments_left; /* of a routing header */
+		};
+	};
+	__be32 id; /* of a fragment header */
 };
 
 static __always_inline bool is_extension(__u8 protocol)
@@ -162,27 +183,40 @@ static __always_inline bool is_extension(__u8 protocol)
 	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_FRAGMENT;
 }
 
-static __always_inline enum verdict parse_extension(struct xdp_md *ctx, struct packet *pkt,
-						    bool first)
+static __always_inline enum verdict parse_fragment(struct packet *pkt,
+						   const struct ipv6_extension *header)
+{
+	if (header->fragment & bpf_htons(IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS))
+		note(pkt, REASON_FRAGMENT);
+	if (header->fragment & bpf_htons(IPV6_FRAGMENT_OFFSET))
+		return leave(pkt, VERDICT_PASS, pkt->flaw);
+	pkt->has_fragment_header = true;
+	pkt->fragment_id = bpf_ntohl(header->id);
+	return VERDICT_CONTINUE;
+}
+
+static __always_inline enum verdict parse_extension(struct xdp_md *ctx, struct packet *pkt, __u32 n)
 {
 	struct ipv6_extension *header = packet_at(ctx, pkt->l4_offset, sizeof(*header));
 	__u32 length = sizeof(*header);
 
 	if (!header || pkt->l4_length < length)
-		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
+		return leave(pkt, VERDICT_PASS, parse_unread(pkt, length));
+	if (n >= IPV6_EXTENSIONS)
+		note(pkt, REASON_MANY_HEADERS);
 	if (pkt->tuple.protocol == IPPROTO_FRAGMENT) {
-		if (!pkt->flaw &&
-		    header->fragment & bpf_htons(IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS))
-			pkt->flaw = REASON_FRAGMENT;
-		if (header->fragment & bpf_htons(IPV6_FRAGMENT_OFFSET))
-			return leave(pkt, VERDICT_PASS, pkt->flaw);
+		if (parse_fragment(pkt, header) != VERDICT_CONTINUE)
+			return VERDICT_PASS;
 	} else {
-		if (pkt->tuple.protocol == IPPROTO_HOPOPTS && !first)
+		if (pkt->tuple.protocol == IPPROTO_HOPOPTS && n)
 			return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
 		length += header->length * 8;
 	}
 	if (!parse_step(pkt, length))
 		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
+	/* on its way to somebody else, by us (RFC 8200, 4.4) */
+	if (pkt->tuple.protocol == IPPROTO_ROUTING && header->segments_left)
+		return leave(pkt, VERDICT_PASS, REASON_NOT_OURS);
 	pkt->tuple.protocol = header->next;
 	return VERDICT_CONTINUE;
 }
@@ -195,7 +229,7 @@ struct extension_walk {
 
 static long extension_step(__u32 i, struct extension_walk *walk)
 {
-	walk->verdict = parse_extension(walk->ctx, walk->pkt, i == 0);
+	walk->verdict = parse_extension(walk->ctx, walk->pkt, i);
 	return walk->verdict != VERDICT_CONTINUE || !is_extension(walk->pkt->tuple.protocol);
 }
 
@@ -212,7 +246,7 @@ static __always_inline enum verdict parse_ipv6(struct xdp_md *ctx, struct packet
 	if (!is_extension(pkt->tuple.protocol))
 		return parse_protocol(pkt);
 	/* a loop that the verifier walks once, not once for each number of headers */
-	bpf_loop(IPV6_EXTENSIONS, extension_step, &walk, 0);
+	bpf_loop(IPV6_EXTENSIONS_READ, extension_step, &walk, 0);
 	if (walk.verdict != VERDICT_CONTINUE)
 		return walk.verdict;
 	if (is_extension(pkt->tuple.protocol))
@@ -220,12 +254,20 @@ static __always_inline enum verdict parse_ipv6(struct xdp_md *ctx, struct packet
 	return parse_protocol(pkt);
 }
 
+/* Tags that may stand before the IP header (802.1Q, 802.1ad), and that are read to find it. */
+#define VLAN_TAGS 2
+#define VLAN_TAGS_READ 4
+
 struct vlan_tag {
 	__be16 control;
 	__be16 protocol;
 };
 
-/* Finds the IP header, behind up to two VLAN tags (802.1Q, 802.1ad). */
+static __always_inline bool is_vlan(__be16 protocol)
+{
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
 static __always_inline enum verdict parse_link(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
@@ -236,9 +278,9 @@ static __always_inline enum verdict parse_link(struct xdp_md *ctx, struct packet
 		return leave(pkt, VERDICT_PASS, REASON_NOT_IP);
 	protocol = eth->h_proto;
 	pkt->l3_offset = sizeof(*eth);
-	for (int i = 0; i < 2; i++) {
-		if (protocol != bpf_htons(ETH_P_8021Q) && protocol != bpf_htons(ETH_P_8021AD))
-			break;
+	for (int i = 0; i < VLAN_TAGS_READ && is_vlan(protocol); i++) {
+		if (i >= VLAN_TAGS)
+			note(pkt, REASON_MANY_HEADERS);
 		tag = packet_at(ctx, pkt->l3_offset, sizeof(*tag));
 		if (!tag)
 			return leave(pkt, VERDICT_PASS, REASON_NOT_IP);
@@ -280,7 +322,9 @@ static __always_inline enum verdict parse_filter(struct xdp_md *ctx, struct pack
 	__u32 zero = 0;
 	struct address_filter *filter = bpf_map_lookup_elem(&address_filters, &zero);
 
-	if (!eth || !filter || !filter_has(filter, &pkt->tuple.dst))
+	if (!eth || !filter ||
+	    (!filter_has(filter, &pkt->tuple.dst, FILTER_DESTINATION) &&
+	     !filter_has(filter, &pkt->tuple.src, FILTER_SOURCE)))
 		return leave(pkt, VERDICT_PASS, REASON_NOT_OURS);
 	if (!sent_to_us(eth))
 		return leave(pkt, VERDICT_PASS, REASON_OTHER_MAC);

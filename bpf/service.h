@@ -6,12 +6,26 @@
 #include "maps.h"
 #include "packet.h"
 
-static __always_inline struct service *service_at(const struct addr *address, __be16 port,
-						  __u8 protocol)
+/* The service that has this port alone. */
+static __always_inline struct service *service_on_port(const struct addr *address, __be16 port,
+						       __u8 protocol)
 {
 	struct service_key key = { .address = *address, .port = port, .protocol = protocol };
 
 	return bpf_map_lookup_elem(&services, &key);
+}
+
+/* The most specific service that has this port. One key for both look-ups: the stack is small. */
+static __always_inline struct service *service_at(const struct addr *address, __be16 port,
+						  __u8 protocol)
+{
+	struct service_block block = {
+		.bits = 8 * sizeof(block.key),
+		.key = { .address = *address, .port = port, .protocol = protocol },
+	};
+	struct service *service = bpf_map_lookup_elem(&services, &block.key);
+
+	return service ? service : bpf_map_lookup_elem(&service_blocks, &block);
 }
 
 /* A packet of a service that cannot be forwarded as it is. */

@@ -21,6 +21,7 @@
 
 struct port_search {
 	struct tuple answer; /* what the backend would send: backend -> address:port */
+	const struct tuple *request;
 	__u64 now;
 	__u32 slot; /* that came free with the port */
 	__u32 snat_first;
@@ -45,16 +46,24 @@ static __always_inline bool port_name(struct port_search *search, __u32 at)
 	search->at = at;
 	search->answer.dst = source->address;
 	search->answer.dport = bpf_htons(search->port_first + at % search->ports);
-	/* a backend that is a client of this service must not be taken for answering */
+	/* a backend that is a client of a service must not be taken for answering */
+	if (tuple_equal(&search->answer, search->request))
+		return false;
 	return !source->is_vip ||
-	       !service_at(&search->answer.dst, search->answer.dport, search->answer.protocol);
+	       !service_on_port(&search->answer.dst, search->answer.dport, search->answer.protocol);
+}
+
+/* Enters the tuple of a new flow's answers, which leads nowhere yet. */
+static __always_inline bool answer_take(const struct tuple *answer)
+{
+	struct flow_ref ref = { .slot = NO_SLOT, .direction = FROM_BACKEND };
+
+	return !bpf_map_update_elem(&flow_index, answer, &ref, BPF_NOEXIST);
 }
 
 static __always_inline bool port_take(struct port_search *search)
 {
-	struct flow_ref ref = { .slot = NO_SLOT, .direction = FROM_BACKEND };
-
-	search->found = !bpf_map_update_elem(&flow_index, &search->answer, &ref, BPF_NOEXIST);
+	search->found = answer_take(&search->answer);
 	return search->found;
 }
 
@@ -96,6 +105,11 @@ static __always_inline bool port_take_over(struct port_search *search)
 	return port_take(search);
 }
 
+static __always_inline __be16 backend_port(const struct backend *backend, const struct packet *pkt)
+{
+	return backend->port ? backend->port : pkt->tuple.dport;
+}
+
 /* Of a backend and a protocol: TCP's ports and UDP's are apart. */
 static __always_inline struct port_pool *port_pool_of(__u32 backend_id, __u8 protocol)
 {
@@ -131,8 +145,9 @@ static __always_inline bool snat_choose(const struct packet *pkt, const struct b
 	struct port_pool *pool = port_pool_of(pkt->backend, pkt->tuple.protocol);
 	struct port_search search = {
 		.answer = { .src = backend->address,
-			    .sport = backend->port,
+			    .sport = backend_port(backend, pkt),
 			    .protocol = pkt->tuple.protocol },
+		.request = &pkt->tuple,
 		.now = now,
 		.slot = NO_SLOT,
 		.snat_first = backend->snat_first,

@@ -7,6 +7,13 @@
 #include "maps.h"
 #include "packet.h"
 
+/* Not so what we say ourselves. */
+static __always_inline bool is_forwarded(enum reason reason)
+{
+	return reason == REASON_NEW_FLOW || reason == REASON_NEW_FLOW_SNAT ||
+	       reason == REASON_FORWARDED || reason == REASON_REPLY;
+}
+
 static __always_inline void count_backend(const struct packet *pkt)
 {
 	struct backend_counters *counters;
@@ -15,14 +22,14 @@ static __always_inline void count_backend(const struct packet *pkt)
 	counters = bpf_map_lookup_elem(&all_backend_counters, &id);
 	if (!counters)
 		return;
-	if (pkt->direction == FROM_BACKEND) {
+	if (pkt->reason == REASON_REPLY) {
 		counters->packets_out++;
 		counters->bytes_out += pkt->length;
 		return;
 	}
 	counters->packets_in++;
 	counters->bytes_in += pkt->length;
-	if (pkt->reason == REASON_NEW_FLOW)
+	if (pkt->reason != REASON_FORWARDED)
 		counters->flows++;
 }
 
@@ -35,7 +42,7 @@ static __always_inline int finish(const struct packet *pkt, enum verdict verdict
 	packets = bpf_map_lookup_elem(&reason_counters, &index);
 	if (packets)
 		*packets += 1;
-	if (verdict == VERDICT_TX || verdict == VERDICT_REDIRECT)
+	if (is_forwarded(pkt->reason))
 		count_backend(pkt);
 	if (record_decisions) {
 		decision = bpf_map_lookup_elem(&decisions, &zero);

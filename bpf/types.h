@@ -6,6 +6,9 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
+/* Enums that are one byte long. */
+#define BYTE_ENUM __attribute__((packed))
+
 #define ASSERT_SIZE(type, bytes) \
 	_Static_assert(sizeof(type) == (bytes), #type " has another size in Go")
 
@@ -17,6 +20,7 @@ enum verdict {
 	VERDICT_TX = XDP_TX,
 	VERDICT_REDIRECT = XDP_REDIRECT,
 	VERDICT_CONTINUE, /* the next stage decides */
+	VERDICT_ANSWER, /* the sender is told, for the packet's reason */
 };
 
 /*
@@ -40,13 +44,18 @@ enum reason {
 	REASON_MALFORMED, /* a length field smaller than its own header */
 	REASON_FRAGMENT,
 	/* for a service: DROP */
-	REASON_NO_FLOW, /* TCP without SYN, and no flow to belong to */
+	REASON_NO_FLOW, /* nat: TCP without SYN, and no flow to belong to; TX when answered with RST */
 	REASON_NO_BACKEND, /* none with weight and a next hop */
 	REASON_NO_NEXT_HOP, /* the flow's backend cannot be reached now */
 	REASON_BACKEND_GONE, /* the flow's backend was removed */
 	REASON_FLOW_TABLE_FULL,
 	REASON_SNAT_EXHAUSTED,
-	REASON_MANY_HEADERS, /* more IPv6 extension headers than are read: PASS */
+	REASON_MANY_HEADERS, /* more VLAN tags or IPv6 extension headers than are handled */
+	REASON_ICMP, /* to or from an address of ours: PASS */
+	REASON_NEW_FLOW_SNAT, /* dnat: a new flow that is source-NATed too: TX or REDIRECT */
+	REASON_TTL_EXPIRED, /* TX when the sender is told, else DROP */
+	REASON_TOO_BIG, /* for an IP packet or the driver's buffer, once encapsulated or translated: DROP */
+	REASON_SOURCE_ROUTE, /* IPv4 cannot be translated to IPv6 with it: DROP */
 	REASON_COUNT,
 };
 
@@ -72,19 +81,36 @@ ASSERT_SIZE(struct tuple, 40);
 
 struct service_key {
 	struct addr address;
-	__be16 port;
 	__u8 protocol;
 	__u8 pad;
+	__be16 port;
 };
 ASSERT_SIZE(struct service_key, 20);
 
+/* An aligned block of ports: the key's first bits count. */
+struct service_block {
+	__u32 bits;
+	struct service_key key;
+};
+ASSERT_SIZE(struct service_block, 24);
+
+enum forward_mode {
+	FORWARD_NAT,
+	FORWARD_DNAT,
+	FORWARD_DSR,
+	FORWARD_IPIP,
+	FORWARD_GUE,
+} BYTE_ENUM;
+
 enum service_flags {
 	SERVICE_RANDOM = 1, /* a random entry of the table instead of the hash's */
-};
+} BYTE_ENUM;
 
 struct service {
 	__u32 id;
+	enum forward_mode forward;
 	enum service_flags flags;
+	__u16 pad;
 	__u32 table_offset; /* first entry in `tables`, a multiple of TABLE_CHUNK */
 	__u32 table_size; /* 0: no usable backend */
 };
@@ -99,16 +125,27 @@ ASSERT_SIZE(struct table_chunk, 64);
 
 struct backend {
 	struct addr address;
-	__be16 port;
-	__u16 snat_count; /* addresses in `snat_addresses`; 0: backend unused */
+	struct addr tunnel_source; /* a prefix: the bits behind it come from the flow's hash */
+	__be16 port; /* 0: the packet's own */
+	__be16 gue_port;
 	__u32 snat_first;
+	__u16 snat_count; /* addresses in `snat_addresses`; 0: none */
 	__u16 snat_port_first; /* host byte order, inclusive */
 	__u16 snat_port_last;
+	__u16 tunnel_source_bits; /* of 128, IPv4 too; 0: no source is known */
 	__u32 next_hop;
 	__u32 generation; /* a flow of another generation had another backend */
-	__u32 service;
+	__u32 service; /* 0: the entry is unused */
 };
-ASSERT_SIZE(struct backend, 40);
+ASSERT_SIZE(struct backend, 60);
+
+/* A service's clients whose answers would not pass here. */
+struct near_client {
+	__u32 bits; /* of what follows that count */
+	__u32 service;
+	struct addr address;
+};
+ASSERT_SIZE(struct near_client, 24);
 
 struct snat_address {
 	struct addr address;
@@ -143,19 +180,21 @@ enum flow_phase {
 	PHASE_TCP_UNCONFIRMED,
 	PHASE_TCP_CLOSED, /* FIN from both sides, or RST */
 	PHASE_COUNT,
-};
+} BYTE_ENUM;
 
 enum flow_flags {
 	FLOW_ANSWERED = 1, /* the backend has sent something */
-	FLOW_CONFIRMED = 2, /* and the client something after that */
+	FLOW_CONFIRMED =
+		2, /* and the client something after that; where answers do not pass: a second packet */
 	FLOW_FIN_CLIENT = 4,
 	FLOW_FIN_BACKEND = 8,
 	FLOW_RESET = 16,
-};
+} BYTE_ENUM;
 
-/* One connection. Both of its tuples lead here through `flow_index`. */
+/* One connection. Its tuples lead here through `flow_index`. */
 struct flow {
-	struct tuple tuple[2]; /* by direction, as the packets arrive */
+	struct tuple
+		tuple[2]; /* by direction, as the packets arrive; the second only in nat and dnat */
 	__u64 last_seen; /* ns of the clock in clock.h */
 	enum flow_state state;
 	__u32 service;
@@ -166,6 +205,8 @@ struct flow {
 	__u8 local_mac[6]; /* ... sent to which address of ours */
 	enum flow_flags flags;
 	enum flow_phase phase; /* what `flags` amount to */
+	enum forward_mode forward;
+	__u8 pad[5];
 };
 ASSERT_SIZE(struct flow, 128);
 
@@ -185,16 +226,34 @@ ASSERT_SIZE(struct flow_cursor, 16);
 struct port_pool {
 	__u64 full_until; /* ns: a whole search found no free port ... */
 	enum flow_phase victim; /* ... but a flow in this phase to take one over from */
+	__u8 pad[3];
 	__u32 cursor;
 };
 ASSERT_SIZE(struct port_pool, 16);
 
+/* What the data plane says of its own accord. */
+enum answer {
+	ANSWER_RESET,
+	ANSWER_ICMP_ERROR,
+	ANSWER_COUNT,
+};
+
 struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
+	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
 };
-ASSERT_SIZE(struct settings, 48);
+ASSERT_SIZE(struct settings, 64);
 
-/* A Bloom filter of one cache line over VIPs and SNAT addresses. */
+/* ns: when the next answers were due if they came at their rate, without bursts. */
+struct answer_clock {
+	__u64 due[ANSWER_COUNT];
+};
+ASSERT_SIZE(struct answer_clock, 16);
+
+/*
+ * A Bloom filter of one cache line: as destinations VIPs and SNAT addresses, as
+ * sources the backends of dnat services.
+ */
 struct address_filter {
 	__u64 bits[8];
 };
@@ -230,10 +289,11 @@ ASSERT_SIZE(struct decision, 16);
 struct service_name {
 	char name[NAME_LENGTH];
 	struct addr address;
-	__be16 port;
+	__be16 port_first;
+	__be16 port_last;
 	__u8 tcp;
 	__u8 udp;
-	__u32 pad;
+	__u16 pad;
 };
 ASSERT_SIZE(struct service_name, 88);
 

@@ -39,15 +39,20 @@ func newDemoCommand(env env) *cobra.Command {
 two backends on one bridge. Send HTTP requests from the client to the balancer,
 each over a connection of its own, and show who answered, how fast, and what
 the data plane counted. Nothing of it appears in the host's own network, and
-everything is removed at the end.`,
-		Example: "  sudo tinylb demo\n  sudo tinylb demo --interactive\n  sudo tinylb demo --requests 1000 --mode generic -o json",
+everything is removed at the end.
+
+With --forward dsr, ipip or gue the backends have the VIP, too, and answer the
+client directly; with ipip and gue they take the packets out of the tunnels.
+With dnat the balancer rewrites the source as well, because client and backends
+share a link, on which answers to the client would not pass the balancer.`,
+		Example: "  sudo tinylb demo\n  sudo tinylb demo --interactive --forward gue\n  sudo tinylb demo --requests 1000 --mode generic -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDemo(cmd.Context(), env, flags)
 		},
 	}
 	cmd.Flags().IntVar(&flags.requests, "requests", 100, "HTTP requests to send")
-	cmd.Flags().Var(&oneOf{&flags.forward, []string{"nat", "dnat", "dsr", "ipip", "gue"}}, "forward", "`how` packets reach the backends: so far only nat")
+	cmd.Flags().Var(&oneOf{&flags.forward, []string{"nat", "dnat", "dsr", "ipip", "gue"}}, "forward", "`how` packets reach the backends: nat, dnat, dsr, ipip or gue")
 	cmd.Flags().Var(&oneOf{&flags.mode, []string{"native", "generic"}}, "mode", "`where` the XDP program runs: native or generic")
 	cmd.Flags().BoolVar(&flags.interactive, "interactive", false, "leave everything standing until Ctrl-C")
 	outputFlag(cmd, &flags.output)
@@ -59,9 +64,6 @@ func (f demoFlags) load() demo.Load {
 }
 
 func (f demoFlags) validate() error {
-	if f.forward != string(lb.ForwardNAT) {
-		return fmt.Errorf("--forward %s is not supported yet; use nat", f.forward)
-	}
 	if f.interactive && f.output == "json" {
 		return errors.New("--interactive prints commands to look around with: leave out -o json")
 	}

@@ -38,7 +38,9 @@ output.
 All frames arrive at one interface and leave with its MAC (the arriving
 frame's destination) as source. The next hop of every backend is
 02:00:00:00:00:01, by the same interface (verdict TX), unless the flags say
-otherwise. The SNAT address is the VIP unless the config names one.`,
+otherwise. Unless the config names one, the SNAT address and the outer source
+of ipip and gue is the VIP where the backend is of the same family, else
+192.0.2.1 or 2001:db8::1.`,
 		Example: "  tinylb simulate -c web.yaml in.pcap -w out.pcap\n  tinylb simulate -c web.yaml in.pcap -o json",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {

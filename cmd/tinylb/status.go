@@ -63,7 +63,7 @@ func printStatus(out io.Writer, s lb.Status) error {
 	for _, service := range s.Services {
 		for _, b := range service.Backends {
 			c := b.Counters
-			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", service.Name, b.Name, b.Address, b.Weight,
+			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", service.Name, b.Name, lb.Backend{Address: b.Address}.Label(), b.Weight,
 				nextHopText(b), c.Flows, c.PacketsIn, c.PacketsOut, c.BytesIn, c.BytesOut)
 		}
 	}

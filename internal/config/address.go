@@ -16,26 +16,78 @@ const (
 	vip         role = "a VIP"
 	backend     role = "a backend"
 	snatAddress role = "a SNAT address"
+	source      role = "a tunnel source"
 )
 
-// endpoint reads "192.17.0.5:80" or "[2001:db8::5]:80".
-func (d *decoder) endpoint(n *node, r role) (netip.AddrPort, bool) {
+// vip reads "192.17.0.5:80", "[2001:db8::5]:8000-8100" or "192.17.0.5:*".
+func (d *decoder) vip(n *node) lb.VIP {
 	expected := `an address and port such as 192.17.0.5:80 or "[2001:db8::5]:80"`
+	text, ok := d.addressText(n, expected, "[2001:db8::5]:80")
+	if !ok {
+		return lb.VIP{}
+	}
+	if hint := withoutPort(text); hint != "" {
+		d.fail(n.position, hint, "%s: expected %s, found %s without a port", n.name, expected, quote(text))
+		return lb.VIP{}
+	}
+	host, port, ok := d.splitEndpoint(n, text, expected)
+	if !ok {
+		return lb.VIP{}
+	}
+	addr, addrOK := d.address(n, host, vip)
+	ports, portsOK := d.vipPorts(n, port)
+	if !addrOK || !portsOK {
+		return lb.VIP{}
+	}
+	return lb.VIP{Addr: addr, Ports: ports}
+}
+
+// backendAddress reads "192.17.0.2:80", or "192.17.0.2" for the port of the packet.
+func (d *decoder) backendAddress(n *node) (netip.AddrPort, bool) {
+	expected := `an address such as 192.17.0.2:80 or "[2001:db8::2]:80", with or without a port`
 	text, ok := d.addressText(n, expected, "[2001:db8::5]:80")
 	if !ok {
 		return netip.AddrPort{}, false
 	}
-	if hint := withoutPort(text); hint != "" {
-		d.fail(n.position, hint, "%s: expected %s, found %s without a port", n.name, expected, quote(text))
-		return netip.AddrPort{}, false
+	if host, isAlone := alone(text); isAlone {
+		addr, ok := d.address(n, host, backend)
+		if before, port, is := endsLikePort(text); ok && is {
+			d.warn(n.position, fmt.Sprintf(`write "[%s]", or "[%s]:%s" for port %s`, text, before, port, port),
+				"%s: %s is an address without a port", n.name, text)
+		}
+		return netip.AddrPortFrom(addr, 0), ok
 	}
 	host, port, ok := d.splitEndpoint(n, text, expected)
 	if !ok {
 		return netip.AddrPort{}, false
 	}
-	addr, addrOK := d.address(n, host, r)
-	number, portOK := d.port(n, port, r)
+	addr, addrOK := d.address(n, host, backend)
+	number, portOK := d.backendPort(n, port)
 	return netip.AddrPortFrom(addr, number), addrOK && portOK
+}
+
+// written is a backend's address as the file has it.
+func written(a netip.AddrPort) string { return lb.Backend{Address: a}.Label() }
+
+// alone takes the brackets off what is meant as an address without a port.
+func alone(text string) (host string, is bool) {
+	bare, bracketed := cutBrackets(text)
+	addr, err := netip.ParseAddr(bare)
+	if bracketed && (err != nil || addr.Is6()) {
+		return bare, true
+	}
+	_, errPrefix := netip.ParsePrefix(text)
+	return text, !strings.Contains(text, ":") || bare == text && err == nil || errPrefix == nil
+}
+
+// endsLikePort splits 2001:db8::5:80, an address that may be meant as one with a port.
+func endsLikePort(text string) (before netip.Addr, port string, is bool) {
+	last := strings.LastIndexByte(text, ':')
+	if last < 0 || !isNumber(text[last+1:]) {
+		return netip.Addr{}, "", false
+	}
+	before, err := netip.ParseAddr(text[:last])
+	return before.WithZone(""), text[last+1:], err == nil
 }
 
 // addressText reads the text of an address.
@@ -60,9 +112,8 @@ func withoutPort(text string) string {
 		return fmt.Sprintf("write %s:80 for port 80", addr)
 	}
 	meant := fmt.Sprintf(`"[%s]:80" for port 80`, addr.WithZone(""))
-	last := strings.LastIndexByte(text, ':') // in 2001:db8::5:80 it may stand before a port
-	if before, err := netip.ParseAddr(text[:last]); err == nil && isNumber(text[last+1:]) {
-		meant = fmt.Sprintf(`"[%s]:%s", or %s`, before.WithZone(""), text[last+1:], meant)
+	if before, port, is := endsLikePort(text); is {
+		meant = fmt.Sprintf(`"[%s]:%s", or %s`, before, port, meant)
 	}
 	return "write " + meant
 }
@@ -159,21 +210,41 @@ func family(a netip.Addr) string {
 	return "IPv6"
 }
 
-func (d *decoder) port(n *node, text string, r role) (uint16, bool) {
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err == nil && port > 0 {
-		return uint16(port), true
+func otherFamily(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv6"
 	}
-	first, last, isRange := strings.Cut(text, "-")
+	return "IPv4"
+}
+
+func (d *decoder) vipPorts(n *node, text string) (lb.PortRange, bool) {
 	switch {
-	case r == vip && text == "*":
-		d.fail(n.position, "write one port; make a service for each", "%s: all ports (*) are not supported yet", n.name)
-	case r == vip && isRange && isNumber(first) && isNumber(last):
-		d.fail(n.position, "write one port; make a service for each", "%s: port ranges (%s) are not supported yet", n.name, text)
+	case text == "*":
+		return lb.AllPorts(), true
+	case strings.Contains(text, "-"):
+		return d.portRange(n, text, "a range of ports such as 8000-8100", quote(text))
+	}
+	port, ok := d.port(n, text, "")
+	return lb.OnePort(port), ok
+}
+
+func (d *decoder) backendPort(n *node, text string) (uint16, bool) {
+	hint := ""
+	if text == "*" || strings.Contains(text, "-") {
+		hint = "leave it away: then packets keep the port that they were sent to"
+	}
+	return d.port(n, text, hint)
+}
+
+func (d *decoder) port(n *node, text, hint string) (uint16, bool) {
+	port, err := strconv.ParseUint(text, 10, 16)
+	switch {
+	case err == nil && port > 0:
+		return uint16(port), true
 	case text == "":
-		d.fail(n.position, "", "%s: expected a port from 1 to 65535 after the colon, found nothing", n.name)
+		d.fail(n.position, hint, "%s: expected a port from 1 to 65535 after the colon, found nothing", n.name)
 	default:
-		d.fail(n.position, "", "%s: expected a port from 1 to 65535, found %s", n.name, quote(text))
+		d.fail(n.position, hint, "%s: expected a port from 1 to 65535, found %s", n.name, quote(text))
 	}
 	return 0, false
 }
@@ -190,6 +261,10 @@ func (d *decoder) ports(n *node) (lb.PortRange, bool) {
 	if !ok {
 		return lb.PortRange{}, false
 	}
+	return d.portRange(n, text, expected, n.found())
+}
+
+func (d *decoder) portRange(n *node, text, expected, found string) (lb.PortRange, bool) {
 	firstText, lastText, isRange := strings.Cut(text, "-")
 	if !isRange {
 		lastText = firstText
@@ -197,7 +272,7 @@ func (d *decoder) ports(n *node) (lb.PortRange, bool) {
 	first, err1 := strconv.ParseUint(strings.TrimSpace(firstText), 10, 16)
 	last, err2 := strconv.ParseUint(strings.TrimSpace(lastText), 10, 16)
 	if err1 != nil || err2 != nil || first == 0 || last == 0 {
-		d.fail(n.position, "", "%s: expected %s, each from 1 to 65535, found %s", n.name, expected, n.found())
+		d.fail(n.position, "", "%s: expected %s, each from 1 to 65535, found %s", n.name, expected, found)
 		return lb.PortRange{}, false
 	}
 	if first > last {

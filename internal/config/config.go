@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/netip"
 	"os"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -84,9 +83,10 @@ func Parse(data []byte, opt Options) (lb.Config, []Warning, error) {
 }
 
 func (d *decoder) config(root *node) lb.Config {
-	c := lb.Config{Mode: lb.ModeAuto, Timeouts: defaultTimeouts()}
+	c := lb.Config{Mode: lb.ModeAuto, Timeouts: defaultTimeouts(), RateLimits: defaultRateLimits()}
 	limits := limits{Limits: defaultLimits()}
-	common := snat{SNAT: lb.SNAT{Ports: defaultPorts()}}
+	commonSNAT := snat{SNAT: lb.SNAT{Ports: defaultPorts()}}
+	commonTunnel := tunnel{Tunnel: lb.Tunnel{Port: defaultGUEPort}}
 	var services *node // read last, because they inherit from what may stand below them
 	d.fields(root, "the config",
 		field{name: "interfaces", required: true, read: func(n *node) { c.Interfaces = d.interfaces(n) }},
@@ -94,8 +94,10 @@ func (d *decoder) config(root *node) lb.Config {
 			word, _ := d.choice(n, []string{string(lb.ModeAuto), string(lb.ModeNative), string(lb.ModeGeneric)}, nil)
 			c.Mode = lb.Mode(word)
 		}},
-		field{name: "snat", read: func(n *node) { common = d.snat(n, common.SNAT) }},
+		field{name: "snat", read: func(n *node) { commonSNAT = d.snat(n, commonSNAT.SNAT) }},
+		field{name: "tunnel", read: func(n *node) { commonTunnel = d.tunnel(n, commonTunnel.Tunnel) }},
 		field{name: "timeouts", read: func(n *node) { c.Timeouts = d.timeouts(n) }},
+		field{name: "rate_limits", read: func(n *node) { c.RateLimits = d.rateLimits(n) }},
 		field{name: "limits", read: func(n *node) { limits = d.limits(n) }},
 		field{name: "services", required: true, read: func(n *node) { services = n }},
 	)
@@ -104,95 +106,14 @@ func (d *decoder) config(root *node) lb.Config {
 		return c
 	}
 	all := d.services(services)
-	d.inheritSNAT(all, common, services.keyAt)
+	d.inheritSNAT(all, commonSNAT, services.keyAt)
+	d.inheritTunnel(all, commonTunnel)
 	d.checkAddresses(all)
 	d.checkLimits(all, limits, services.keyAt)
 	for _, s := range all {
 		c.Services = append(c.Services, s.Service)
 	}
 	return c
-}
-
-// inheritSNAT gives each service what it does not say itself.
-func (d *decoder) inheritSNAT(services []service, common snat, servicesAt position) {
-	usesDefault := false
-	for i := range services {
-		s := &services[i]
-		own := common
-		if s.snat != nil {
-			own = d.snat(s.snat, common.SNAT)
-			d.checkSNATFamily(s, own)
-		}
-		s.SNAT = own.of(s.Address.Addr())
-		usesDefault = usesDefault || !own.hasPorts && !common.hasPorts
-	}
-	if !usesDefault {
-		return
-	}
-	at := servicesAt
-	if common.isGiven {
-		at = common.at
-	}
-	d.checkLocalPorts(at, defaultPorts())
-}
-
-// checkSNATFamily refuses what can stand in the list for all services, where it
-// is for others, but means nothing in a service's own.
-func (d *decoder) checkSNATFamily(s *service, own snat) {
-	if !s.Address.IsValid() {
-		return
-	}
-	for i, n := range own.given {
-		if addr := own.Addresses[i]; !sameFamily(addr, s.Address.Addr()) {
-			d.fail(n.position, fmt.Sprintf("write an %s address of this host", family(s.Address.Addr())),
-				"addresses: %s is an %s address, and the backends of this service have %s ones", addr, family(addr), family(s.Address.Addr()))
-		}
-	}
-}
-
-// listener is what makes a packet belong to one service and no other.
-type listener struct {
-	address  netip.AddrPort
-	protocol lb.Protocol
-}
-
-// checkAddresses finds VIPs given twice, and backends that are VIPs: their
-// packets would come back to the balancer without end.
-func (d *decoder) checkAddresses(services []service) {
-	owner := make(map[listener]*service, len(services))
-	for i := range services {
-		s := &services[i]
-		if !s.Address.IsValid() {
-			continue
-		}
-		for _, protocol := range s.Protocols {
-			key := listener{s.Address, protocol}
-			if other, taken := owner[key]; taken {
-				d.fail(s.address.position, "put the backends of both into one service",
-					"address: %s %s already belongs to the service in line %d", s.Address, protocol, other.address.line)
-				continue
-			}
-			owner[key] = s
-		}
-	}
-	for _, s := range services {
-		d.checkLoops(s, owner)
-	}
-}
-
-func (d *decoder) checkLoops(s service, owner map[listener]*service) {
-	for i, b := range s.Backends {
-		if s.backends[i] == nil {
-			continue
-		}
-		for _, protocol := range s.Protocols {
-			if other, isVIP := owner[listener{b.Address, protocol}]; isVIP {
-				d.fail(s.backends[i].position, "write the address of the server itself",
-					"address: the backend %s is the VIP of the service in line %d: packets would go round in a loop", b.Address, other.address.line)
-				break
-			}
-		}
-	}
 }
 
 // checkLimits compares the config with its own limits, in uint64 because 65536

@@ -38,12 +38,13 @@ services:
 		Mode:       lb.ModeAuto,
 		Services: []lb.Service{{
 			Name:      "web",
-			Address:   netip.MustParseAddrPort("192.17.0.5:80"),
+			Address:   lb.VIPAt(netip.MustParseAddrPort("192.17.0.5:80")),
 			Protocols: []lb.Protocol{lb.TCP},
 			Forward:   lb.ForwardNAT,
 			Scheduler: lb.Maglev,
 			TableSize: 127,
 			SNAT:      lb.SNAT{Ports: lb.PortRange{First: 1024, Last: 32767}},
+			Tunnel:    lb.Tunnel{Port: 6080},
 			Backends:  []lb.Backend{{Address: netip.MustParseAddrPort("192.17.0.2:80"), Weight: 1}},
 		}},
 		Timeouts: lb.Timeouts{
@@ -54,7 +55,8 @@ services:
 			UDPUnconfirmed: 30 * time.Second,
 			UDPStream:      2 * time.Minute,
 		},
-		Limits: lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304},
+		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000},
+		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304},
 	}
 	if !reflect.DeepEqual(got, want) || len(warnings) > 0 {
 		t.Errorf("got  %+v\nwant %+v\nwarnings %v", got, want, warnings)
@@ -69,12 +71,13 @@ func TestEveryKey(t *testing.T) {
 		Services: []lb.Service{
 			{
 				Name:      "dns",
-				Address:   netip.MustParseAddrPort("10.0.0.1:53"),
+				Address:   lb.VIPAt(netip.MustParseAddrPort("10.0.0.1:53")),
 				Protocols: []lb.Protocol{lb.TCP, lb.UDP},
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Random,
 				TableSize: 1021,
 				SNAT:      lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Ports: lb.PortRange{First: 7, Last: 7}},
+				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends: []lb.Backend{
 					{Name: "a", Address: netip.MustParseAddrPort("10.0.1.1:5353"), Weight: 3},
 					{Name: "123", Address: netip.MustParseAddrPort("10.0.1.2:53"), Weight: 0},
@@ -82,13 +85,25 @@ func TestEveryKey(t *testing.T) {
 			},
 			{
 				Name:      "own-snat",
-				Address:   netip.MustParseAddrPort("10.0.0.2:80"),
+				Address:   lb.VIPAt(netip.MustParseAddrPort("10.0.0.2:80")),
 				Protocols: []lb.Protocol{lb.TCP},
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Maglev,
 				TableSize: 127,
 				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 2000, Last: 3000}},
+				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends:  []lb.Backend{{Address: netip.MustParseAddrPort("10.0.1.1:80"), Weight: 1}},
+			},
+			{
+				Name:      "own-tunnel",
+				Address:   lb.VIP{Addr: netip.MustParseAddr("10.0.0.3"), Ports: lb.AllPorts()},
+				Protocols: []lb.Protocol{lb.UDP},
+				Forward:   lb.ForwardGUE,
+				Scheduler: lb.Maglev,
+				TableSize: 127,
+				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 7, Last: 7}},
+				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("2001:db8::7/128")}, Port: 6082},
+				Backends:  []lb.Backend{{Address: netip.AddrPortFrom(netip.MustParseAddr("2001:db8::2"), 0), Weight: 1}},
 			},
 		},
 		Timeouts: lb.Timeouts{
@@ -99,7 +114,8 @@ func TestEveryKey(t *testing.T) {
 			UDPUnconfirmed: 5 * time.Second,
 			UDPStream:      6 * time.Second,
 		},
-		Limits: lb.Limits{Flows: 16, Services: 2, Backends: 3, TableEntries: 2176},
+		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0},
+		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -142,9 +158,12 @@ services:
     # health
     #
     check: {type: http, path: /health, interval: 2s, timeout: 1500ms, rise: 2, fall: 3}
+  - {name: own-tunnel, address: "10.0.0.3:*", protocol: udp, forward: gue, tunnel: {sources: ["2001:db8::7"], port: 6082}, backends: [{address: 2001:db8::2}]}
 snat: {addresses: [10.0.0.9], ports: 7}
+tunnel: {sources: [172.16.0.0/16, "0100::/64"], port: 6081}
 timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_closed: 4s, udp_unconfirmed: 5s, udp_stream: 6s}
-limits: {flows: 16, services: 2, backends: 3, table_entries: 2176}
+rate_limits: {resets: 7, icmp_errors: 0}
+limits: {flows: 16, services: 3, backends: 4, table_entries: 2304}
 `
 
 func TestTableSizeFollowsBackends(t *testing.T) {
@@ -170,6 +189,8 @@ func TestWarnings(t *testing.T) {
 			"f:5:5: warning: backends: all have weight 0: the service takes no new flow (give at least one a weight of 1 or more)"},
 		{"check", webService + oneBackend + "    check: {type: tcp}\n",
 			"f:6:5: warning: check: health checks are not performed yet: every backend counts as healthy"},
+		{"an IPv6 address that may be meant with a port", webService + "    backends: [{address: 2001:db8::2:80}, {address: \"[2001:db8::3:80]\"}, {address: 2001:db8::2}, {address: 2001:db8::4:a}]\n",
+			`f:5:26: warning: address: 2001:db8::2:80 is an address without a port (write "[2001:db8::2:80]", or "[2001:db8::2]:80" for port 80)`},
 		{"check none", webService + oneBackend + "    check: {type: none}\n", ""},
 	}
 	for _, test := range tests {
@@ -207,6 +228,7 @@ func TestLocalPorts(t *testing.T) {
 		{"given in a service", webService + "    snat: {ports: 1024-65535}\n" + oneBackend, lb.PortRange{First: 32768, Last: 60999},
 			"5:19: snat: the ports 1024-65535 overlap 32768-60999" + explained +
 				" (set snat: {ports: 1024-32767}, or make it smaller and move the kernel's with sysctl net.ipv4.ip_local_port_range)"},
+		{"default, unused by a forward mode", forwarded("dsr", "192.17.0.5:80", "{address: 192.17.0.2}"), lb.PortRange{First: 10000, Last: 60999}, ""},
 		{"default, unused", webService + "    snat: {ports: 61000-65535}\n" + oneBackend, lb.PortRange{First: 10000, Last: 60999}, ""},
 	}
 	for _, test := range tests {
@@ -289,7 +311,9 @@ func TestDocumentation(t *testing.T) {
 wrong-key: 1
 interfaces: [eth0]
 snat: {wrong-key: 1}
+tunnel: {wrong-key: 1}
 timeouts: {wrong-key: 1}
+rate_limits: {wrong-key: 1}
 limits: {wrong-key: 1}
 services:
   - name: web
@@ -299,7 +323,7 @@ services:
     backends: [{wrong-key: 1, address: 192.17.0.2:80}]
 `), Options{})
 	list, _ := err.(Errors)
-	const maps = 7
+	const maps = 9
 	if len(list) != maps {
 		t.Fatalf("found %d maps, want %d: %v", len(list), maps, err)
 	}
@@ -312,7 +336,7 @@ services:
 			}
 		}
 	}
-	if keys < 30 {
+	if keys < 36 {
 		t.Errorf("found only %d keys", keys)
 	}
 }

@@ -14,6 +14,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(everyKey))
 	f.Add([]byte("\ufeffinterfaces: [eth0]\r\nservices:\r\n- {name: a, address: 1.2.3.4:5, backends: [{address: 1.2.3.5:5}]}\r\n"))
 	f.Add([]byte(bothFamilies))
+	f.Add([]byte(everyMode))
+	f.Add([]byte(nestedPorts))
 	f.Add([]byte("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n<<: *c\n"))
 	f.Add([]byte("%YAML 1.2\n---\n!!map {? a : |\n b\n}\n...\n---\n"))
 	for _, test := range badConfigs() {
@@ -42,7 +44,7 @@ func FuzzParse(f *testing.F) {
 			if len(c.Interfaces) == 0 || len(c.Services) == 0 {
 				t.Errorf("accepted without interfaces or services: %+v", c)
 			}
-			checkFamilies(t, c)
+			checkAccepted(t, c)
 			return
 		}
 		list, ok := err.(Errors)
@@ -58,18 +60,48 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// checkFamilies checks what the data plane relies on: a service's addresses are
-// of one family, and none has a zone or is IPv4 in IPv6.
-func checkFamilies(t *testing.T, c lb.Config) {
-	for _, s := range c.Services {
-		addrs := append(slices.Clone(s.SNAT.Addresses), s.Address.Addr())
+// checkAccepted checks what the data plane relies on.
+func checkAccepted(t *testing.T, c lb.Config) {
+	for i, s := range c.Services {
+		addrs := append(slices.Clone(s.SNAT.Addresses), s.Address.Addr)
+		families := map[bool]bool{}
 		for _, b := range s.Backends {
 			addrs = append(addrs, b.Address.Addr())
+			families[b.Address.Addr().Is4()] = true
+			if s.Forward == lb.ForwardDNAT && b.Address.Addr().Is4() != s.Address.Addr.Is4() {
+				t.Errorf("accepted dnat between families: %+v", s)
+			}
+			if port := b.Address.Port(); !s.Forward.Translates() && port != 0 && s.Address.Ports != lb.OnePort(port) {
+				t.Errorf("accepted another port for %s: %+v", s.Forward, s)
+			}
 		}
 		for _, addr := range addrs {
-			if addr.Is4() != s.Address.Addr().Is4() || addr.Is4In6() || addr.Zone() != "" {
+			if !addr.IsValid() || addr.Is4In6() || addr.Zone() != "" {
 				t.Errorf("accepted %s in a service with the VIP %s", addr, s.Address)
 			}
+		}
+		for _, prefix := range s.Tunnel.Sources {
+			if prefix != prefix.Masked() || prefix.Bits() == 0 || !families[prefix.Addr().Is4()] {
+				t.Errorf("accepted the source %s: %+v", prefix, s)
+			}
+		}
+		checkVIP(t, s, c.Services[:i])
+	}
+}
+
+// checkVIP checks that a VIP reads as it prints, and that each port is most
+// specifically one service's.
+func checkVIP(t *testing.T, s lb.Service, others []lb.Service) {
+	var back lb.VIP
+	if err := back.UnmarshalText([]byte(s.Address.String())); err != nil || back != s.Address {
+		t.Errorf("the VIP %s reads as %s: %v", s.Address, back, err)
+	}
+	for _, other := range others {
+		sameProtocol := slices.ContainsFunc(other.Protocols, func(p lb.Protocol) bool { return slices.Contains(s.Protocols, p) })
+		p, q := s.Address.Ports, other.Address.Ports
+		isNested := p != q && (p.First <= q.First && q.Last <= p.Last || q.First <= p.First && p.Last <= q.Last)
+		if sameProtocol && s.Address.Addr == other.Address.Addr && p.Overlaps(q) && !isNested {
+			t.Errorf("accepted %s beside %s", s.Address, other.Address)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"github.com/tinylb/tinylb/internal/lb"
 )
 
 // bothFamilies has a service of each, and SNAT addresses for all of them.
@@ -51,7 +53,7 @@ func TestBothFamilies(t *testing.T) {
 		}
 	}
 	six := c.Services[1]
-	if got := six.Address; got != netip.MustParseAddrPort("[2001:db8::5]:80") {
+	if got := six.Address; got != lb.VIPAt(netip.MustParseAddrPort("[2001:db8::5]:80")) {
 		t.Errorf("the VIP is %v", got)
 	}
 	if got := six.Backends[0].Label(); got != "[2001:db8::2]:80" {
@@ -86,7 +88,7 @@ func TestSpellings(t *testing.T) {
 	} {
 		c, _ := mustParse(t, vipIs(`"[`+text+`]:80"`)+"snat: {addresses: [\""+text+"\"]}\n")
 		s := c.Services[0]
-		if got := s.Address; got != netip.AddrPortFrom(netip.MustParseAddr(want), 80) {
+		if got := s.Address; got != lb.VIPAt(netip.AddrPortFrom(netip.MustParseAddr(want), 80)) {
 			t.Errorf("VIP %s: got %v", text, got)
 		}
 		if got := s.SNAT.Addresses; !slices.Equal(got, []netip.Addr{netip.MustParseAddr(want)}) {

@@ -21,6 +21,7 @@ type service struct {
 	address  *node
 	backends []*node // the address of each of Service.Backends
 	snat     *node
+	tunnel   *node
 }
 
 func (d *decoder) services(n *node) []service {
@@ -52,35 +53,24 @@ func (d *decoder) service(n *node) service {
 		}},
 		field{name: "address", required: true, read: func(n *node) {
 			s.address = n
-			s.Address, _ = d.endpoint(n, vip)
+			s.Address = d.vip(n)
 		}},
 		field{name: "protocol", read: func(n *node) { s.Protocols = d.protocols(n) }},
-		field{name: "forward", read: func(n *node) {
-			d.choice(n, []string{string(lb.ForwardNAT)}, []string{"dnat", "dsr", "ipip", "gue"})
-		}},
+		field{name: "forward", read: func(n *node) { s.Forward = d.forward(n) }},
 		field{name: "scheduler", read: func(n *node) {
 			word, _ := d.choice(n, []string{string(lb.Maglev), string(lb.Random)}, []string{"least-conn"})
 			s.Scheduler = lb.Scheduler(word)
 		}},
 		field{name: "table_size", read: func(n *node) { tableSize = n }},
 		field{name: "snat", read: func(n *node) { s.snat = n }},
+		field{name: "tunnel", read: func(n *node) { s.tunnel = n }},
 		field{name: "backends", required: true, read: func(n *node) { d.backends(n, &s) }},
 		field{name: "check", read: d.check},
 	)
 	s.TableSize = d.tableSize(tableSize, len(s.Backends))
-	d.checkFamilies(s)
+	d.checkBackends(s)
+	d.checkForward(&s)
 	return s
-}
-
-func (d *decoder) checkFamilies(s service) {
-	vip := s.Address.Addr()
-	for i, n := range s.backends {
-		if n == nil || !vip.IsValid() || sameFamily(s.Backends[i].Address.Addr(), vip) {
-			continue
-		}
-		d.fail(n.position, fmt.Sprintf("write an %s address of the server", family(vip)),
-			"address: the backend %s is behind the VIP %s: nat between IPv4 and IPv6 is not supported yet", s.Backends[i].Address, s.Address)
-	}
 }
 
 func (d *decoder) protocols(n *node) []lb.Protocol {
@@ -128,7 +118,6 @@ func (d *decoder) tableSize(n *node, backends int) uint32 {
 
 func (d *decoder) backends(n *node, s *service) {
 	firstName := map[string]position{}
-	firstAddress := map[netip.AddrPort]position{}
 	allZero := true
 	for _, item := range d.list(n, 1, "backends: [{address: 192.17.0.2:80}]") {
 		b, name, address := d.backend(item)
@@ -138,16 +127,33 @@ func (d *decoder) backends(n *node, s *service) {
 		} else {
 			firstName[b.Name] = item.position
 		}
-		if before, twice := firstAddress[b.Address]; twice && b.Address.IsValid() {
-			d.fail(address.position, "remove one of them; for more traffic give it a higher weight", "backends: the address %s was already given in line %d", b.Address, before.line)
-		} else {
-			firstAddress[b.Address] = item.position
-		}
 		s.Backends = append(s.Backends, b)
 		s.backends = append(s.backends, address)
 	}
 	if allZero && len(s.Backends) > 0 {
 		d.warn(n.keyAt, "give at least one a weight of 1 or more", "backends: all have weight 0: the service takes no new flow")
+	}
+}
+
+// checkBackends finds backends given twice: the same address and, toward it, the
+// same port.
+func (d *decoder) checkBackends(s service) {
+	first := map[netip.AddrPort]position{}
+	for i, n := range s.backends {
+		if n == nil {
+			continue
+		}
+		b := s.Backends[i].Address
+		key := b
+		if b.Port() == 0 && s.Address.IsOnePort() {
+			key = netip.AddrPortFrom(b.Addr(), s.Address.Ports.First)
+		}
+		if before, twice := first[key]; twice {
+			d.fail(n.position, "remove one of them; for more traffic give it a higher weight",
+				"backends: the address %s was already given in line %d", written(b), before.line)
+			continue
+		}
+		first[key] = n.position
 	}
 }
 
@@ -166,7 +172,7 @@ func (d *decoder) backend(n *node) (b lb.Backend, name, address *node) {
 			}
 		}},
 		field{name: "address", required: true, read: func(n *node) {
-			if endpoint, ok := d.endpoint(n, backend); ok {
+			if endpoint, ok := d.backendAddress(n); ok {
 				b.Address, address = endpoint, n
 			}
 		}},

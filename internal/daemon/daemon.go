@@ -156,6 +156,7 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 	if err := d.attacher.Set(d.config.Interfaces, d.config.Mode); err != nil {
 		return errors.Join(err, d.undoStart())
 	}
+	d.warnOfMergedPackets()
 	d.announceReady()
 
 	settled, retry := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
@@ -252,6 +253,7 @@ func (d *daemon) reload() {
 	}
 	d.resolver.Set(d.config.BackendAddresses())
 	d.Log.Info("config reloaded", "services", len(d.config.Services))
+	d.warnOfMergedPackets()
 }
 
 func (d *daemon) apply() error {

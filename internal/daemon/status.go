@@ -94,12 +94,13 @@ func (r *statusReader) interfaceName(index int) string {
 func (r *statusReader) services() error {
 	r.status.Services = []lb.ServiceStatus{}
 	for id, name := range r.tables.ServiceNames {
-		s := lb.ServiceStatus{Name: name.Name, Address: name.Address, Forward: lb.ForwardNAT, Scheduler: lb.Maglev}
+		entry := r.entries[id]
+		s := lb.ServiceStatus{
+			Name: name.Name, Address: name.Address, Forward: entry.Forward, Scheduler: lb.Maglev, TableSize: entry.TableSize,
+		}
 		for _, p := range name.Protocols {
 			s.Protocols = append(s.Protocols, p.String())
 		}
-		entry := r.entries[id]
-		s.TableSize = entry.TableSize
 		if entry.Random {
 			s.Scheduler = lb.Random
 		}
@@ -122,7 +123,7 @@ func (r *statusReader) backends(service uint32) ([]lb.BackendStatus, error) {
 			Address: name.Address, Weight: name.Weight,
 		}
 		entry := r.tables.Backends[id]
-		if hop, known := r.tables.NextHops[entry.NextHop]; known && entry.SNATCount > 0 {
+		if hop, known := r.tables.NextHops[entry.NextHop]; known && entry.Service != 0 && hasSource(r.entries[service].Forward, entry) {
 			b.Usable = true
 			b.NextHop = &lb.NextHopStatus{Interface: r.interfaceName(hop.Interface), MAC: net.HardwareAddr(hop.MAC[:]).String()}
 		}
@@ -136,6 +137,18 @@ func (r *statusReader) backends(service uint32) ([]lb.BackendStatus, error) {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Address.Compare(b.Address))
 	})
 	return backends, nil
+}
+
+// hasSource reports whether there is an address that packets to the backend can be
+// sent from, where they need one of ours.
+func hasSource(forward lb.Forward, b lb.BackendEntry) bool {
+	switch {
+	case forward == lb.ForwardNAT:
+		return b.SNATCount > 0
+	case forward.Tunnels():
+		return b.TunnelSource.IsValid()
+	}
+	return true
 }
 
 func (r *statusReader) reasons() error {

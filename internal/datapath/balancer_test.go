@@ -156,19 +156,19 @@ func (b *balancer) run(frame []byte) (outcome, []byte) {
 
 func (b *balancer) count(d datapath.Decision, size int) {
 	b.reasons[reasonOf{d.Service, d.Reason.String()}]++
-	if !d.Verdict.Sends() {
-		return
-	}
 	c := b.carried[d.Backend]
-	if d.Reason.String() == "reply" {
+	switch d.Reason.String() {
+	case "reply":
 		c.PacketsOut++
 		c.BytesOut += uint64(size)
-	} else {
+	case "new-flow", "new-flow-snat":
+		c.Flows++
+		fallthrough
+	case "forwarded":
 		c.PacketsIn++
 		c.BytesIn += uint64(size)
-	}
-	if d.Reason.String() == "new-flow" {
-		c.Flows++
+	default:
+		return
 	}
 	b.carried[d.Backend] = c
 }
@@ -206,7 +206,7 @@ func (b *balancer) checkCounters() {
 }
 
 // live lists the flow table, and checks that it and its index agree.
-func (b *balancer) live() []datapath.LiveFlow {
+func (b *balancer) live() []datapath.Flow {
 	b.t.Helper()
 	flows, err := b.datapath.LiveFlows()
 	if err != nil {

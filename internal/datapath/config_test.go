@@ -9,13 +9,14 @@ import (
 
 // The addresses of most tests.
 const (
-	webVIP    = "203.0.113.5:80"
-	dnsVIP    = "203.0.113.5:53"
-	source    = "10.0.0.5" // the balancer's own, toward backends
-	backendA  = "10.0.0.2:80"
-	backendB  = "10.0.0.3:8080"
-	aClient   = "198.51.100.7:40000"
-	someTable = 251
+	webVIP     = "203.0.113.5:80"
+	dnsVIP     = "203.0.113.5:53"
+	source     = "10.0.0.5" // the balancer's own, toward backends
+	backendA   = "10.0.0.2:80"
+	backendB   = "10.0.0.3:8080"
+	backendSix = "[2001:db8::2]:80"
+	aClient    = "198.51.100.7:40000"
+	someTable  = 251
 )
 
 func localMAC() lb.MAC { return lb.MAC{2, 0, 0, 0, 0, 5} }
@@ -42,7 +43,7 @@ func backends(addresses ...string) []lb.Backend {
 
 func service(name, vip string, protocol lb.Protocol, addresses ...string) lb.Service {
 	return lb.Service{
-		Name: name, Address: netip.MustParseAddrPort(vip), Protocols: []lb.Protocol{protocol},
+		Name: name, Address: lb.VIPAt(netip.MustParseAddrPort(vip)), Protocols: []lb.Protocol{protocol},
 		Forward: lb.ForwardNAT, Scheduler: lb.Maglev, TableSize: someTable,
 		SNAT:     lb.SNAT{Ports: lb.PortRange{First: 1024, Last: 32767}},
 		Backends: backends(addresses...),
@@ -73,7 +74,8 @@ func config(services ...lb.Service) lb.Config {
 			TCPUnconfirmed: time.Minute, TCPEstablished: 2 * time.Hour, TCPHalfClosed: 4 * time.Minute,
 			TCPClosed: 10 * time.Second, UDPUnconfirmed: 30 * time.Second, UDPStream: 2 * time.Minute,
 		},
-		Limits: lb.Limits{Flows: 4096, Services: 16, Backends: 64, TableEntries: 16384},
+		RateLimits: lb.RateLimits{Resets: 1_000_000, ICMPErrors: 1_000_000},
+		Limits:     lb.Limits{Flows: 4096, Services: 16, Backends: 64, TableEntries: 16384},
 	}
 }
 

@@ -43,7 +43,7 @@ func (b *balancer) converse(protocol lb.Protocol, client, vip string) *conversat
 func (c *conversation) service() lb.Service {
 	c.t.Helper()
 	for _, s := range c.cfg.Services {
-		if s.Address == c.vip && slices.Contains(s.Protocols, c.protocol) {
+		if s.Address.Contains(c.vip) && slices.Contains(s.Protocols, c.protocol) {
 			return s
 		}
 	}
@@ -121,12 +121,14 @@ func (c *conversation) toBackend(p packet.Packet) packet.Packet {
 		p.SrcMAC = hop.SourceMAC
 	}
 	p.DstMAC, p.Src, p.Dst = hop.MAC, c.source, c.backend.Address
+	p.TTL--
 	return p
 }
 
 // toClient is what a packet from the backend must become.
 func (c *conversation) toClient(p packet.Packet) packet.Packet {
 	p.SrcMAC, p.DstMAC, p.Src, p.Dst = p.DstMAC, c.learned, c.vip, c.client
+	p.TTL--
 	return p
 }
 
@@ -151,7 +153,7 @@ func (c *conversation) learn(got outcome, frame []byte) {
 		c.t.Fatalf("got source %v, want one of %v, %d-%d", c.source, addresses, ports.First, ports.Last)
 	}
 	for _, s := range c.cfg.Services {
-		if s.Address == c.source && slices.Contains(s.Protocols, c.protocol) {
+		if s.Address == lb.VIPAt(c.source) && slices.Contains(s.Protocols, c.protocol) {
 			c.t.Fatalf("got source %v, which is service %s", c.source, s.Name)
 		}
 	}

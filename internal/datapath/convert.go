@@ -3,7 +3,10 @@ package datapath
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
+	"slices"
+	"unsafe"
 
 	"github.com/tinylb/tinylb/internal/lb"
 )
@@ -53,6 +56,20 @@ func nameFromBPF(name [64]int8) string {
 	return out.String()
 }
 
+// serviceBlockBits is how much of a block's key counts when it is one port alone.
+const serviceBlockBits = 8 * uint32(unsafe.Sizeof(lbServiceKey{}))
+
+func serviceBlockToBPF(key lb.ServiceKey) lbServiceBlock {
+	free := uint32(bits.Len32(key.Block)) - 1 // Block is a power of two
+	return lbServiceBlock{Bits: serviceBlockBits - free, Key: serviceKeyToBPF(key)}
+}
+
+func serviceBlockFromBPF(block lbServiceBlock) lb.ServiceKey {
+	key := serviceKeyFromBPF(block.Key)
+	key.Block = 1 << (serviceBlockBits - block.Bits)
+	return key
+}
+
 func serviceKeyToBPF(key lb.ServiceKey) lbServiceKey {
 	return lbServiceKey{
 		Address:  addrToBPF(key.Address.Addr()),
@@ -70,12 +87,39 @@ func serviceToBPF(entry lb.ServiceEntry) lbService {
 	if entry.Random {
 		flags |= lbServiceFlagsSERVICE_RANDOM
 	}
-	return lbService{Id: entry.ID, Flags: flags, TableOffset: entry.TableOffset, TableSize: entry.TableSize}
+	return lbService{
+		Id: entry.ID, Forward: forwardToBPF(entry.Forward), Flags: flags,
+		TableOffset: entry.TableOffset, TableSize: entry.TableSize,
+	}
+}
+
+// forwards lists the modes by their numbers in the data plane.
+func forwards() []lb.Forward {
+	return []lb.Forward{
+		lbForwardModeFORWARD_NAT:  lb.ForwardNAT,
+		lbForwardModeFORWARD_DNAT: lb.ForwardDNAT,
+		lbForwardModeFORWARD_DSR:  lb.ForwardDSR,
+		lbForwardModeFORWARD_IPIP: lb.ForwardIPIP,
+		lbForwardModeFORWARD_GUE:  lb.ForwardGUE,
+	}
+}
+
+func forwardToBPF(f lb.Forward) lbForwardMode {
+	return lbForwardMode(max(0, slices.Index(forwards(), f)))
+}
+
+// forwardFromBPF is "" for a mode that this version does not know.
+func forwardFromBPF(mode lbForwardMode) lb.Forward {
+	if all := forwards(); int(mode) < len(all) {
+		return all[mode]
+	}
+	return ""
 }
 
 func serviceFromBPF(s lbService) lb.ServiceEntry {
 	return lb.ServiceEntry{
 		ID:          s.Id,
+		Forward:     forwardFromBPF(s.Forward),
 		Random:      s.Flags&lbServiceFlagsSERVICE_RANDOM != 0,
 		TableOffset: s.TableOffset,
 		TableSize:   s.TableSize,
@@ -91,6 +135,11 @@ func backendToBPF(entry lb.BackendEntry) lbBackend {
 		SnatCount:     entry.SNATCount,
 		SnatPortFirst: entry.SNATPorts.First,
 		SnatPortLast:  entry.SNATPorts.Last,
+		GuePort:       network(entry.GUEPort),
+	}
+	if source := entry.TunnelSource; source.IsValid() {
+		out.TunnelSource = addrToBPF(source.Addr())
+		out.TunnelSourceBits = uint16(source.Bits() + mappedBits(source.Addr()))
 	}
 	if entry.Address.IsValid() {
 		out.Address, out.Port = addrToBPF(entry.Address.Addr()), network(entry.Address.Port())
@@ -106,11 +155,37 @@ func backendFromBPF(b lbBackend) lb.BackendEntry {
 		SNATFirst:  b.SnatFirst,
 		SNATCount:  b.SnatCount,
 		SNATPorts:  lb.PortRange{First: b.SnatPortFirst, Last: b.SnatPortLast},
+		GUEPort:    network(b.GuePort),
 	}
-	if b.Port != 0 {
+	if b.TunnelSourceBits != 0 {
+		source := addrFromBPF(b.TunnelSource)
+		out.TunnelSource = netip.PrefixFrom(source, int(b.TunnelSourceBits)-mappedBits(source))
+	}
+	if b.Service != 0 {
 		out.Address = addrPort(b.Address, b.Port)
 	}
 	return out
+}
+
+// mappedBits come before an address in the form that both families have in common.
+func mappedBits(a netip.Addr) int { return 128 - a.BitLen() }
+
+func nearClientToBPF(n lb.NearClient) lbNearClient {
+	const serviceBits = 32
+	return lbNearClient{
+		Bits:    uint32(serviceBits + mappedBits(n.Prefix.Addr()) + n.Prefix.Bits()),
+		Service: n.Service,
+		Address: addrToBPF(n.Prefix.Masked().Addr()),
+	}
+}
+
+func nearClientFromBPF(n lbNearClient) lb.NearClient {
+	const serviceBits = 32
+	address := addrFromBPF(n.Address)
+	return lb.NearClient{
+		Service: n.Service,
+		Prefix:  netip.PrefixFrom(address, int(n.Bits)-serviceBits-mappedBits(address)),
+	}
 }
 
 func nextHopToBPF(hop lb.NextHop) lbNextHop {
@@ -126,9 +201,10 @@ func nextHopFromBPF(hop lbNextHop) lb.NextHop {
 
 func serviceNameToBPF(n lb.ServiceName) lbServiceName {
 	out := lbServiceName{
-		Name:    nameToBPF(n.Name),
-		Address: addrToBPF(n.Address.Addr()),
-		Port:    network(n.Address.Port()),
+		Name:      nameToBPF(n.Name),
+		Address:   addrToBPF(n.Address.Addr),
+		PortFirst: network(n.Address.Ports.First),
+		PortLast:  network(n.Address.Ports.Last),
 	}
 	for _, p := range n.Protocols {
 		switch p {
@@ -142,7 +218,8 @@ func serviceNameToBPF(n lb.ServiceName) lbServiceName {
 }
 
 func serviceNameFromBPF(n lbServiceName) lb.ServiceName {
-	out := lb.ServiceName{Name: nameFromBPF(n.Name), Address: addrPort(n.Address, n.Port)}
+	ports := lb.PortRange{First: network(n.PortFirst), Last: network(n.PortLast)}
+	out := lb.ServiceName{Name: nameFromBPF(n.Name), Address: lb.VIP{Addr: addrFromBPF(n.Address), Ports: ports}}
 	if n.Tcp != 0 {
 		out.Protocols = append(out.Protocols, lb.TCP)
 	}
@@ -171,15 +248,19 @@ func backendNameFromBPF(n lbBackendName) lb.BackendName {
 	}
 }
 
-func filterBits(addrs []netip.Addr) lbAddressFilter {
-	var filter lbAddressFilter
+// Multipliers of the filter's hash, as in bpf/parse.h.
+const (
+	filterDestination = 0x9e3779b1
+	filterSource      = 0x85ebca6b
+)
+
+func addToFilter(filter *lbAddressFilter, addrs []netip.Addr, multiplier uint32) {
 	for _, a := range addrs {
 		w := addrToBPF(a).Word
 		// the same hash as filter_has in bpf/parse.h
-		hash := (w[0] ^ w[1]*3 ^ w[2]*5 ^ w[3]) * 0x9e3779b1
+		hash := (w[0] ^ w[1]*3 ^ w[2]*5 ^ w[3]) * multiplier
 		for _, bit := range []uint32{hash >> 23, hash >> 14 & 511} {
 			filter.Bits[bit>>6] |= 1 << (bit & 63)
 		}
 	}
-	return filter
 }

@@ -31,6 +31,9 @@ type Datapath struct {
 	Replaced []string // pinned maps of another layout that had to go, flows and counters with them
 }
 
+// minNearClients keeps room for both those to come and those to go.
+const minNearClients = 1024
+
 // minSNATAddresses keeps room for address lists in installations with few backends.
 const minSNATAddresses = 1024
 
@@ -41,6 +44,8 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 	}
 	entries := map[string]uint32{
 		"services":             2 * limits.Services,
+		"service_blocks":       64 * limits.Services,               // 30 are the most of a range, for TCP and UDP each
+		"near_clients":         3*limits.Backends + minNearClients, // addresses, and links before and after a change
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
 		"backends":             limits.Backends + 1,
 		"next_hops":            limits.Backends + 1,
@@ -100,16 +105,19 @@ func (d *Datapath) assign() {
 		AllBackendCounters: d.all["all_backend_counters"],
 		AllSettings:        d.all["all_settings"],
 		BackendNames:       d.all["backend_names"],
+		AnswerClocks:       d.all["answer_clocks"],
 		Backends:           d.all["backends"],
 		ChecksumBuffers:    d.all["checksum_buffers"],
 		Decisions:          d.all["decisions"],
 		FlowCursors:        d.all["flow_cursors"],
 		FlowIndex:          d.all["flow_index"],
 		Flows:              d.all["flows"],
+		NearClients:        d.all["near_clients"],
 		NextHops:           d.all["next_hops"],
 		PortPools:          d.all["port_pools"],
 		ReasonCounters:     d.all["reason_counters"],
 		ServiceNames:       d.all["service_names"],
+		ServiceBlocks:      d.all["service_blocks"],
 		Services:           d.all["services"],
 		SnatAddresses:      d.all["snat_addresses"],
 		Tables:             d.all["tables"],

@@ -2,11 +2,8 @@ package datapath
 
 import (
 	"fmt"
-	"net/netip"
 
 	"github.com/cilium/ebpf"
-
-	"github.com/tinylb/tinylb/internal/lb"
 )
 
 // RunThrough makes r give its frames to the program that wrap puts before the
@@ -21,31 +18,16 @@ func (r *Runner) RunThrough(wrap func(*ebpf.Program) (*ebpf.Program, error)) err
 	return behind.Close()
 }
 
-// LiveFlow is what the flow table says of one connection.
-type LiveFlow struct {
-	Protocol        lb.Protocol
-	Client, VIP     netip.AddrPort
-	Backend, Source netip.AddrPort
-}
-
-func liveFlow(f lbFlow) LiveFlow {
-	request, answer := f.Tuple[0], f.Tuple[1]
-	return LiveFlow{
-		Protocol: lb.Protocol(request.Protocol),
-		Client:   addrPort(request.Src, request.Sport), VIP: addrPort(request.Dst, request.Dport),
-		Backend: addrPort(answer.Src, answer.Sport), Source: addrPort(answer.Dst, answer.Dport),
-	}
-}
-
-// LiveFlows lists the flow table. It fails unless the index finds every live
-// flow by both of its tuples, and nothing else.
-func (d *Datapath) LiveFlows() ([]LiveFlow, error) {
+// LiveFlows is Flows. It fails unless the index finds every live flow by all of
+// its tuples, and nothing else.
+func (d *Datapath) LiveFlows() ([]Flow, error) {
 	index := map[lbTuple]lbFlowRef{}
 	if err := each(d.maps.FlowIndex, func(t lbTuple, ref lbFlowRef) { index[t] = ref }); err != nil {
 		return nil, err
 	}
-	var live []LiveFlow
+	var live []Flow
 	var wrong error
+	entries := 0
 	err := each(d.maps.Flows, func(slot uint32, f lbFlow) {
 		switch f.State {
 		case lbFlowStateFLOW_FREE:
@@ -54,18 +36,24 @@ func (d *Datapath) LiveFlows() ([]LiveFlow, error) {
 			wrong = fmt.Errorf("slot %d was left half-filled", slot)
 			return
 		}
-		for direction, tuple := range f.Tuple {
+		flow := flowFromBPF(f)
+		live = append(live, flow)
+		tuples := f.Tuple[:]
+		if !flow.Forward.Translates() {
+			tuples = tuples[:1] // answers do not pass
+		}
+		entries += len(tuples)
+		for direction, tuple := range tuples {
 			want := lbFlowRef{Slot: slot, Direction: uint32(direction)}
 			if ref, ok := index[tuple]; !ok || ref != want {
-				wrong = fmt.Errorf("the index has %v (found: %v) for %v, want %v", ref, ok, liveFlow(f), want)
+				wrong = fmt.Errorf("the index has %v (found: %v) for %v, want %v", ref, ok, flow, want)
 			}
 		}
-		live = append(live, liveFlow(f))
 	})
 	if err == nil {
 		err = wrong
 	}
-	if err == nil && len(index) != 2*len(live) {
+	if err == nil && len(index) != entries {
 		err = fmt.Errorf("the index has %d entries for %d live flows", len(index), len(live))
 	}
 	return live, err

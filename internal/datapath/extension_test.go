@@ -97,8 +97,6 @@ func extensions() map[string][]extension {
 		"an atomic fragment with reserved bits": {fragmentHeader(6)},
 		"an atomic fragment behind options":     {hopByHop(16), fragmentHeader(0)},
 		"options behind an atomic fragment":     {fragmentHeader(0), options(40)},
-		// the balancer does what it does without them: it is no node on a source route
-		"routing with segments left": {routing(24, 1)},
 	}
 	for _, size := range []int{8, 16, 24, 56, 264, 1024, 2040, 2048} {
 		all[fmt.Sprintf("hop-by-hop options of %d bytes", size)] = []extension{hopByHop(size)}
@@ -158,11 +156,14 @@ type flawedHeaders struct {
 
 // flawedExtensions are headers with which no packet is forwarded.
 func flawedExtensions() map[string]flawedHeaders {
-	const many, someFragment = "PASS many-headers", "PASS fragment"
+	const many, tooMany, someFragment = "DROP many-headers", "PASS many-headers", "PASS fragment"
 	all := map[string]flawedHeaders{
 		"seven":                            {slices.Repeat([]extension{options(8)}, 7), many},
 		"eight":                            {slices.Repeat([]extension{options(8)}, 8), many},
-		"seven, the last a fragment":       {append(slices.Repeat([]extension{options(8)}, 6), fragmentHeader(8)), many},
+		"seven, the last a fragment":       {append(slices.Repeat([]extension{options(8)}, 6), fragmentHeader(8)), tooMany},
+		"thirty-two":                       {slices.Repeat([]extension{options(8)}, 32), many},
+		"thirty-three":                     {slices.Repeat([]extension{options(8)}, 33), tooMany},
+		"routing with segments left":       {[]extension{routing(24, 1)}, notOurs}, // somebody else's, in the end
 		"hop-by-hop options second":        {[]extension{options(8), hopByHop(8)}, badIPHeader},
 		"hop-by-hop options twice":         {[]extension{hopByHop(8), hopByHop(8)}, badIPHeader},
 		"hop-by-hop options sixth":         {append(slices.Repeat([]extension{options(8)}, 5), hopByHop(8)), badIPHeader},
@@ -173,8 +174,8 @@ func flawedExtensions() map[string]flawedHeaders {
 		"middle fragment":                  {[]extension{fragmentHeader(16 | 1)}, someFragment},
 		"last fragment":                    {[]extension{fragmentHeader(0xfff8)}, someFragment},
 		"last fragment behind options":     {[]extension{options(8), fragmentHeader(8)}, someFragment},
-		"behind the first buffer":          {slices.Repeat([]extension{options(2048)}, 2), truncated},
-		"a header behind the first buffer": {slices.Repeat([]extension{options(2048)}, 4), truncated},
+		"behind the first buffer":          {slices.Repeat([]extension{options(2048)}, 2), tooMany},
+		"a header behind the first buffer": {slices.Repeat([]extension{options(2048)}, 4), tooMany},
 	}
 	for offset := uint16(8); offset != 0; offset <<= 1 {
 		all[fmt.Sprintf("last fragment, at %d", offset)] = flawedHeaders{[]extension{fragmentHeader(offset)}, someFragment}

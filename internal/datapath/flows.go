@@ -8,11 +8,15 @@ import (
 
 // Flow is one connection in the flow table.
 type Flow struct {
-	Protocol        lb.Protocol
-	Client, VIP     netip.AddrPort
-	Backend, Source netip.AddrPort // the source stands for the client toward the backend
-	Phase           string         // such as "tcp-established", as in the config's timeouts
-	LastSeen        uint64         // ns of the data plane's clock
+	Protocol    lb.Protocol
+	Forward     lb.Forward
+	Client, VIP netip.AddrPort
+	Backend     netip.AddrPort
+	// Source is whom the backend's answers go to: one that stands for the client, or
+	// in dnat the client. Zero where the answers do not pass here.
+	Source   netip.AddrPort
+	Phase    string // such as "tcp-established", as in the config's timeouts
+	LastSeen uint64 // ns of the data plane's clock
 }
 
 // Flows lists the flow table, in no order. Flows whose time is over stay in it
@@ -29,12 +33,16 @@ func (d *Datapath) Flows() ([]Flow, error) {
 
 func flowFromBPF(f lbFlow) Flow {
 	request, answer := f.Tuple[0], f.Tuple[1]
-	return Flow{
-		Protocol: lb.Protocol(request.Protocol),
-		Client:   addrPort(request.Src, request.Sport), VIP: addrPort(request.Dst, request.Dport),
-		Backend: addrPort(answer.Src, answer.Sport), Source: addrPort(answer.Dst, answer.Dport),
-		Phase: phaseName(f.Phase), LastSeen: f.LastSeen,
+	flow := Flow{
+		Protocol: lb.Protocol(request.Protocol), Forward: forwardFromBPF(f.Forward),
+		Client: addrPort(request.Src, request.Sport), VIP: addrPort(request.Dst, request.Dport),
+		Backend: addrPort(answer.Src, answer.Sport),
+		Phase:   phaseName(f.Phase), LastSeen: f.LastSeen,
 	}
+	if flow.Forward.Translates() {
+		flow.Source = addrPort(answer.Dst, answer.Dport)
+	}
+	return flow
 }
 
 func phaseName(p lbFlowPhase) string {

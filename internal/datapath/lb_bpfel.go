@@ -23,17 +23,25 @@ type lbAddressFilter struct {
 	Bits [8]uint64
 }
 
+type lbAnswerClock struct {
+	_   structs.HostLayout
+	Due [2]uint64
+}
+
 type lbBackend struct {
-	_             structs.HostLayout
-	Address       lbAddr
-	Port          uint16
-	SnatCount     uint16
-	SnatFirst     uint32
-	SnatPortFirst uint16
-	SnatPortLast  uint16
-	NextHop       uint32
-	Generation    uint32
-	Service       uint32
+	_                structs.HostLayout
+	Address          lbAddr
+	TunnelSource     lbAddr
+	Port             uint16
+	GuePort          uint16
+	SnatFirst        uint32
+	SnatCount        uint16
+	SnatPortFirst    uint16
+	SnatPortLast     uint16
+	TunnelSourceBits uint16
+	NextHop          uint32
+	Generation       uint32
+	Service          uint32
 }
 
 type lbBackendCounters struct {
@@ -89,6 +97,8 @@ type lbFlow struct {
 	LocalMac          [6]uint8
 	Flags             lbFlowFlags
 	Phase             lbFlowPhase
+	Forward           lbForwardMode
+	Pad               [5]uint8
 }
 
 type lbFlowCursor struct {
@@ -97,7 +107,7 @@ type lbFlowCursor struct {
 	FullUntil uint64
 }
 
-type lbFlowFlags uint32
+type lbFlowFlags uint8
 
 const (
 	lbFlowFlagsFLOW_ANSWERED    lbFlowFlags = 1
@@ -107,7 +117,7 @@ const (
 	lbFlowFlagsFLOW_RESET       lbFlowFlags = 16
 )
 
-type lbFlowPhase uint32
+type lbFlowPhase uint8
 
 const (
 	lbFlowPhasePHASE_TCP_ESTABLISHED lbFlowPhase = 0
@@ -133,6 +143,23 @@ const (
 	lbFlowStateFLOW_LIVE lbFlowState = 2
 )
 
+type lbForwardMode uint8
+
+const (
+	lbForwardModeFORWARD_NAT  lbForwardMode = 0
+	lbForwardModeFORWARD_DNAT lbForwardMode = 1
+	lbForwardModeFORWARD_DSR  lbForwardMode = 2
+	lbForwardModeFORWARD_IPIP lbForwardMode = 3
+	lbForwardModeFORWARD_GUE  lbForwardMode = 4
+)
+
+type lbNearClient struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Service uint32
+	Address lbAddr
+}
+
 type lbNextHop struct {
 	_         structs.HostLayout
 	Interface uint32
@@ -140,10 +167,33 @@ type lbNextHop struct {
 	SourceMac [6]uint8
 }
 
+type lbPacket struct {
+	_                 structs.HostLayout
+	Tuple             lbTuple
+	L3Offset          uint32
+	L4Offset          uint32
+	L4Length          uint32
+	IpLength          uint32
+	Length            uint32
+	Service           uint32
+	Backend           uint32
+	Reason            lbReason
+	Flaw              lbReason
+	Direction         uint32
+	FragmentId        uint16
+	TcpFlags          uint8
+	IsV6              bool
+	HasFragmentHeader bool
+	SourceNat         bool
+	Forward           lbForwardMode
+	_                 [1]byte
+}
+
 type lbPortPool struct {
 	_         structs.HostLayout
 	FullUntil uint64
 	Victim    lbFlowPhase
+	Pad       [3]uint8
 	Cursor    uint32
 }
 
@@ -169,18 +219,31 @@ const (
 	lbReasonREASON_FLOW_TABLE_FULL lbReason = 16
 	lbReasonREASON_SNAT_EXHAUSTED  lbReason = 17
 	lbReasonREASON_MANY_HEADERS    lbReason = 18
-	lbReasonREASON_COUNT           lbReason = 19
+	lbReasonREASON_ICMP            lbReason = 19
+	lbReasonREASON_NEW_FLOW_SNAT   lbReason = 20
+	lbReasonREASON_TTL_EXPIRED     lbReason = 21
+	lbReasonREASON_TOO_BIG         lbReason = 22
+	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
+	lbReasonREASON_COUNT           lbReason = 24
 )
 
 type lbService struct {
 	_           structs.HostLayout
 	Id          uint32
+	Forward     lbForwardMode
 	Flags       lbServiceFlags
+	Pad         uint16
 	TableOffset uint32
 	TableSize   uint32
 }
 
-type lbServiceFlags uint32
+type lbServiceBlock struct {
+	_    structs.HostLayout
+	Bits uint32
+	Key  lbServiceKey
+}
+
+type lbServiceFlags uint8
 
 const (
 	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
@@ -189,24 +252,26 @@ const (
 type lbServiceKey struct {
 	_        structs.HostLayout
 	Address  lbAddr
-	Port     uint16
 	Protocol uint8
 	Pad      uint8
+	Port     uint16
 }
 
 type lbServiceName struct {
-	_       structs.HostLayout
-	Name    [64]int8
-	Address lbAddr
-	Port    uint16
-	Tcp     uint8
-	Udp     uint8
-	Pad     uint32
+	_         structs.HostLayout
+	Name      [64]int8
+	Address   lbAddr
+	PortFirst uint16
+	PortLast  uint16
+	Tcp       uint8
+	Udp       uint8
+	Pad       uint16
 }
 
 type lbSettings struct {
-	_       structs.HostLayout
-	Timeout [6]uint64
+	_        structs.HostLayout
+	Timeout  [6]uint64
+	Interval [2]uint64
 }
 
 type lbSnatAddress struct {
@@ -245,6 +310,7 @@ const (
 	lbVerdictVERDICT_TX       lbVerdict = 3
 	lbVerdictVERDICT_REDIRECT lbVerdict = 4
 	lbVerdictVERDICT_CONTINUE lbVerdict = 5
+	lbVerdictVERDICT_ANSWER   lbVerdict = 6
 )
 
 // Names of all BPF objects in the ELF.
@@ -254,6 +320,7 @@ const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
 	lbMapAllSettings        = "all_settings"
+	lbMapAnswerClocks       = "answer_clocks"
 	lbMapBackendNames       = "backend_names"
 	lbMapBackends           = "backends"
 	lbMapChecksumBuffers    = "checksum_buffers"
@@ -261,9 +328,12 @@ const (
 	lbMapFlowCursors        = "flow_cursors"
 	lbMapFlowIndex          = "flow_index"
 	lbMapFlows              = "flows"
+	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
+	lbMapPackets            = "packets"
 	lbMapPortPools          = "port_pools"
 	lbMapReasonCounters     = "reason_counters"
+	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceNames       = "service_names"
 	lbMapServices           = "services"
 	lbMapSnatAddresses      = "snat_addresses"
@@ -330,6 +400,7 @@ type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
+	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
@@ -337,9 +408,12 @@ type lbMapSpecs struct {
 	FlowCursors        *ebpf.MapSpec `ebpf:"flow_cursors"`
 	FlowIndex          *ebpf.MapSpec `ebpf:"flow_index"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
+	Packets            *ebpf.MapSpec `ebpf:"packets"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	ReasonCounters     *ebpf.MapSpec `ebpf:"reason_counters"`
+	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
@@ -382,6 +456,7 @@ type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
+	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
@@ -389,9 +464,12 @@ type lbMaps struct {
 	FlowCursors        *ebpf.Map `ebpf:"flow_cursors"`
 	FlowIndex          *ebpf.Map `ebpf:"flow_index"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
+	Packets            *ebpf.Map `ebpf:"packets"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	ReasonCounters     *ebpf.Map `ebpf:"reason_counters"`
+	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
@@ -404,6 +482,7 @@ func (m *lbMaps) Close() error {
 		m.AddressFilters,
 		m.AllBackendCounters,
 		m.AllSettings,
+		m.AnswerClocks,
 		m.BackendNames,
 		m.Backends,
 		m.ChecksumBuffers,
@@ -411,9 +490,12 @@ func (m *lbMaps) Close() error {
 		m.FlowCursors,
 		m.FlowIndex,
 		m.Flows,
+		m.NearClients,
 		m.NextHops,
+		m.Packets,
 		m.PortPools,
 		m.ReasonCounters,
+		m.ServiceBlocks,
 		m.ServiceNames,
 		m.Services,
 		m.SnatAddresses,

@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	noFlow  = "DROP no-flow"
+	noFlow  = "TX no-flow"    // a RST
+	noReset = "DROP no-flow"  // for a RST there is none
 	notOurs = "PASS not-ours" // an answer without a flow: the host's own, for all we know
 	instant = time.Nanosecond
 )
@@ -32,9 +33,9 @@ func lives() map[string][]step {
 		"no flow: ACK":            {{0, client, ack, noFlow}},
 		"no flow: SYN-ACK":        {{0, client, synAck, noFlow}},
 		"no flow: FIN":            {{0, client, fin, noFlow}},
-		"no flow: RST":            {{0, client, rst, noFlow}},
+		"no flow: RST":            {{0, client, rst, noReset}},
 		"no flow: SYN and FIN":    {{0, client, syn | packet.FIN, noFlow}},
-		"no flow: SYN and RST":    {{0, client, syn | rst, noFlow}},
+		"no flow: SYN and RST":    {{0, client, syn | rst, noReset}},
 		"no flow: no flags":       {{0, client, 0, noFlow}},
 		"opens: SYN with ECN":     {{0, client, syn | packet.ECE | packet.CWR, newFlow}},
 		"opens: SYN with PSH,URG": {{0, client, syn | packet.PSH | packet.URG, newFlow}},

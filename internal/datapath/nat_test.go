@@ -47,7 +47,7 @@ func variants() map[string]func(*packet.Packet) {
 		"TOS":                func(p *packet.Packet) { p.TOS = 0xb8 },
 		"flow label":         func(p *packet.Packet) { p.FlowLabel = 0xfedcb },
 		"ECN":                func(p *packet.Packet) { p.TOS = 0x03 },
-		"TTL 1":              func(p *packet.Packet) { p.TTL = 1 },
+		"TTL 2":              func(p *packet.Packet) { p.TTL = 2 },
 		"TTL 255":            func(p *packet.Packet) { p.TTL = 255 },
 		"id":                 func(p *packet.Packet) { p.ID = 0xfffe },
 		"DF":                 func(p *packet.Packet) { p.DontFragment = true },

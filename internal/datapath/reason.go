@@ -78,6 +78,16 @@ func (r Reason) String() string {
 		return "many-headers"
 	case lbReasonREASON_SNAT_EXHAUSTED:
 		return "snat-exhausted"
+	case lbReasonREASON_ICMP:
+		return "icmp"
+	case lbReasonREASON_NEW_FLOW_SNAT:
+		return "new-flow-snat"
+	case lbReasonREASON_TTL_EXPIRED:
+		return "ttl-expired"
+	case lbReasonREASON_TOO_BIG:
+		return "too-big"
+	case lbReasonREASON_SOURCE_ROUTE:
+		return "source-route"
 	}
 	return "unknown"
 }

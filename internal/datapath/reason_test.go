@@ -1,7 +1,9 @@
 package datapath_test
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/datapath"
@@ -32,7 +34,8 @@ func reasonCases() map[string]reasonCase {
 		})},
 		"other-mac":      {pass("other-mac"), first(func(frame []byte) []byte { return put16(frame, 0, 0x0201) })},
 		"bad-ip-header":  {pass("bad-ip-header"), first(func(frame []byte) []byte { return put16(frame, 14, 0x4400) })},
-		"other-protocol": {pass("other-protocol"), first(func(frame []byte) []byte { return put16(frame, 14+8, 0x4001) })},
+		"other-protocol": {pass("other-protocol"), first(func(frame []byte) []byte { return put16(frame, 14+8, 0x402f) })},
+		"icmp":           {pass("icmp"), first(func(frame []byte) []byte { return put16(frame, 14+8, 0x4001) })},
 		"new-flow":       {ofWeb("TX", "new-flow", backendA), first(func(frame []byte) []byte { return frame })},
 		"forwarded": {ofWeb("TX", "forwarded", backendA), func(_ *balancer, c *conversation) []byte {
 			return c.establish().request(packet.ACK, "").Frame()
@@ -47,7 +50,7 @@ func reasonCases() map[string]reasonCase {
 		"fragment": {ofWeb("DROP", "fragment", ""), first(func(frame []byte) []byte {
 			return put16(frame, 14+6, 0x2000) // more fragments
 		})},
-		"no-flow": {ofWeb("DROP", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
+		"no-flow": {ofWeb("TX", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
 			return c.request(packet.ACK, "").Frame()
 		}},
 		"no-backend": {ofWeb("DROP", "no-backend", ""), func(b *balancer, c *conversation) []byte {
@@ -76,9 +79,35 @@ func reasonCases() map[string]reasonCase {
 			}
 			return c.request(packet.SYN, "").Frame()
 		}},
-		"many-headers": {pass("many-headers"), func(_ *balancer, c *conversation) []byte {
-			seven := behind(slices.Repeat([]extension{options(8)}, 7)...)(packet.Packet.Frame)
-			return seven(c.over(families()[1]).request(packet.SYN, ""))
+		"many-headers": {
+			outcome{verdict: "DROP", reason: "many-headers", service: "web over IPv6"},
+			func(_ *balancer, c *conversation) []byte {
+				seven := behind(slices.Repeat([]extension{options(8)}, 7)...)(packet.Packet.Frame)
+				return seven(c.over(families()[1]).request(packet.SYN, ""))
+			},
+		},
+		"ttl-expired": {ofWeb("TX", "ttl-expired", ""), func(_ *balancer, c *conversation) []byte {
+			p := c.request(packet.SYN, "")
+			p.TTL = 1
+			return p.Frame()
+		}},
+		"new-flow-snat": {ofWeb("TX", "new-flow-snat", backendA), func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Forward = lb.ForwardDNAT
+			b.apply(b.cfg)
+			c.client = netip.AddrPortFrom(netip.MustParseAddrPort(backendA).Addr(), 40000)
+			return c.request(packet.SYN, "").Frame()
+		}},
+		"too-big": {ofWeb("DROP", "too-big", backendA), func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Forward = lb.ForwardIPIP
+			b.apply(b.cfg)
+			return c.request(packet.SYN, strings.Repeat("x", 65535-20-20)).Frame()
+		}},
+		"source-route": {ofWeb("DROP", "source-route", backendSix), func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Backends = backends(backendSix)
+			b.apply(b.cfg)
+			p := c.request(packet.SYN, "")
+			p.IPOptions = []byte{131, 7, 4, 192, 0, 2, 1, 0}
+			return p.Frame()
 		}},
 		"snat-exhausted": {ofWeb("DROP", "snat-exhausted", backendA), func(b *balancer, c *conversation) []byte {
 			b.tcp(clientAt(0), webVIP).establish()

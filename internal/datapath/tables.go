@@ -19,12 +19,19 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		Backends:      map[uint32]lb.BackendEntry{},
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: map[uint32]lb.SNATAddress{},
+		NearClients:   map[lb.NearClient]uint32{},
 		ServiceNames:  map[uint32]lb.ServiceName{},
 		BackendNames:  map[uint32]lb.BackendName{},
 	}
 	err := errors.Join(
 		each(d.maps.Services, func(k lbServiceKey, v lbService) {
 			t.Services[serviceKeyFromBPF(k)] = serviceFromBPF(v)
+		}),
+		each(d.maps.ServiceBlocks, func(k lbServiceBlock, v lbService) {
+			t.Services[serviceBlockFromBPF(k)] = serviceFromBPF(v)
+		}),
+		each(d.maps.NearClients, func(k lbNearClient, link uint32) {
+			t.NearClients[nearClientFromBPF(k)] = link
 		}),
 		each(d.maps.ServiceNames, func(id uint32, v lbServiceName) {
 			t.ServiceNames[id] = serviceNameFromBPF(v)
@@ -91,8 +98,8 @@ func remove(m *ebpf.Map, key any) error {
 	return nil
 }
 
-// SetTimeouts replaces all timeouts at once.
-func (d *Datapath) SetTimeouts(t lb.Timeouts) error {
+// SetSettings replaces all timeouts and rates at once.
+func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
 	var settings lbSettings
 	for phase, timeout := range map[lbFlowPhase]time.Duration{
 		lbFlowPhasePHASE_TCP_UNCONFIRMED: t.TCPUnconfirmed,
@@ -104,12 +111,20 @@ func (d *Datapath) SetTimeouts(t lb.Timeouts) error {
 	} {
 		settings.Timeout[phase] = uint64(timeout)
 	}
+	for kind, rate := range []uint32{limits.Resets, limits.ICMPErrors} { // in the order of enum answer
+		if rate > 0 {
+			settings.Interval[kind] = uint64(time.Second) / uint64(rate)
+		}
+	}
 	return put(d.maps.AllSettings, uint32(0), &settings)
 }
 
-// SetAddressFilter says which destinations are worth a look-up: every VIP and SNAT address.
-func (d *Datapath) SetAddressFilter(addrs []netip.Addr) error {
-	filter := filterBits(addrs)
+// SetAddressFilter says which packets are worth a look-up: those to a VIP or a SNAT
+// address, and those from a backend that answers clients by their own addresses.
+func (d *Datapath) SetAddressFilter(destinations, sources []netip.Addr) error {
+	var filter lbAddressFilter
+	addToFilter(&filter, destinations, filterDestination)
+	addToFilter(&filter, sources, filterSource)
 	return put(d.maps.AddressFilters, uint32(0), &filter)
 }
 
@@ -149,14 +164,36 @@ func (d *Datapath) PutTable(offset uint32, backends []uint32) error {
 
 // PutService makes new flows to key go by entry, from the next packet on.
 func (d *Datapath) PutService(key lb.ServiceKey, entry lb.ServiceEntry) error {
-	k, v := serviceKeyToBPF(key), serviceToBPF(entry)
+	v := serviceToBPF(entry)
+	if key.Block > 0 {
+		k := serviceBlockToBPF(key)
+		return put(d.maps.ServiceBlocks, &k, &v)
+	}
+	k := serviceKeyToBPF(key)
 	return put(d.maps.Services, &k, &v)
 }
 
 // DeleteService makes packets to key pass; a key that is not there is no error.
 func (d *Datapath) DeleteService(key lb.ServiceKey) error {
+	if key.Block > 0 {
+		k := serviceBlockToBPF(key)
+		return remove(d.maps.ServiceBlocks, &k)
+	}
 	k := serviceKeyToBPF(key)
 	return remove(d.maps.Services, &k)
+}
+
+// PutNearClient says that a service's clients in a prefix share a link with its
+// backends behind that interface; 0: with any.
+func (d *Datapath) PutNearClient(client lb.NearClient, link uint32) error {
+	k := nearClientToBPF(client)
+	return put(d.maps.NearClients, &k, link)
+}
+
+// DeleteNearClient undoes PutNearClient; one that is not there is no error.
+func (d *Datapath) DeleteNearClient(client lb.NearClient) error {
+	k := nearClientToBPF(client)
+	return remove(d.maps.NearClients, &k)
 }
 
 // PutServiceName records what a service id stands for.

@@ -52,7 +52,7 @@ func strangers(w wire) map[string]fated {
 		"to the source address":     {tcp(from, on(source+":1024"), packet.ACK), notOurs},
 		"from a backend, its own":   {tcp(on("10.0.0.2:22"), on(source+":1024"), packet.ACK), notOurs},
 		"to the backend directly":   {tcp(from, on(backendA), packet.SYN), notOurs},
-		"an echo to the VIP":        {w.frame(packet.NewEcho(from.Addr(), vip.Addr(), 1, 1, "ping")), "PASS other-protocol"},
+		"an echo to the VIP":        {w.frame(packet.NewEcho(from.Addr(), vip.Addr(), 1, 1, "ping")), "PASS icmp"},
 		"a protocol without a name": {w.frame(protocol(253, from.Addr(), vip.Addr())), "PASS other-protocol"},
 		"a tunnel to the VIP":       {w.frame(protocol(4, from.Addr(), vip.Addr())), "PASS other-protocol"},
 	}
@@ -76,7 +76,7 @@ func unreadable() map[string]fated {
 	}
 	echo := packet.NewEcho(from.Addr(), vip, 1, 1, strings.Repeat("x", 100)).Fragments(60)
 	all := map[string]fated{
-		"a fragment of an echo":      {echo[0].Frame(), "PASS other-protocol"},
+		"a fragment of an echo":      {echo[0].Frame(), "PASS icmp"},
 		"a fragment for another":     {pieces(netip.MustParseAddrPort("192.0.2.99:80"))[0].Frame(), notOurs},
 		"a fragment, another port":   {pieces(at(54))[0].Frame(), "PASS fragment"},
 		"a later fragment":           {pieces(at(53))[1].Frame(), "PASS fragment"},
@@ -111,7 +111,7 @@ func unreadable() map[string]fated {
 			tags := []packet.Tag{{Type: first, Control: 1}, {Type: second, Control: 2}}
 			for name, whole := range map[string][]byte{"IPv4": tagged(four(), tags...), "IPv6": tagged(six(), tags...)} {
 				name = fmt.Sprintf("%s behind %#x and %#x", name, first, second)
-				all["three tags: "+name] = fated{tagged(whole, tags[0]), "PASS not-ip"}
+				all["five tags: "+name] = fated{tagged(whole, tags[0], tags[0], tags[0]), "PASS not-ip"}
 				for length := 14; length < 22; length++ {
 					all[fmt.Sprintf("%d bytes: %s", length, name)] = fated{whole[:length], "PASS not-ip"}
 				}

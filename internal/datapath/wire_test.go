@@ -57,7 +57,7 @@ func (c *conversation) over(w wire) *conversation {
 func bothFamilies(cfg lb.Config) lb.Config {
 	six := families()[1]
 	for _, s := range slices.Clone(cfg.Services) {
-		s.Name, s.Address = s.Name+" over IPv6", six.at(s.Address)
+		s.Name, s.Address.Addr = s.Name+" over IPv6", six.of(s.Address.Addr)
 		s.Backends, s.SNAT.Addresses = slices.Clone(s.Backends), slices.Clone(s.SNAT.Addresses)
 		for i, b := range s.Backends {
 			s.Backends[i].Address = six.at(b.Address)

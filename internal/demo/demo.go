@@ -52,7 +52,7 @@ func Run(ctx context.Context, o Options, use func(*Demo) error) (err error) {
 	defer os.RemoveAll(d.work)
 
 	o.Progress("building client, lb, backend-a, backend-b and the bridge " + bridgeName)
-	if d.network, err = addMachines(l); err != nil {
+	if d.network, err = addMachines(l, o.Forward); err != nil {
 		return fmt.Errorf("building the network: %w", err)
 	}
 	if err := d.removeLeftoverPins(ctx); err != nil {
@@ -73,8 +73,11 @@ func (d *Demo) startServers(ctx context.Context) error {
 	var servers []*server
 	d.Progress("starting the backends")
 	for i, b := range backends() {
-		s, err := start(d.command(ctx, d.network.backends[i],
-			"demo-backend", "--name", b.name, "--listen", b.listen()))
+		args := []string{"demo-backend", "--name", b.name, "--listen", b.listen(d.Forward)}
+		if d.Forward.Tunnels() {
+			args = append(args, "--decapsulate", string(d.Forward))
+		}
+		s, err := start(d.command(ctx, d.network.backends[i], args...))
 		if err != nil {
 			return err
 		}

@@ -15,20 +15,23 @@ import (
 )
 
 func TestConfigIsValid(t *testing.T) {
-	c, warnings, err := config.Parse([]byte(balancerConfig(Options{Forward: lb.ForwardNAT, Mode: lb.ModeNative})), config.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(warnings) != 0 {
-		t.Errorf("warnings: %v", warnings)
-	}
-	if c.Mode != lb.ModeNative || len(c.Services) != 1 || len(c.Services[0].Backends) != 2 {
-		t.Errorf("the config became %+v", c)
+	for _, forward := range lb.Forwards() {
+		c, warnings, err := config.Parse([]byte(balancerConfig(Options{Forward: forward, Mode: lb.ModeNative})), config.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", forward, err)
+			continue
+		}
+		if len(warnings) != 0 {
+			t.Errorf("%s: warnings: %v", forward, warnings)
+		}
+		if c.Mode != lb.ModeNative || len(c.Services) != 1 || c.Services[0].Forward != forward || len(c.Services[0].Backends) != 2 {
+			t.Errorf("%s: the config became %+v", forward, c)
+		}
 	}
 }
 
 func TestClientReachesBackends(t *testing.T) {
-	n, err := addMachines(labtest.New(t))
+	n, err := addMachines(labtest.New(t), lb.ForwardNAT)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +40,7 @@ func TestClientReachesBackends(t *testing.T) {
 		Transport: &http.Transport{DialContext: n.client.DialContext, DisableKeepAlives: true},
 	}
 	for i, b := range backends() {
-		listener, err := n.backends[i].Listen("tcp", b.listen())
+		listener, err := n.backends[i].Listen("tcp", b.listen(lb.ForwardNAT))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +48,7 @@ func TestClientReachesBackends(t *testing.T) {
 		served := make(chan error, 1)
 		go func() { served <- Serve(ctx, listener, b.name) }()
 
-		response, err := client.Get("http://" + b.listen() + "/some/path")
+		response, err := client.Get("http://" + b.listen(lb.ForwardNAT) + "/some/path")
 		if err != nil {
 			t.Fatal(err)
 		}

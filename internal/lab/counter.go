@@ -8,13 +8,13 @@ import (
 )
 
 // Counter reads one of the namespace's protocol counters, named as nstat(8)
-// does but in two parts: group "Tcp", "Udp", "Ip", "Icmp" (RFC 1213 and later)
-// or "TcpExt", "IpExt" (Linux), and the counter's name, for example
-// "InCsumErrors".
+// does but in two parts: group "Tcp", "Udp", "Ip", "Icmp" (RFC 1213 and later),
+// "TcpExt", "IpExt" (Linux), or "Udp6", "Ip6", "Icmp6", and the counter's name,
+// for example "InCsumErrors". Tcp counts the segments of both families.
 func (n *Node) Counter(group, name string) (uint64, error) {
 	var value uint64
 	err := n.Do(func() error {
-		for _, file := range []string{"snmp", "netstat"} {
+		for _, file := range []string{"snmp", "netstat", "snmp6"} {
 			// thread-self: /proc/net is of the process's first thread.
 			content, err := os.ReadFile("/proc/thread-self/net/" + file)
 			if err != nil {
@@ -37,11 +37,15 @@ func (n *Node) Counter(group, name string) (uint64, error) {
 	return value, nil
 }
 
-// findCounter looks in pairs of lines, "Group: names" over "Group: values".
+// findCounter looks in pairs of lines, "Group: names" over "Group: values", and
+// in lines of IPv6's kind, "GroupName value".
 func findCounter(content, group, name string) (string, bool) {
 	var names []string
 	for line := range strings.Lines(content) {
 		fields := strings.Fields(line)
+		if len(fields) == 2 && fields[0] == group+name {
+			return fields[1], true
+		}
 		if len(fields) == 0 || fields[0] != group+":" {
 			continue
 		}

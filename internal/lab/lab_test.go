@@ -195,6 +195,7 @@ func TestCounter(t *testing.T) {
 		{"Tcp", "PassiveOpens", 1},
 		{"Tcp", "InCsumErrors", 0},
 		{"TcpExt", "ListenDrops", 0},
+		{"Udp6", "InCsumErrors", 0},
 	}
 	for _, test := range tests {
 		got, err := server.Counter(test.group, test.name)

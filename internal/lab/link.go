@@ -134,11 +134,15 @@ func (n *Node) bringUp(ifname string, prefixes []netip.Prefix) error {
 // setGRO turns GRO on at an interface that is up: only then does Linux tell the
 // other end that it may be redirected to (its xdp_features, since 6.3).
 func (n *Node) setGRO(ifname string) error {
-	err := n.ethtool(func(tool *ethtool.Ethtool) error {
-		return tool.Change(ifname, map[string]bool{"rx-gro": true})
-	})
+	return n.SetFeatures(ifname, map[string]bool{"rx-gro": true})
+}
+
+// SetFeatures turns features of an interface on and off, by the kernel's names
+// for them, such as "tx-tcp-segmentation".
+func (n *Node) SetFeatures(ifname string, features map[string]bool) error {
+	err := n.ethtool(func(tool *ethtool.Ethtool) error { return tool.Change(ifname, features) })
 	if err != nil {
-		return fmt.Errorf("turning on GRO at %s of node %s: %w", ifname, n.name, err)
+		return fmt.Errorf("setting features of %s of node %s: %w", ifname, n.name, err)
 	}
 	return nil
 }
@@ -205,7 +209,27 @@ func (n *Node) SetMAC(ifname string, mac net.HardwareAddr) error {
 	})
 }
 
-// AddAddress adds addresses to an interface ("lo" for a VIP). They are usable at
+// SetMTU changes how large the packets are that an interface sends, in bytes. The
+// other end of the link has an MTU of its own.
+func (n *Node) SetMTU(ifname string, mtu int) error {
+	return n.change("setting the MTU of", ifname, func(link netlink.Link) error {
+		return n.netlink.LinkSetMTU(link, mtu)
+	})
+}
+
+// AddVIP gives the node an address that others on its links have, too, as direct
+// server return wants it: it takes packets for it, but does not tell anybody.
+func (n *Node) AddVIP(vip netip.Addr) error {
+	// IPv6 answers for an address only on the interface that has it.
+	for key, value := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
+		if err := n.Sysctl("net.ipv4.conf.all."+key, value); err != nil {
+			return err
+		}
+	}
+	return n.AddAddress("lo", netip.PrefixFrom(vip, vip.BitLen()))
+}
+
+// AddAddress adds addresses to an interface. They are usable at
 // once: IPv6 ones are not probed for duplicates (RFC 4862).
 func (n *Node) AddAddress(ifname string, prefixes ...netip.Prefix) error {
 	return n.change("adding addresses to", ifname, func(link netlink.Link) error {

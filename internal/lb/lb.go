@@ -3,8 +3,12 @@
 package lb
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -29,8 +33,29 @@ func (p Protocol) String() string {
 // Forward is how a packet reaches the backend.
 type Forward string
 
-// ForwardNAT rewrites destination and source, as the tutorial does.
-const ForwardNAT Forward = "nat"
+const (
+	// ForwardNAT rewrites destination and source, as the tutorial does.
+	ForwardNAT Forward = "nat"
+	// ForwardDNAT rewrites the destination alone; backends route back through the balancer.
+	ForwardDNAT Forward = "dnat"
+	// ForwardDSR rewrites only Ethernet addresses; the backend has the VIP itself.
+	ForwardDSR Forward = "dsr"
+	// ForwardIPIP puts the packet into an IP packet (RFC 2003, 2473, 4213).
+	ForwardIPIP Forward = "ipip"
+	// ForwardGUE puts the packet into UDP (draft-ietf-intarea-gue, variant 0).
+	ForwardGUE Forward = "gue"
+)
+
+// Forwards lists them all.
+func Forwards() []Forward {
+	return []Forward{ForwardNAT, ForwardDNAT, ForwardDSR, ForwardIPIP, ForwardGUE}
+}
+
+// Translates reports whether addresses are rewritten and answers pass the balancer.
+func (f Forward) Translates() bool { return f == ForwardNAT || f == ForwardDNAT }
+
+// Tunnels reports whether packets are encapsulated.
+func (f Forward) Tunnels() bool { return f == ForwardIPIP || f == ForwardGUE }
 
 // Scheduler is how a new flow gets its backend.
 type Scheduler string
@@ -63,6 +88,74 @@ func (r PortRange) Size() int { return int(r.Last) - int(r.First) + 1 }
 // Overlaps reports whether the two ranges share a port.
 func (r PortRange) Overlaps(o PortRange) bool { return r.First <= o.Last && o.First <= r.Last }
 
+// AllPorts is what `*` stands for.
+func AllPorts() PortRange { return PortRange{0, 65535} }
+
+// OnePort is a range with nothing but that port.
+func OnePort(port uint16) PortRange { return PortRange{port, port} }
+
+// Contains reports whether a port is in the range.
+func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
+
+// VIP is a virtual address and the ports of it that a service has.
+type VIP struct {
+	Addr  netip.Addr
+	Ports PortRange
+}
+
+// VIPAt is a VIP with one port.
+func VIPAt(a netip.AddrPort) VIP { return VIP{a.Addr(), OnePort(a.Port())} }
+
+// Contains reports whether packets to an address and port are for the VIP.
+func (v VIP) Contains(a netip.AddrPort) bool {
+	return v.Addr == a.Addr() && v.Ports.Contains(a.Port())
+}
+
+// IsOnePort reports whether the VIP is neither a range of ports nor all of them.
+func (v VIP) IsOnePort() bool { return v.Ports.First == v.Ports.Last }
+
+// String is the VIP as config files have it: 192.17.0.5:80, [2001:db8::5]:80,
+// 192.17.0.5:8000-8100 or 192.17.0.5:*.
+func (v VIP) String() string {
+	port := strconv.Itoa(int(v.Ports.First))
+	switch {
+	case v.Ports == AllPorts():
+		port = "*"
+	case !v.IsOnePort():
+		port += "-" + strconv.Itoa(int(v.Ports.Last))
+	}
+	return net.JoinHostPort(v.Addr.String(), port)
+}
+
+// MarshalText is String.
+func (v VIP) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (v *VIP) UnmarshalText(text []byte) error {
+	host, ports, err := net.SplitHostPort(string(text))
+	if err != nil {
+		return fmt.Errorf("a VIP: %w", err)
+	}
+	if v.Addr, err = netip.ParseAddr(host); err != nil {
+		return fmt.Errorf("a VIP: %w", err)
+	}
+	if ports == "*" {
+		v.Ports = AllPorts()
+		return nil
+	}
+	first, last, isRange := strings.Cut(ports, "-")
+	if !isRange {
+		last = first
+	}
+	a, errFirst := strconv.ParseUint(first, 10, 16)
+	b, errLast := strconv.ParseUint(last, 10, 16)
+	if errFirst != nil || errLast != nil || a > b {
+		return fmt.Errorf("a VIP: %q is no port and no range of ports", ports)
+	}
+	v.Ports = PortRange{uint16(a), uint16(b)}
+	return nil
+}
+
 // SNAT says which source addresses and ports stand for the client toward a
 // backend. No addresses means: the host's own address toward each backend.
 type SNAT struct {
@@ -70,11 +163,20 @@ type SNAT struct {
 	Ports     PortRange
 }
 
+// Tunnel says what the outer headers of ipip and gue carry.
+type Tunnel struct {
+	// Sources are the prefixes that the outer source address is spread over by
+	// the flow's hash, at most one of each family. None of the backend's family:
+	// the host's own address toward the backend.
+	Sources []netip.Prefix
+	Port    uint16 // destination port of gue
+}
+
 // Backend is one address:port behind a service.
 type Backend struct {
-	Name    string // "" where the config gives none
-	Address netip.AddrPort
-	Weight  uint32 // 0 takes no new flow
+	Name    string         // "" where the config gives none
+	Address netip.AddrPort // port 0: that of the packet
+	Weight  uint32         // 0 takes no new flow
 }
 
 // Label is the backend's name, or its address where it has none.
@@ -82,13 +184,16 @@ func (b Backend) Label() string {
 	if b.Name != "" {
 		return b.Name
 	}
+	if b.Address.Port() == 0 {
+		return b.Address.Addr().String()
+	}
 	return b.Address.String()
 }
 
 // Service is a virtual address and how it is balanced.
 type Service struct {
 	Name      string
-	Address   netip.AddrPort
+	Address   VIP
 	Protocols []Protocol // sorted, no duplicates
 	Forward   Forward
 	Scheduler Scheduler
@@ -96,6 +201,7 @@ type Service struct {
 	// 100 x backends, rounded up to one of maglev.Sizes.
 	TableSize uint32
 	SNAT      SNAT
+	Tunnel    Tunnel
 	Backends  []Backend
 }
 
@@ -107,6 +213,13 @@ type Timeouts struct {
 	TCPClosed      time.Duration // FIN from both sides, or RST
 	UDPUnconfirmed time.Duration // a single request and its answer
 	UDPStream      time.Duration
+}
+
+// RateLimits bound what the data plane says of its own accord: so many a second
+// each, in bursts of a tenth of that; 0 is never.
+type RateLimits struct {
+	Resets     uint32 // TCP RST
+	ICMPErrors uint32 // time exceeded
 }
 
 // Limits size the kernel's maps. They are fixed while the data plane is loaded.
@@ -123,6 +236,7 @@ type Config struct {
 	Mode       Mode
 	Services   []Service
 	Timeouts   Timeouts
+	RateLimits RateLimits
 	Limits     Limits
 }
 
@@ -147,7 +261,11 @@ type NextHop struct {
 	MAC       MAC        // of the neighbour they go to
 	SourceMAC MAC        // of the interface; zero: whatever the packet was sent to
 	Source    netip.Addr // the host's own address toward it
-	Problem   string     // why it is not usable; "" when it is
+	// Link is the prefix of the addresses that the neighbour shares a link with:
+	// their packets to each other do not pass here. Zero: it is behind a router.
+	Link    netip.Prefix
+	Routed  bool   // it is behind a router
+	Problem string // why it is not usable; "" when it is
 }
 
 // Usable reports whether packets can be sent by this next hop.

@@ -21,7 +21,7 @@ type InterfaceStatus struct {
 // ServiceStatus is one service as the data plane has it.
 type ServiceStatus struct {
 	Name      string          `json:"name"`
-	Address   netip.AddrPort  `json:"address"`
+	Address   VIP             `json:"address"`
 	Protocols []string        `json:"protocols"`
 	Forward   Forward         `json:"forward"`
 	Scheduler Scheduler       `json:"scheduler"`

@@ -9,11 +9,17 @@ import "net/netip"
 type ServiceKey struct {
 	Address  netip.AddrPort
 	Protocol Protocol
+	// Block is the number of ports that the key stands for, the address's and those
+	// after it: a power of two, and the first port a multiple of it. Ranges of ports
+	// consist of such blocks, of which the smallest that has a packet's port wins.
+	// 0: this port alone, before any block.
+	Block uint32
 }
 
 // ServiceEntry says how new flows to a ServiceKey are balanced.
 type ServiceEntry struct {
 	ID          uint32
+	Forward     Forward
 	Random      bool
 	TableOffset uint32 // first entry in the tables, a multiple of TableChunk
 	TableSize   uint32 // 0: no usable backend
@@ -22,15 +28,27 @@ type ServiceEntry struct {
 // TableChunk is the granularity of TableOffset.
 const TableChunk = 16
 
-// BackendEntry is one backend of one service.
+// BackendEntry is one backend of one service. An entry with nothing but a
+// generation is unused.
 type BackendEntry struct {
-	Address    netip.AddrPort
-	Service    uint32
+	Address    netip.AddrPort // port 0: that of the packet
+	Service    uint32         // 0: the entry is unused
 	NextHop    uint32
 	Generation uint32 // grows when an id gets another backend
 	SNATFirst  uint32 // index of its first source address
-	SNATCount  uint16 // 0: the entry is unused
+	SNATCount  uint16 // 0: no flow can be source-NATed
 	SNATPorts  PortRange
+	// TunnelSource is spread over by the flow's hash: the outer source address.
+	// A single address has the prefix length of its family; zero: none is known.
+	TunnelSource netip.Prefix
+	GUEPort      uint16
+}
+
+// NearClient says that clients in a prefix would get a service's answers without
+// the balancer.
+type NearClient struct {
+	Service uint32
+	Prefix  netip.Prefix
 }
 
 // SNATAddress is one source address toward backends.
@@ -42,7 +60,7 @@ type SNATAddress struct {
 // ServiceName is what a service id stands for.
 type ServiceName struct {
 	Name      string
-	Address   netip.AddrPort
+	Address   VIP
 	Protocols []Protocol
 }
 
@@ -60,8 +78,11 @@ type Tables struct {
 	Backends      map[uint32]BackendEntry // unused ones with a generation included
 	NextHops      map[uint32]NextHop
 	SNATAddresses map[uint32]SNATAddress
-	ServiceNames  map[uint32]ServiceName
-	BackendNames  map[uint32]BackendName
+	// NearClients has the interface that the clients and backends with it share, 0
+	// for any: the client is itself a backend.
+	NearClients  map[NearClient]uint32
+	ServiceNames map[uint32]ServiceName
+	BackendNames map[uint32]BackendName
 }
 
 // BackendCounters is what a backend has carried since it was configured.

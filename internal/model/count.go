@@ -32,7 +32,7 @@ func (m *Model) count(d decision, size uint64) {
 	} else {
 		d.service.reasons[d.reason]++
 	}
-	if !d.verdict.sends() {
+	if !d.reason.forwards() {
 		return
 	}
 	c := &d.backend.counters
@@ -41,7 +41,7 @@ func (m *Model) count(d decision, size uint64) {
 		c.PacketsOut++
 		c.BytesOut += size
 		return
-	case NewFlow:
+	case NewFlow, NewFlowSNAT:
 		c.Flows++
 	}
 	c.PacketsIn++

@@ -46,7 +46,7 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 	if p.unreadable != "" {
 		return p.pass(p.unreadable), nil
 	}
-	if !m.isOurs(p.tuple.dst.Addr()) { // the filter that says so may let it by all the same
+	if !m.isOurs(p.tuple) { // the filter that says so may let it by all the same
 		if got.Reason == NotOurs {
 			m.doubt(p)
 			return p.pass(NotOurs), nil
@@ -58,14 +58,20 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 		return p.pass(OtherMAC), nil
 	case p.badHeader != "":
 		return p.pass(p.badHeader), nil
+	case p.isICMP():
+		return p.pass(ICMP), nil
 	case p.tuple.protocol != lb.TCP && p.tuple.protocol != lb.UDP:
 		return p.pass(OtherProtocol), nil
 	case !p.hasPorts:
 		return p.pass(p.flaw), nil
 	}
-	if f := m.flows.find(p.tuple, m); f != nil && !m.wasCleared(f, p, got) {
+	return m.decideByPorts(p, observed{got, list})
+}
+
+func (m *Model) decideByPorts(p *parsed, got observed) (decision, error) {
+	if f := m.flows.find(p.tuple, m); f != nil && !m.wasCleared(f, p, got.Outcome) {
 		if !m.startsAnew(f, p) {
-			return m.follow(f, p), nil
+			return m.follow(f, p, got), nil
 		}
 		m.flows.remove(f)
 	}
@@ -77,17 +83,23 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 		return p.pass(NotOurs), nil
 	case p.flaw != "":
 		return p.drop(p.flaw, s, nil), nil
-	case !opensFlow(p):
-		return p.drop(NoFlow, s, nil), nil
+	case s.config.Forward == lb.ForwardNAT && !opensFlow(p): // elsewhere the backend may know what this node does not
+		return m.answerWithReset(p, s), nil
+	case s.config.Forward.Translates() && p.expires():
+		return m.answerTimeExceeded(p, p.tuple.dst.Addr(), s, nil), nil
 	}
-	return m.open(s, p, observed{got, list})
+	return m.open(s, p, got)
 }
 
-// opensFlow reports whether a packet can be a client's first: any of UDP, and
+// opensFlow reports whether a packet is certainly a client's first: any of UDP, and
 // the segment that opens a TCP connection (RFC 9293, section 3.5).
 func opensFlow(p *parsed) bool {
 	return p.tuple.protocol == lb.UDP || p.flags&(packet.SYN|packet.ACK|packet.FIN|packet.RST) == packet.SYN
 }
+
+// expires reports whether the packet may not go a hop further (RFC 1812, section
+// 5.3.1; RFC 8200, section 3).
+func (p *parsed) expires() bool { return p.ttl <= 1 }
 
 // startsAnew reports whether a packet of a flow is the first of another one
 // with the same addresses and ports: the old connection is over (RFC 9293,
@@ -110,7 +122,12 @@ func (m *Model) doubt(p *parsed) {
 // at any time, and then its packets are treated as if it never was.
 func (m *Model) wasCleared(f *flow, p *parsed, got Outcome) bool {
 	known := []Reason{Forwarded, Reply, NoNextHop, BackendGone}
-	if m.needed(f) || slices.Contains(known, got.Reason) || p.flaw != "" && got.Verdict != Pass {
+	switch {
+	case m.needed(f), slices.Contains(known, got.Reason):
+		return false
+	case got.Reason == TTLExpired && got.Backend != "": // of a new flow it would name none
+		return false
+	case p.flaw != "" && got.String() == m.follow(f, p, observed{Outcome: got}).outcome().String():
 		return false
 	}
 	m.flows.remove(f)
@@ -119,8 +136,8 @@ func (m *Model) wasCleared(f *flow, p *parsed, got Outcome) bool {
 
 // follow treats a packet of a known flow. Its sender has sent it, so it counts
 // for the flow's life even where it cannot be sent on.
-func (m *Model) follow(f *flow, p *parsed) decision {
-	s, b := f.service, f.backend
+func (m *Model) follow(f *flow, p *parsed, got observed) decision {
+	s, b, isReply := f.service, f.backend, p.tuple == f.answer
 	if b.gone {
 		s, b = m.serviceAt(f.request.protocol, f.request.dst), nil
 	}
@@ -129,15 +146,17 @@ func (m *Model) follow(f *flow, p *parsed) decision {
 		return p.drop(p.flaw, s, b)
 	case b == nil:
 		return p.drop(BackendGone, s, nil)
-	case p.tuple == f.answer:
+	case f.forward.Translates() && p.expires():
+		return m.answerTimeExceeded(p, f.addressOf(p), s, b)
+	case isReply:
 		f.fromBackend(p, m.now)
-		return m.send(p, Reply, f)
+		return m.send(p, Reply, f, got)
 	}
 	f.fromClient(p, m.now)
 	if !f.backend.hop.Usable() {
 		return p.drop(NoNextHop, s, b)
 	}
-	return m.send(p, Forwarded, f)
+	return m.send(p, Forwarded, f, got)
 }
 
 // open makes a flow of a service's first packet.
@@ -149,21 +168,50 @@ func (m *Model) open(s *service, p *parsed, got observed) (decision, error) {
 	if b == nil {
 		return p.drop(NoBackend, s, nil), nil
 	}
-	source, why, err := m.takeSource(p, s, b, got)
+	f := newFlow(p.tuple, s, b)
+	f.sourceNATed = m.mustSourceNAT(f, got)
+	why := Reason("")
+	if f.sourceNATed {
+		f.answer.dst, why, err = m.takeSource(f, p, got)
+	}
 	if why == "" && err == nil {
 		why, err = m.makeRoom(got)
 	}
 	if why != "" || err != nil {
 		return p.drop(why, s, b), err
 	}
-	if !source.IsValid() {
+	if f.forward.Translates() && !f.answer.dst.IsValid() {
 		return decision{}, fmt.Errorf("got %v, want a new flow: there is room for it", got.Outcome)
-	}
-	f := &flow{
-		request: p.tuple, answer: tuple{p.tuple.protocol, b.config.Address, source},
-		service: s, backend: b,
 	}
 	f.fromClient(p, m.now)
 	m.flows.add(f)
-	return m.send(p, NewFlow, f), nil
+	if f.forward == lb.ForwardDNAT && f.sourceNATed {
+		return m.send(p, NewFlowSNAT, f, got), nil
+	}
+	return m.send(p, NewFlow, f, got), nil
+}
+
+// mustSourceNAT reports whether a new flow needs a source of its own toward the
+// backend. In dnat the client keeps its address and port, unless the backend's
+// answers would then not come by here, or be taken for those of another flow.
+func (m *Model) mustSourceNAT(f *flow, got observed) bool {
+	switch f.forward {
+	case lb.ForwardNAT:
+		return true
+	case lb.ForwardDNAT:
+		return f.service.isNear(f.request.src.Addr(), f.backend) || m.isTaken(f.answer, got)
+	}
+	return false
+}
+
+// isTaken reports whether answers with a tuple are those of another flow.
+func (m *Model) isTaken(answer tuple, got observed) bool {
+	f := m.flows.find(answer, m)
+	switch {
+	case f == nil || f.backend.gone:
+		return false
+	case f.doubtful:
+		return got.Reason == NewFlowSNAT || got.Reason == SNATExhausted
+	}
+	return true
 }

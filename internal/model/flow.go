@@ -13,16 +13,18 @@ import (
 
 // Flow is a line of the flow table.
 type Flow struct {
-	Protocol        lb.Protocol
-	Client, VIP     netip.AddrPort
-	Backend, Source netip.AddrPort
-	Phase           Phase
-	Seen            time.Time // when its last packet came
+	Protocol    lb.Protocol
+	Client, VIP netip.AddrPort
+	Forward     lb.Forward
+	Backend     netip.AddrPort
+	Source      netip.AddrPort // that the backend answers to; zero where its answers do not pass here
+	Phase       Phase
+	Seen        time.Time // when its last packet came
 }
 
 func (f Flow) String() string {
-	return fmt.Sprintf("%v %v > %v, %v > %v %s, seen %s",
-		f.Protocol, f.Client, f.VIP, f.Source, f.Backend, f.Phase, f.Seen.UTC().Format(time.RFC3339Nano))
+	return fmt.Sprintf("%v %v > %v, %s %v > %v %s, seen %s",
+		f.Protocol, f.Client, f.VIP, f.Forward, f.Source, f.Backend, f.Phase, f.Seen.UTC().Format(time.RFC3339Nano))
 }
 
 // Phase is how far a flow has come: it decides how long the flow lives without
@@ -46,18 +48,47 @@ func (p Phase) yields() int { return slices.Index(givingWay(), p) }
 
 // flow is one connection.
 type flow struct {
-	request, answer tuple // as the client's and the backend's packets carry them
-	service         *service
-	backend         *backend
-	seen            time.Time
-	clientMAC       lb.MAC // where the client's last packet came from
+	request     tuple // as the client's packets carry it
+	answer      tuple // as the backend's do; zero where they do not pass here
+	forward     lb.Forward
+	service     *service
+	backend     *backend
+	target      netip.AddrPort // the backend's address, and its port or that of the packets
+	sourceNATed bool           // answer.dst stands for the client
+	seen        time.Time
+	clientMAC   lb.MAC // where the client's last packet came from
 
 	answered              bool // the backend has sent something
-	confirmed             bool // and the client something after that
+	confirmed             bool // and the client something after that; or, where answers do not pass here, something more
 	finClient, finBackend bool
 	reset                 bool
 
 	doubtful bool // it may be gone from the table
+}
+
+// newFlow is what a client's first packet opens. In nat the answer's
+// destination is still to be chosen.
+func newFlow(request tuple, s *service, b *backend) *flow {
+	f := &flow{request: request, forward: s.config.Forward, service: s, backend: b, target: b.config.Address}
+	if f.target.Port() == 0 {
+		f.target = netip.AddrPortFrom(f.target.Addr(), request.dst.Port())
+	}
+	switch f.forward {
+	case lb.ForwardNAT:
+		f.answer = tuple{request.protocol, f.target, netip.AddrPort{}}
+	case lb.ForwardDNAT:
+		f.answer = tuple{request.protocol, f.target, request.src}
+	}
+	return f
+}
+
+// addressOf is the balancer's own address toward the sender of a packet: what it
+// was sent to, unless that is the client.
+func (f *flow) addressOf(p *parsed) netip.Addr {
+	if sentTo := p.tuple.dst.Addr(); sentTo != f.request.src.Addr() {
+		return sentTo
+	}
+	return f.request.dst.Addr()
 }
 
 func (f *flow) phase() Phase {
@@ -79,8 +110,10 @@ func (f *flow) phase() Phase {
 // fromClient and fromBackend follow the connection by a packet that was
 // forwarded: for TCP the handshake, FIN and RST of RFC 9293, section 3.6.
 func (f *flow) fromClient(p *parsed, now time.Time) {
+	isFirst := f.seen.IsZero()
 	f.seen, f.clientMAC = now, p.srcMAC()
-	if p.flags&packet.SYN == 0 && f.answered {
+	heard := f.answered || !f.forward.Translates() && !isFirst
+	if p.flags&packet.SYN == 0 && heard {
 		f.confirmed = true
 	}
 	f.finClient = f.finClient || p.flags&packet.FIN != 0
@@ -117,7 +150,7 @@ func (m *Model) needed(f *flow) bool { return m.alive(f) && !f.backend.gone && !
 func (f *flow) listed() Flow {
 	return Flow{
 		Protocol: f.request.protocol,
-		Client:   f.request.src, VIP: f.request.dst, Backend: f.answer.src, Source: f.answer.dst,
+		Client:   f.request.src, VIP: f.request.dst, Forward: f.forward, Backend: f.target, Source: f.answer.dst,
 		Phase: f.phase(), Seen: f.seen,
 	}
 }
@@ -131,18 +164,27 @@ type flowTable struct {
 
 func newFlowTable() *flowTable { return &flowTable{byTuple: map[tuple]*flow{}} }
 
+// keys are the tuples that a flow is found by.
+func (f *flow) keys() []tuple {
+	if !f.forward.Translates() {
+		return []tuple{f.request}
+	}
+	return []tuple{f.request, f.answer}
+}
+
 func (t *flowTable) add(f *flow) {
-	for _, key := range []tuple{f.request, f.answer} {
+	for _, key := range f.keys() {
 		if old := t.byTuple[key]; old != nil {
 			t.remove(old)
 		}
+		t.byTuple[key] = f
 	}
-	t.byTuple[f.request], t.byTuple[f.answer] = f, f
 }
 
 func (t *flowTable) remove(f *flow) {
-	delete(t.byTuple, f.request)
-	delete(t.byTuple, f.answer)
+	for _, key := range f.keys() {
+		delete(t.byTuple, key)
+	}
 }
 
 // all lists each flow once, in no order.
@@ -162,10 +204,18 @@ func (t *flowTable) find(key tuple, m *Model) *flow {
 	return nil
 }
 
-// answersTo reports whether a living flow with a backend has an address as its source.
-func (t *flowTable) answersTo(dst netip.Addr, m *Model) bool {
+// hasAnswersLike reports whether an address filter must know one of a tuple's
+// addresses for the sake of a flow that must not be lost: the destination, if it
+// stands for a client; the source, if it answers to the client's own address.
+func (t *flowTable) hasAnswersLike(answer tuple, m *Model) bool {
 	for f := range t.all {
-		if f.answer.dst.Addr() == dst && m.needed(f) {
+		if !f.forward.Translates() || !m.needed(f) {
+			continue
+		}
+		if f.sourceNATed && f.answer.dst.Addr() == answer.dst.Addr() {
+			return true
+		}
+		if f.forward == lb.ForwardDNAT && f.target.Addr() == answer.src.Addr() {
 			return true
 		}
 	}

@@ -60,12 +60,16 @@ type Model struct {
 	services []*service
 	timeouts lb.Timeouts
 	limits   lb.Limits
+	rates    lb.RateLimits
 	now      time.Time
 	flows    *flowTable
 	passed   map[Reason]uint64 // packets of no service
 
 	// Until when a search that found nothing free may be believed.
 	tableFull, poolFull time.Time
+
+	// What the data plane says of its own accord.
+	resets, icmpErrors rateLimit
 
 	// Imprecise counts the frames to an address of nobody's that passed for
 	// another reason than not-ours. The address filter may err so, but rarely.

@@ -24,7 +24,7 @@ func small(t *testing.T) *Model {
 	t.Helper()
 	cfg := lb.Config{
 		Services: []lb.Service{{
-			Name: "web", Address: netip.MustParseAddrPort(vip), Protocols: []lb.Protocol{lb.TCP},
+			Name: "web", Address: lb.VIPAt(netip.MustParseAddrPort(vip)), Protocols: []lb.Protocol{lb.TCP},
 			Forward: lb.ForwardNAT, Scheduler: lb.Maglev,
 			SNAT: lb.SNAT{
 				Addresses: []netip.Addr{netip.MustParseAddrPort(vip).Addr()},
@@ -53,6 +53,7 @@ func syn(client string) packet.Packet {
 func opened(in packet.Packet, source string) Outcome {
 	out := in
 	out.SrcMAC, out.DstMAC = in.DstMAC, lb.MAC{2, 0, 0, 0, 0, 2}
+	out.TTL--
 	out.Src, out.Dst = netip.MustParseAddrPort(source), netip.MustParseAddrPort(onlyBackend)
 	return Outcome{Verdict: TX, Reason: NewFlow, Service: "web", Backend: onlyBackend, Frame: out.Frame()}
 }
@@ -72,7 +73,7 @@ func TestWrongChoices(t *testing.T) {
 		"another verdict":       {source: "203.0.113.5:2001", change: func(o *Outcome) { o.Verdict = Redirect }, want: "want TX"},
 		"another reason":        {source: "203.0.113.5:2001", change: func(o *Outcome) { o.Reason = Forwarded }, want: "want TX new-flow"},
 		"another backend":       {source: "203.0.113.5:2001", change: func(o *Outcome) { o.Backend = "b" }, want: `backend="` + onlyBackend},
-		"a byte of the TTL":     {source: "203.0.113.5:2001", change: func(o *Outcome) { o.Frame[22]-- }, want: "ipv4 ttl: want 64, got 63"},
+		"a byte of the TTL":     {source: "203.0.113.5:2001", change: func(o *Outcome) { o.Frame[22]-- }, want: "ipv4 ttl: want 63, got 62"},
 		"a bit of the checksum": {source: "203.0.113.5:2001", change: func(o *Outcome) { o.Frame[50] ^= 1 }, want: "tcp checksum"},
 		"a drop though there is room": {
 			source: "203.0.113.5:2001", want: "want a new flow",
@@ -142,7 +143,7 @@ func TestWrongState(t *testing.T) {
 		t.Fatal(err)
 	}
 	right := Flow{
-		Protocol: lb.TCP, Client: p.Src, VIP: p.Dst, Backend: netip.MustParseAddrPort(onlyBackend),
+		Protocol: lb.TCP, Client: p.Src, VIP: p.Dst, Forward: lb.ForwardNAT, Backend: netip.MustParseAddrPort(onlyBackend),
 		Source: netip.MustParseAddrPort("203.0.113.5:1999"), Phase: TCPUnconfirmed, Seen: start(),
 	}
 	confirmed, stranger := right, right

@@ -19,15 +19,26 @@ const (
 	portsSize    = 4
 
 	macSize             = 6
+	etherTypeSize       = 2
+	checksumSize        = 2
+	ipv4IDAt            = 4
+	ipv4FragmentAt      = 6
+	ipv4TTLAt           = 8
 	ipv4ChecksumAt      = 10
 	ipv4SrcAt           = 12
 	ipv4DstAt           = 16
 	tcpChecksumAt       = 16
+	tcpSequenceAt       = 4
+	tcpAckAt            = 8
+	tcpOffsetAt         = 12
+	udpLengthAt         = 4
 	udpChecksumAt       = 6
 	sourcePortAt        = 0
 	destinationPortAt   = 2
+	ipv6HopLimitAt      = 7
 	ipv6SrcAt           = 8
 	ipv6DstAt           = 24
+	dontFragment        = 1 << 14
 	moreFragments       = 1 << 13
 	fragmentOffsetField = 1<<13 - 1
 )
@@ -50,6 +61,9 @@ type parsed struct {
 	hasPorts   bool
 	ip, l4     int // where the headers are in the frame
 	end        int // of the IP packet, by its total length; at most the frame's
+	ttl        uint8
+	class      uint8   // TOS, or traffic class
+	fragmentID *uint32 // of a fragment header (RFC 8200, section 4.5); nil without
 	flags      packet.TCPFlags
 	flaw       Reason // what makes it impossible to forward; "" when nothing
 }
@@ -57,8 +71,12 @@ type parsed struct {
 func (p *parsed) dstMAC() lb.MAC { return lb.MAC(p.frame[0:macSize]) }
 func (p *parsed) srcMAC() lb.MAC { return lb.MAC(p.frame[macSize : 2*macSize]) }
 
-// maxTags is how many VLAN tags may stand before the IP header.
-const maxTags = 2
+// How many VLAN tags may stand before the IP header of a packet that is sent on,
+// and how many are read in order to know who it is for.
+const (
+	maxTags  = 2
+	readTags = 4
+)
 
 // parse reads a frame of at least 14 bytes: RFC 894 for Ethernet, IEEE 802.1Q for
 // VLAN tags, RFC 791 for IPv4, RFC 9293 for TCP, RFC 768 for UDP; IPv6 is in
@@ -66,9 +84,12 @@ const maxTags = 2
 func parse(frame []byte) *parsed {
 	p := &parsed{frame: frame, ip: ethernetSize}
 	etherType := binary.BigEndian.Uint16(frame[2*macSize:])
-	for range maxTags {
+	for n := range readTags {
 		if etherType != packet.EtherTypeVLAN && etherType != packet.EtherTypeQinQ || len(frame) < p.ip+vlanTagSize {
 			break
+		}
+		if n == maxTags {
+			p.note(ManyHeaders)
 		}
 		etherType = binary.BigEndian.Uint16(frame[p.ip+2:])
 		p.ip += vlanTagSize
@@ -82,14 +103,6 @@ func parse(frame []byte) *parsed {
 		p.unreadable = NotIP
 	}
 	return p
-}
-
-// sourceIn is the source address in a frame that p became.
-func (p *parsed) sourceIn(frame []byte) netip.Addr {
-	if p.tuple.src.Addr().Is6() {
-		return netip.AddrFrom16([16]byte(frame[p.ip+ipv6SrcAt:]))
-	}
-	return netip.AddrFrom4([4]byte(frame[p.ip+ipv4SrcAt:]))
 }
 
 func (p *parsed) readIPv4(b []byte) {
@@ -107,14 +120,18 @@ func (p *parsed) readIPv4(b []byte) {
 		p.badHeader = BadIPHeader
 		return
 	}
+	p.class, p.ttl = b[1], b[ipv4TTLAt]
 	p.l4 = p.ip + header
 	p.end = p.ip + min(total, len(b))
-	fragment := binary.BigEndian.Uint16(b[6:])
+	fragment := binary.BigEndian.Uint16(b[ipv4FragmentAt:])
 	switch {
-	case total > len(b):
+	case header > len(b): // the ports cannot be reached
 		p.flaw = Truncated
+		return
+	case total > len(b):
+		p.note(Truncated)
 	case fragment&(moreFragments|fragmentOffsetField) != 0:
-		p.flaw = Fragment
+		p.note(Fragment)
 	}
 	if fragment&fragmentOffsetField == 0 {
 		p.readTransport()
@@ -128,6 +145,18 @@ func (p *parsed) readTransport() {
 	case lb.UDP:
 		p.readUDP(p.l4Bytes())
 	}
+}
+
+// isIPv4 and isIPv6 say which of the two the packet is.
+func (p *parsed) isIPv4() bool { return p.tuple.dst.Addr().Is4() }
+func (p *parsed) isIPv6() bool { return !p.isIPv4() }
+
+// isICMP reports whether it carries ICMP (RFC 792) or ICMPv6 (RFC 4443).
+func (p *parsed) isICMP() bool {
+	if p.isIPv4() {
+		return p.tuple.protocol == packet.ICMP
+	}
+	return p.tuple.protocol == packet.ICMPv6
 }
 
 // l4Bytes is what the IP packet carries, as far as it is there.
@@ -150,7 +179,7 @@ func (p *parsed) readTCP(b []byte) {
 		return
 	}
 	p.flags = packet.TCPFlags(b[13])
-	header := int(b[12]>>4) * 4
+	header := int(b[tcpOffsetAt]>>4) * 4
 	switch {
 	case header < tcpSize:
 		p.note(Malformed)
@@ -165,7 +194,7 @@ func (p *parsed) readUDP(b []byte) {
 		p.note(Truncated)
 		return
 	}
-	length := int(binary.BigEndian.Uint16(b[4:]))
+	length := int(binary.BigEndian.Uint16(b[udpLengthAt:]))
 	switch {
 	case length < udpSize:
 		p.note(Malformed)

@@ -14,7 +14,8 @@ const (
 	fragmentHeader     = 44
 	destinationOptions = 60
 
-	maxExtensions      = 6
+	maxExtensions      = 6  // of a packet that is sent on
+	readExtensions     = 32 // in order to know who it is for
 	extensionUnit      = 8
 	ipv6MoreFragments  = 1
 	ipv6FragmentOffset = 0xfff8
@@ -41,50 +42,63 @@ func (p *parsed) readIPv6(b []byte) {
 		return
 	}
 	total := ipv6Size + int(binary.BigEndian.Uint16(b[4:]))
+	p.class, p.ttl = b[0]<<4|b[1]>>4, b[ipv6HopLimitAt]
 	if total > len(b) {
-		p.flaw = Truncated
+		p.note(Truncated)
 	}
 	p.l4, p.end = p.ip+ipv6Size, p.ip+min(total, len(b))
-	if p.readExtensions(b[6]) {
+	next, reached := b[6], true
+	for n := 0; reached && isExtension(next); n++ {
+		next, reached = p.readExtension(next, n)
+	}
+	if reached {
+		p.tuple.protocol = lb.Protocol(next)
 		p.readTransport()
 	}
 }
 
-// readExtensions goes from header to header; false when the ports cannot be reached.
-func (p *parsed) readExtensions(next byte) bool {
-	for n := 0; isExtension(next); n++ {
-		header := p.l4Bytes()
-		switch {
-		case n == maxExtensions:
-			p.badHeader = ManyHeaders
-			return false
-		case len(header) < extensionUnit:
-			p.badHeader = Truncated
-			return false
-		case next == hopByHop && n > 0: // section 4.1: it must be the first
-			p.badHeader = BadIPHeader
-			return false
-		}
-		size := extensionUnit
-		if next == fragmentHeader {
-			field := binary.BigEndian.Uint16(header[2:])
-			if field&(ipv6FragmentOffset|ipv6MoreFragments) != 0 {
-				p.note(Fragment)
-			}
-			if field&ipv6FragmentOffset != 0 {
-				p.badHeader = p.flaw
-				return false
-			}
-		} else {
-			size += extensionUnit * int(header[1])
-		}
+// readExtension reads the n-th extension header, counted from 0, and says what
+// kind of header follows; false when the ports cannot be reached.
+func (p *parsed) readExtension(kind byte, n int) (next byte, reached bool) {
+	if n == maxExtensions {
+		p.note(ManyHeaders)
+	}
+	header := p.l4Bytes()
+	switch {
+	case n == readExtensions:
+		p.badHeader = ManyHeaders
+	case len(header) < extensionUnit:
+		p.badHeader = Truncated
+	case kind == hopByHop && n > 0: // section 4.1: it must be the first
+		p.badHeader = BadIPHeader
+	case kind == fragmentHeader:
+		p.readFragmentHeader(header)
+		p.l4 += extensionUnit
+	default:
+		size := extensionUnit * (1 + int(header[1]))
 		if size > len(header) {
 			p.badHeader = Truncated
-			return false
+		} else if kind == routing && header[3] != 0 { // segments left: it is on its way to another node
+			p.badHeader = NotOurs
 		}
-		next = header[0]
 		p.l4 += size
 	}
-	p.tuple.protocol = lb.Protocol(next)
-	return true
+	if p.badHeader != "" {
+		return 0, false
+	}
+	return header[0], true
+}
+
+// readFragmentHeader reads the header of RFC 8200, section 4.5. One that says
+// that the packet is whole is as good as none (RFC 6946).
+func (p *parsed) readFragmentHeader(header []byte) {
+	field := binary.BigEndian.Uint16(header[2:])
+	if field&(ipv6FragmentOffset|ipv6MoreFragments) != 0 {
+		p.note(Fragment)
+	}
+	if field&ipv6FragmentOffset != 0 {
+		p.badHeader = p.flaw
+	}
+	id := binary.BigEndian.Uint32(header[4:])
+	p.fragmentID = &id
 }

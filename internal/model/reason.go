@@ -33,6 +33,11 @@ const (
 	BackendGone   Reason = "backend-gone"
 	FlowTableFull Reason = "flow-table-full"
 	SNATExhausted Reason = "snat-exhausted"
+	ICMP          Reason = "icmp"
+	NewFlowSNAT   Reason = "new-flow-snat"
+	TTLExpired    Reason = "ttl-expired"
+	TooBig        Reason = "too-big"
+	SourceRoute   Reason = "source-route"
 )
 
 // Reasons lists all of them.
@@ -40,6 +45,7 @@ func Reasons() []Reason {
 	return []Reason{
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, SNATExhausted,
+		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute,
 	}
 }
 
@@ -49,4 +55,10 @@ func (r Reason) drops() Verdict {
 		return Aborted
 	}
 	return Drop
+}
+
+// forwards reports whether packets that end so have been sent on, and count for
+// a backend.
+func (r Reason) forwards() bool {
+	return r == NewFlow || r == NewFlowSNAT || r == Forwarded || r == Reply
 }

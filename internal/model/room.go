@@ -1,7 +1,6 @@
 package model
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -134,11 +133,11 @@ func list(flows []*flow) []Flow {
 // that no flow to the backend has; if there is none, that of the flow which
 // gives way first. It returns SNATExhausted if no flow does. The source is zero
 // if the new flow found one but no slot.
-func (m *Model) takeSource(p *parsed, s *service, b *backend, got observed) (netip.AddrPort, Reason, error) {
-	pool := m.pool(s, b, p.tuple.protocol)
-	sources := m.look(pool.size(), smallPool, &m.poolFull, func(f *flow) (taken int) {
-		for _, t := range []tuple{f.answer, f.request} { // the backend may ask, too: what was a VIP once
-			if t.protocol == p.tuple.protocol && t.src == b.config.Address && pool.has(t.dst) {
+func (m *Model) takeSource(f *flow, p *parsed, got observed) (netip.AddrPort, Reason, error) {
+	pool := m.poolOf(f)
+	sources := m.look(pool.size(), smallPool, &m.poolFull, func(other *flow) (taken int) {
+		for _, t := range other.keys() { // the backend may ask, too: what was a VIP once
+			if t.protocol == p.tuple.protocol && t.src == f.target && pool.has(t.dst) {
 				taken++
 			}
 		}
@@ -149,16 +148,20 @@ func (m *Model) takeSource(p *parsed, s *service, b *backend, got observed) (net
 		return netip.AddrPort{}, SNATExhausted, nil
 	case got.Reason == FlowTableFull && sources.mayBeFree():
 		return netip.AddrPort{}, "", nil
-	case !got.Verdict.sends():
-		return netip.AddrPort{}, "", fmt.Errorf("got %v, want a new flow: %d of %d sources toward %v are taken",
-			got.Outcome, sources.taken, sources.size, b.config.Address)
 	}
-	source := m.sourceOf(p, got)
+	source, err := sourceOf(f, p, got)
+	if err != nil {
+		return netip.AddrPort{}, "", err
+	}
+	if !source.IsValid() {
+		return source, "", fmt.Errorf("got %v, want a new flow: %d of %d sources toward %v are taken",
+			got.Outcome, sources.taken, sources.size, f.target)
+	}
 	if !pool.has(source) {
 		return source, "", fmt.Errorf("got source %v, want one of %v, ports %d-%d, and no service",
 			source, pool.addresses, pool.ports.First, pool.ports.Last)
 	}
-	victim := m.flows.byTuple[tuple{p.tuple.protocol, b.config.Address, source}]
+	victim := m.flows.byTuple[tuple{p.tuple.protocol, f.target, source}]
 	if victim == nil || !m.needed(victim) {
 		return source, "", nil
 	}
@@ -169,43 +172,66 @@ func (m *Model) takeSource(p *parsed, s *service, b *backend, got observed) (net
 	return source, "", nil
 }
 
-func (v Verdict) sends() bool { return v == TX || v == Redirect }
+// sourceOf reads the source of a new flow from its packet or, where that could not
+// be sent, from the flow table; zero: there is no such flow.
+func sourceOf(f *flow, p *parsed, got observed) (netip.AddrPort, error) {
+	if got.Verdict.sends() {
+		return sourceIn(got.Frame, p.ip), nil
+	}
+	if got.Reason != TooBig && got.Reason != SourceRoute {
+		return netip.AddrPort{}, nil
+	}
+	listed, err := got.list()
+	for _, other := range listed {
+		if other.Protocol == f.request.protocol && other.Client == f.request.src && other.VIP == f.request.dst {
+			return other.Source, err
+		}
+	}
+	return netip.AddrPort{}, err
+}
 
-// sourceOf reads the source address and port that a packet left with.
-func (m *Model) sourceOf(p *parsed, got observed) netip.AddrPort {
-	if !got.Verdict.sends() || len(got.Frame) < p.l4+portsSize {
+// sourceIn reads the source address and port from a frame with an IP header at an
+// offset; zero if that cannot be.
+func sourceIn(frame []byte, ip int) netip.AddrPort {
+	sent := parse(frame)
+	if sent.ip != ip || !sent.hasPorts {
 		return netip.AddrPort{}
 	}
-	address := p.sourceIn(got.Frame)
-	return netip.AddrPortFrom(address, binary.BigEndian.Uint16(got.Frame[p.l4+sourcePortAt:]))
+	return sent.tuple.src
 }
+
+func (v Verdict) sends() bool { return v == TX || v == Redirect }
 
 // pool is the sources that may stand for clients toward a backend.
 type pool struct {
 	addresses []netip.Addr
 	ports     lb.PortRange
-	services  []netip.AddrPort // answers to them would look like requests
+	taboo     []netip.AddrPort // answers to them would look like requests
 }
 
-func (m *Model) pool(s *service, b *backend, protocol lb.Protocol) pool {
-	result := pool{addresses: b.sources, ports: s.config.SNAT.Ports}
+func (m *Model) poolOf(f *flow) pool {
+	result := pool{addresses: f.backend.sources, ports: f.service.config.SNAT.Ports}
 	for _, other := range m.services {
-		if slices.Contains(other.config.Protocols, protocol) {
-			result.services = append(result.services, other.config.Address)
+		vip := other.config.Address
+		if vip.IsOnePort() && slices.Contains(other.config.Protocols, f.request.protocol) {
+			result.taboo = append(result.taboo, netip.AddrPortFrom(vip.Addr, vip.Ports.First))
 		}
+	}
+	if f.request.src == f.target && !slices.Contains(result.taboo, f.request.dst) { // the backend is the client
+		result.taboo = append(result.taboo, f.request.dst)
 	}
 	return result
 }
 
 func (l pool) inRange(a netip.AddrPort) bool {
-	return slices.Contains(l.addresses, a.Addr()) && l.ports.First <= a.Port() && a.Port() <= l.ports.Last
+	return slices.Contains(l.addresses, a.Addr()) && l.ports.Contains(a.Port())
 }
 
-func (l pool) has(a netip.AddrPort) bool { return l.inRange(a) && !slices.Contains(l.services, a) }
+func (l pool) has(a netip.AddrPort) bool { return l.inRange(a) && !slices.Contains(l.taboo, a) }
 
 func (l pool) size() int {
 	size := len(l.addresses) * l.ports.Size()
-	for _, a := range l.services {
+	for _, a := range l.taboo {
 		if l.inRange(a) {
 			size--
 		}

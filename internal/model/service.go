@@ -24,11 +24,12 @@ type service struct {
 // backend is one of a service. A flow refers to it for as long as it lives: a
 // backend that comes back after it was removed is another one.
 type backend struct {
-	config   lb.Backend
-	hop      lb.NextHop
-	sources  []netip.Addr // that stand for clients toward it
-	gone     bool         // removed from the config
-	counters lb.BackendCounters
+	config       lb.Backend
+	hop          lb.NextHop
+	sources      []netip.Addr // that stand for clients toward it
+	tunnelSource netip.Prefix // that outer source addresses are taken from
+	gone         bool         // removed from the config
+	counters     lb.BackendCounters
 }
 
 // Apply changes the configuration between two packets. A service is the same
@@ -49,7 +50,7 @@ func (m *Model) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) error {
 			old.setBackends(nil, nil)
 		}
 	}
-	m.services, m.timeouts = services, cfg.Timeouts
+	m.services, m.timeouts, m.rates = services, cfg.Timeouts, cfg.RateLimits
 	for _, s := range services {
 		s.setBackends(s.config.Backends, hops)
 		if err := s.fillTable(); err != nil {
@@ -91,12 +92,7 @@ func (s *service) setBackends(wanted []lb.Backend, hops map[netip.Addr]lb.NextHo
 			b = s.backends[i]
 		}
 		b.config, b.hop = config, hops[config.Address.Addr()]
-		switch {
-		case len(s.config.SNAT.Addresses) > 0:
-			b.sources = slices.Clone(s.config.SNAT.Addresses)
-		case b.hop.Usable():
-			b.sources = []netip.Addr{b.hop.Source}
-		}
+		s.findSources(b)
 		backends = append(backends, b)
 	}
 	for _, old := range s.backends {
@@ -105,11 +101,59 @@ func (s *service) setBackends(wanted []lb.Backend, hops map[netip.Addr]lb.NextHo
 	s.backends = backends
 }
 
+// findSources finds what addresses packets to a backend can come from: the
+// configured ones of its family, else the host's own toward it. While there are
+// none, flows go on with those that there were.
+func (s *service) findSources(b *backend) {
+	sameFamily := func(a netip.Addr) bool { return a.Is4() == b.config.Address.Addr().Is4() }
+	var sources []netip.Addr
+	for _, a := range s.config.SNAT.Addresses {
+		if sameFamily(a) {
+			sources = append(sources, a)
+		}
+	}
+	var tunnelSource netip.Prefix
+	for _, prefix := range s.config.Tunnel.Sources {
+		if sameFamily(prefix.Addr()) {
+			tunnelSource = prefix
+		}
+	}
+	if own := b.hop.Source; b.hop.Usable() && own.IsValid() {
+		if len(sources) == 0 {
+			sources = []netip.Addr{own}
+		}
+		if !tunnelSource.IsValid() {
+			tunnelSource = netip.PrefixFrom(own, own.BitLen())
+		}
+	}
+	if len(sources) > 0 {
+		b.sources = sources
+	}
+	if tunnelSource.IsValid() {
+		b.tunnelSource = tunnelSource
+	}
+}
+
+// takes reports whether new flows can be forwarded to a backend.
+func (s *service) takes(b *backend) bool {
+	switch forward := s.config.Forward; {
+	case !b.hop.Usable():
+		return false
+	case forward == lb.ForwardNAT:
+		return len(b.sources) > 0
+	case forward == lb.ForwardDSR: // a router would send the VIP back
+		return !b.hop.Routed
+	case forward.Tunnels():
+		return b.tunnelSource.IsValid()
+	}
+	return true
+}
+
 func (s *service) fillTable() error {
 	var usable []*backend
 	var entries []maglev.Entry
 	for _, b := range s.backends {
-		if b.hop.Usable() {
+		if s.takes(b) {
 			usable = append(usable, b)
 			entries = append(entries, maglev.Entry{Key: b.config.Address.String(), Weight: b.config.Weight})
 		}
@@ -143,27 +187,34 @@ func (s *service) schedule(t tuple, observed string) (*backend, error) {
 	return nil, fmt.Errorf("service %s: the backend by chance was %q, which takes no new flows", s.config.Name, observed)
 }
 
-// serviceAt is the service that a packet's destination means; nil: none.
+// serviceAt is the service that a packet's destination means: of several, the one
+// with the fewest ports; nil: none.
 func (m *Model) serviceAt(protocol lb.Protocol, dst netip.AddrPort) *service {
+	var found *service
 	for _, s := range m.services {
-		if s.config.Address == dst && slices.Contains(s.config.Protocols, protocol) {
-			return s
+		if !s.config.Address.Contains(dst) || !slices.Contains(s.config.Protocols, protocol) {
+			continue
+		}
+		if found == nil || s.config.Address.Ports.Size() < found.config.Address.Ports.Size() {
+			found = s
 		}
 	}
-	return nil
+	return found
 }
 
-// isOurs reports whether packets to an address may be for a service or a flow.
-func (m *Model) isOurs(dst netip.Addr) bool {
+// isOurs reports whether packets with the addresses of a tuple may be for a service
+// or a flow.
+func (m *Model) isOurs(t tuple) bool {
+	src, dst := t.src.Addr(), t.dst.Addr()
 	for _, s := range m.services {
-		if s.config.Address.Addr() == dst {
+		if s.config.Address.Addr == dst {
 			return true
 		}
 		for _, b := range s.backends {
-			if slices.Contains(b.sources, dst) {
+			if slices.Contains(b.sources, dst) || s.config.Forward == lb.ForwardDNAT && b.config.Address.Addr() == src {
 				return true
 			}
 		}
 	}
-	return m.flows.answersTo(dst, m)
+	return m.flows.hasAnswersLike(t, m)
 }

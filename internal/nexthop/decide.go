@@ -15,11 +15,16 @@ const (
 
 // route is what the kernel's routing tables answer about one address.
 type route struct {
-	index   int        // of the interface that packets leave by
-	via     netip.Addr // the neighbour they go to: the gateway, or the address itself
-	source  netip.Addr
+	index  int        // of the interface that packets leave by
+	via    netip.Addr // the neighbour they go to: the gateway, or the address itself
+	source netip.Addr
+	// direct is the destination of the matching route; zero where it is a gateway's.
+	direct  netip.Prefix
 	problem string
 }
+
+// routed reports whether packets go by a gateway.
+func (r route) routed() bool { return !r.direct.IsValid() }
 
 // link is an interface as far as sending through it is concerned.
 type link struct {
@@ -28,6 +33,8 @@ type link struct {
 	up       bool // administratively
 	carrier  bool
 	ethernet bool
+	// addresses of the interface, with the prefixes that are on its link.
+	addresses []netip.Prefix
 }
 
 // problem says why no Ethernet frame can leave by the link, or "".
@@ -55,7 +62,10 @@ func decide(r route, l link, n neighbour) lb.NextHop {
 		}
 		return lb.NextHop{Problem: r.problem}
 	}
-	hop := lb.NextHop{Interface: r.index, SourceMAC: l.mac, Source: r.source, Problem: l.problem()}
+	hop := lb.NextHop{
+		Interface: r.index, SourceMAC: l.mac, Source: r.source,
+		Link: linkOf(r, l), Routed: r.routed(), Problem: l.problem(),
+	}
 	if hop.Problem != "" {
 		return hop
 	}
@@ -65,4 +75,23 @@ func decide(r route, l link, n neighbour) lb.NextHop {
 	}
 	hop.MAC = n.mac
 	return hop
+}
+
+// linkOf is the widest prefix that says who shares a link with the address: that of
+// the route to it, or one that the interface has an address in (there may be a more
+// specific route). A default route without a gateway says nothing about that.
+func linkOf(r route, l link) netip.Prefix {
+	if r.routed() {
+		return netip.Prefix{}
+	}
+	widest := r.direct
+	if widest.Bits() == 0 {
+		widest = netip.PrefixFrom(r.via, r.via.BitLen())
+	}
+	for _, a := range l.addresses {
+		if a.Contains(r.via) && a.Bits() < widest.Bits() {
+			widest = a
+		}
+	}
+	return widest.Masked()
 }

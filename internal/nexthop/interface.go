@@ -72,7 +72,7 @@ func (r *Resolver) Interface(name string) (Interface, error) {
 	if result.Driver, err = r.driver(attrs.Name); err != nil {
 		return Interface{}, err
 	}
-	if result.Addresses, err = r.addresses(found); err != nil {
+	if result.Addresses, err = r.kernel.addresses(found); err != nil {
 		return Interface{}, err
 	}
 	if result.Kind == "veth" {
@@ -131,19 +131,6 @@ func (r *Resolver) describePeer(i *Interface, attrs *netlink.LinkAttrs) error {
 	// once it is turned off and on again.
 	i.PeerReceives = i.TakesRedirects
 	return nil
-}
-
-func (r *Resolver) addresses(l netlink.Link) ([]netip.Prefix, error) {
-	found, err := r.kernel.AddrList(l, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("list the addresses of %s: %w", l.Attrs().Name, err)
-	}
-	prefixes := make([]netip.Prefix, len(found))
-	for i, a := range found {
-		bits, _ := a.Mask.Size()
-		prefixes[i] = netip.PrefixFrom(toAddr(a.IP), bits)
-	}
-	return prefixes, nil
 }
 
 func (r *Resolver) driver(name string) (string, error) {

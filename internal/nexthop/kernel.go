@@ -103,23 +103,49 @@ func (k *kernel) route(addr netip.Addr) (route, error) {
 	case err != nil:
 		return route{}, fmt.Errorf("look up the route to %s: %w", addr, err)
 	}
-	return readRoute(addr, found[0]), nil
+	result, onLink := readRoute(addr, found[0])
+	if !onLink {
+		return result, nil
+	}
+	result.direct, err = k.matching(addr)
+	return result, err
 }
 
-func readRoute(addr netip.Addr, found netlink.Route) route {
+// matching is the destination of the route that addr is reached by. A change since
+// the last answer is announced, so that everything is looked up again: then addr alone.
+func (k *kernel) matching(addr netip.Addr) (netip.Prefix, error) {
+	alone := netip.PrefixFrom(addr, addr.BitLen())
+	found, err := k.RouteGetWithOptions(addr.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL):
+		return alone, nil
+	case err != nil:
+		return alone, fmt.Errorf("look up what route leads to %s: %w", addr, err)
+	case len(found) == 0:
+		return alone, nil
+	}
+	bits := 0 // the default route
+	if found[0].Dst != nil {
+		bits, _ = found[0].Dst.Mask.Size()
+	}
+	return netip.PrefixFrom(addr, bits), nil
+}
+
+// readRoute reports, too, whether the address is on a link of this host.
+func readRoute(addr netip.Addr, found netlink.Route) (result route, onLink bool) {
 	switch found.Type {
 	case unix.RTN_UNICAST:
 	case unix.RTN_LOCAL, unix.RTN_ANYCAST:
-		return route{problem: "route leads to this host itself"}
+		return route{problem: "route leads to this host itself"}, false
 	case unix.RTN_BROADCAST, unix.RTN_MULTICAST:
-		return route{problem: "not the address of a single host"}
+		return route{problem: "not the address of a single host"}, false
 	default:
-		return route{problem: fmt.Sprintf("route is of type %d", found.Type)}
+		return route{problem: fmt.Sprintf("route is of type %d", found.Type)}, false
 	}
 	if found.Encap != nil {
-		return route{problem: "route encapsulates packets, which only the kernel can do: " + found.Encap.String()}
+		return route{problem: "route encapsulates packets, which only the kernel can do: " + found.Encap.String()}, false
 	}
-	result := route{index: found.LinkIndex, via: addr, source: toAddr(found.Src)}
+	result = route{index: found.LinkIndex, via: addr, source: toAddr(found.Src)}
 	if result.source.Is6() && result.source.IsLinkLocalUnicast() {
 		// The kernel's choice where there is no better one: a router does not
 		// forward what comes from it, and answers to it would not come back
@@ -131,7 +157,7 @@ func readRoute(addr netip.Addr, found netlink.Route) route {
 	} else if via, ok := found.Via.(*netlink.Via); ok { // an IPv4 route by an IPv6 gateway, RFC 8950
 		result.via = toAddr(via.Addr)
 	}
-	return result
+	return result, result.via == addr
 }
 
 // link returns the zero link when there is no such interface.
@@ -144,13 +170,29 @@ func (k *kernel) link(index int) (link, error) {
 		return link{}, fmt.Errorf("look up interface %d: %w", index, err)
 	}
 	attrs := found.Attrs()
-	return link{
+	result := link{
 		name:     attrs.Name,
 		mac:      toMAC(attrs.HardwareAddr),
 		up:       attrs.RawFlags&unix.IFF_UP != 0,
 		carrier:  attrs.RawFlags&unix.IFF_LOWER_UP != 0,
 		ethernet: attrs.EncapType == "ether",
-	}, nil
+	}
+	result.addresses, err = k.addresses(found)
+	return result, err
+}
+
+func (k *kernel) addresses(l netlink.Link) ([]netip.Prefix, error) {
+	found, err := k.AddrList(l, netlink.FAMILY_ALL)
+	// what has changed meanwhile is announced, and looked up again
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list the addresses of %s: %w", l.Attrs().Name, err)
+	}
+	prefixes := make([]netip.Prefix, len(found))
+	for i, a := range found {
+		bits, _ := a.Mask.Size()
+		prefixes[i] = netip.PrefixFrom(toAddr(a.IP), bits)
+	}
+	return prefixes, nil
 }
 
 // neighbour reads one entry; a missing one is no error.

@@ -108,6 +108,17 @@ func (n *namespace) routeTo(prefix, gateway string) *netlink.Route {
 	return &netlink.Route{Dst: dst, Gw: net.ParseIP(gateway)}
 }
 
+// onLink is a route without gateway.
+func (n *namespace) onLink(prefix, name string) *netlink.Route {
+	n.t.Helper()
+	r := n.routeTo(prefix, "")
+	r.LinkIndex = n.link(name).Attrs().Index
+	if r.Dst.IP.To4() != nil {
+		r.Scope = unix.RT_SCOPE_LINK
+	}
+	return r
+}
+
 // answerFor makes the namespace answer ARP for a whole prefix.
 func (n *namespace) answerFor(prefix string) {
 	n.t.Helper()

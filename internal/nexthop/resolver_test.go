@@ -25,31 +25,76 @@ func TestResolves(t *testing.T) {
 	viaSix.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: netip.MustParseAddr("fd09::2").AsSlice()}
 	balancer.must(balancer.RouteAdd(viaSix))
 
-	sources := map[string]string{
-		"10.9.0.2":        "10.9.0.1", // on-link
-		"fd09::2":         "fd09::1",
-		"10.20.1.1":       "10.9.0.1", // via a gateway
-		"fd20::5":         "fd09::1",
-		"fd21::5":         "fd09::1",  // via a gateway's link-local address, as routers announce it
-		"10.30.0.1":       "10.9.0.1", // IPv4 via an IPv6 gateway
-		"::ffff:10.9.0.2": "10.9.0.1", // mapped
+	balancer.must(balancer.RouteAdd(balancer.onLink("10.40.0.0/24", "eth1")))
+	balancer.must(balancer.RouteAdd(balancer.onLink("10.9.0.3/32", "eth1"))) // beside 10.9.0.0/16
+	balancer.must(balancer.RouteAdd(balancer.onLink("fd40::/56", "eth1")))
+	for _, a := range []string{"10.9.0.3/16", "10.40.0.2/24", "fd40::2/56"} {
+		backend.addAddress("eth0", a)
+	}
+
+	tests := map[string]struct{ source, link string }{ // no link: by a gateway
+		"10.9.0.2":        {"10.9.0.1", "10.9.0.0/16"},
+		"10.9.0.3":        {"10.9.0.1", "10.9.0.0/16"},
+		"fd09::2":         {"fd09::1", "fd09::/64"},
+		"10.40.0.2":       {"10.9.0.1", "10.40.0.0/24"},
+		"fd40::2":         {"fd09::1", "fd40::/56"},
+		"10.20.1.1":       {"10.9.0.1", ""},
+		"fd20::5":         {"fd09::1", ""},
+		"fd21::5":         {"fd09::1", ""},             // via a gateway's link-local address, as routers announce it
+		"10.30.0.1":       {"10.9.0.1", ""},            // IPv4 via an IPv6 gateway
+		"::ffff:10.9.0.2": {"10.9.0.1", "10.9.0.0/16"}, // mapped
 	}
 	var addrs []string
-	for addr := range sources {
+	for addr := range tests {
 		addrs = append(addrs, addr)
 	}
 	r := balancer.start(addrs...)
-	for addr, source := range sources {
+	for addr, tt := range tests {
 		await(t, r, addr, hasMAC(addr, backend.mac("eth0")))
 		want := lb.NextHop{
 			Interface: balancer.link("eth1").Attrs().Index,
 			MAC:       backend.mac("eth0"),
 			SourceMAC: balancer.mac("eth1"),
-			Source:    netip.MustParseAddr(source),
+			Source:    netip.MustParseAddr(tt.source),
+			Routed:    tt.link == "",
+		}
+		if tt.link != "" {
+			want.Link = netip.MustParsePrefix(tt.link)
 		}
 		if got := r.Hops()[netip.MustParseAddr(addr)]; got != want {
 			t.Errorf("%s: got %+v, want %+v", addr, got, want)
 		}
+	}
+}
+
+// A backend moves behind a gateway, and its network becomes larger.
+func TestLinkChanges(t *testing.T) {
+	t.Parallel()
+	for _, family := range []struct{ backend, host, gateway, before, address, after string }{
+		{"10.9.0.2", "10.9.0.2/32", "10.9.0.77/16", "10.9.0.0/16", "10.9.0.9/12", "10.0.0.0/12"},
+		{"fd09::2", "fd09::2/128", "fd09::77/64", "fd09::/64", "fd09::9/56", "fd09::/56"},
+	} {
+		t.Run(family.backend, func(t *testing.T) {
+			t.Parallel()
+			balancer, backend := balancerAndBackend(t)
+			addr := netip.MustParseAddr(family.backend)
+			hasLink := func(link netip.Prefix) func(map[netip.Addr]lb.NextHop) bool {
+				return func(hops map[netip.Addr]lb.NextHop) bool {
+					hop, known := hops[addr]
+					return known && hop.Usable() && hop.Link == link && hop.Routed == !link.IsValid()
+				}
+			}
+			backend.addAddress("eth0", family.gateway)
+			r := balancer.start(family.backend)
+			await(t, r, "the link", hasLink(netip.MustParsePrefix(family.before)))
+			byGateway := balancer.routeTo(family.host, netip.MustParsePrefix(family.gateway).Addr().String())
+			balancer.must(balancer.RouteAdd(byGateway))
+			await(t, r, "the gateway", hasLink(netip.Prefix{}))
+			balancer.must(balancer.RouteDel(byGateway))
+			await(t, r, "the link again", hasLink(netip.MustParsePrefix(family.before)))
+			balancer.addAddress("eth1", family.address)
+			await(t, r, "the larger link", hasLink(netip.MustParsePrefix(family.after)))
+		})
 	}
 }
 
@@ -60,9 +105,7 @@ func TestSourceIsNotLinkLocal(t *testing.T) {
 	balancer, backend := newNamespace(t), newNamespace(t)
 	connect(t, balancer, "eth1", backend, "eth0")
 	backend.addAddress("eth0", "fd09::2/64")
-	onLink := balancer.routeTo("fd09::/64", "")
-	onLink.LinkIndex = balancer.link("eth1").Attrs().Index
-	balancer.must(balancer.RouteAdd(onLink))
+	balancer.must(balancer.RouteAdd(balancer.onLink("fd09::/64", "eth1")))
 
 	addr := netip.MustParseAddr("fd09::2")
 	r := balancer.start(addr.String())

@@ -86,6 +86,7 @@ func (f field) value() string {
 type dissector struct {
 	rest   []byte
 	fields []field
+	prefix string // of the fields' names, within packets within packets
 }
 
 func dissect(frame []byte) []field {
@@ -106,7 +107,7 @@ func (d *dissector) take(name string, size int, show func([]byte) string) []byte
 		size, show = len(d.rest), nil
 	}
 	raw := d.rest[:size]
-	d.fields = append(d.fields, field{name, raw, show})
+	d.fields = append(d.fields, field{d.prefix + name, raw, show})
 	d.rest = d.rest[size:]
 	if !whole {
 		return nil
@@ -179,7 +180,7 @@ func (d *dissector) ipv6() {
 // within dissects the next size bytes apart from what follows them.
 func (d *dissector) within(size int, dissect func(*dissector)) {
 	size = min(max(size, 0), len(d.rest))
-	inner := &dissector{rest: d.rest[:size], fields: d.fields}
+	inner := &dissector{rest: d.rest[:size], fields: d.fields, prefix: d.prefix}
 	dissect(inner)
 	inner.take("payload", len(inner.rest), nil)
 	d.fields = inner.fields
@@ -193,8 +194,14 @@ func (d *dissector) transport(protocol lb.Protocol, size int) {
 		d.within(size, (*dissector).tcp)
 	case lb.UDP:
 		d.within(size, (*dissector).udp)
-	case ICMP, ICMPv6:
-		d.within(size, (*dissector).icmp)
+	case ICMP:
+		d.within(size, func(d *dissector) { d.icmp(protocol, (*dissector).ipv4) })
+	case ICMPv6:
+		d.within(size, func(d *dissector) { d.icmp(protocol, (*dissector).ipv6) })
+	case IPv4InIP:
+		d.within(size, func(d *dissector) { d.inside("inner ", (*dissector).ipv4) })
+	case IPv6InIP:
+		d.within(size, func(d *dissector) { d.inside("inner ", (*dissector).ipv6) })
 	default:
 		d.within(size, func(*dissector) {})
 	}
@@ -223,13 +230,43 @@ func (d *dissector) udp() {
 	d.take("udp destination port", 2, decimal)
 	d.take("udp length", 2, decimal)
 	d.take("udp checksum", 2, nil)
+	d.gue()
 }
 
-func (d *dissector) icmp() {
-	d.take("icmp type", 1, decimal)
+// gue recognises GUE by its looks, whatever the port.
+func (d *dissector) gue() {
+	if len(d.rest) <= gueSize {
+		return
+	}
+	kind, body, err := gueBody(d.rest)
+	if err != nil {
+		return
+	}
+	switch version := body[0] >> 4; {
+	case kind == IPv4InIP && version == 4:
+		d.take("gue header", gueSize, nil)
+		d.inside("inner ", (*dissector).ipv4)
+	case kind == IPv6InIP && version == 6:
+		d.take("gue header", gueSize, nil)
+		d.inside("inner ", (*dissector).ipv6)
+	}
+}
+
+// inside dissects a packet within the one around it.
+func (d *dissector) inside(prefix string, dissect func(*dissector)) {
+	outside := d.prefix
+	d.prefix += prefix
+	dissect(d)
+	d.prefix = outside
+}
+
+func (d *dissector) icmp(protocol lb.Protocol, quoted func(*dissector)) {
+	kind := d.take("icmp type", 1, decimal)
 	d.take("icmp code", 1, decimal)
 	d.take("icmp checksum", 2, nil)
-	d.take("icmp second word", 4, nil)
+	if d.take("icmp second word", 4, nil) != nil && isICMPError(protocol, kind[0]) {
+		d.inside("quoted ", quoted)
+	}
 }
 
 func decimal(b []byte) string {

@@ -26,13 +26,19 @@ func FuzzRead(f *testing.F) {
 		}
 		if rebuilt := p.Frame(); Verify(frame) == nil && !bytes.Equal(rebuilt, frame) {
 			t.Errorf("%v was rebuilt with a difference:\n%s", p, Diff(frame, rebuilt))
-		} else if err := Verify(rebuilt); err != nil && !p.NoUDPChecksum {
+		} else if err := Verify(rebuilt); err != nil && !p.NoUDPChecksum && !p.hasOpaquePayload() {
 			t.Errorf("%v, rebuilt: %v", p, err)
 		}
 		if again, err := Read(p.Frame()); err != nil || !reflect.DeepEqual(again, p) {
 			t.Errorf("error %v\n got %+v\nwant %+v", err, again, p)
 		}
 	})
+}
+
+// hasOpaquePayload reports whether Verify looks at headers that are payload to Read.
+func (p Packet) hasOpaquePayload() bool {
+	_, _, err := p.innerBytes(nil)
+	return err == nil || p.IsICMPError() || p.Src.Addr().Is6() && isExtension(p.Protocol)
 }
 
 func FuzzReadCapture(f *testing.F) {

@@ -1,6 +1,8 @@
 // Package packet builds and reads frames: Ethernet with up to two VLAN tags,
 // IPv4 and IPv6, TCP, UDP and ICMP. Frame and Read are exact inverses, so that a
-// packet can be taken apart, changed in one field and put together again.
+// packet can be taken apart, changed in one field and put together again. A packet
+// within another one (IP in IP, GUE, what an ICMP error quotes) is payload to them;
+// Inner and Quoted read it, and Verify looks into it.
 package packet
 
 import (
@@ -13,8 +15,10 @@ import (
 
 // Protocols beside lb.TCP and lb.UDP whose headers this package knows.
 const (
-	ICMP   lb.Protocol = 1
-	ICMPv6 lb.Protocol = 58
+	ICMP     lb.Protocol = 1
+	IPv4InIP lb.Protocol = 4  // RFC 2003
+	IPv6InIP lb.Protocol = 41 // RFC 2473
+	ICMPv6   lb.Protocol = 58
 )
 
 // EtherType values (IEEE "EtherType" registry).
@@ -33,10 +37,12 @@ const (
 
 // ICMP types (RFC 792) and ICMPv6 types (RFC 4443).
 const (
-	EchoReply     uint8 = 0
-	EchoRequest   uint8 = 8
-	EchoRequestV6 uint8 = 128
-	EchoReplyV6   uint8 = 129
+	EchoReply      uint8 = 0
+	EchoRequest    uint8 = 8
+	TimeExceeded   uint8 = 11
+	TimeExceededV6 uint8 = 3
+	EchoRequestV6  uint8 = 128
+	EchoReplyV6    uint8 = 129
 )
 
 // TCPFlags are the bits between data offset and window (RFC 9293, section 3.1):

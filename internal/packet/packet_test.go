@@ -51,8 +51,19 @@ func randomPacket(r *rand.Rand) Packet {
 		p.FlowLabel = uint32(r.IntN(1 << 20))
 	}
 	p.Src, p.Dst = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0)
-	p.Protocol = []lb.Protocol{lb.TCP, lb.UDP, ICMP, ICMPv6, 47}[r.IntN(5)]
+	p.Protocol = []lb.Protocol{lb.TCP, lb.UDP, ICMP, ICMPv6, IPv4InIP, IPv6InIP, 47}[r.IntN(7)]
 	return withTransport(r, p)
+}
+
+// randomIP is an IP packet.
+func randomIP(r *rand.Rand, isIPv4 bool) []byte {
+	for {
+		p := randomPacket(r)
+		if p.Src.Addr().Is4() == isIPv4 {
+			p.VLAN, p.Trailer = nil, nil
+			return p.Frame()[ethernetSize:]
+		}
+	}
 }
 
 func withTransport(r *rand.Rand, p Packet) Packet {
@@ -65,8 +76,15 @@ func withTransport(r *rand.Rand, p Packet) Packet {
 		p.NoUDPChecksum = p.Src.Addr().Is4() && r.IntN(4) == 0
 	case ICMP, ICMPv6:
 		p.ICMPType, p.ICMPCode, p.ICMPRest = uint8(r.Uint32()), uint8(r.Uint32()), r.Uint32()
+		if p.IsICMPError() {
+			quote := randomIP(r, p.Src.Addr().Is4())
+			p.Payload = quote[:min(len(quote), 68+r.IntN(50))] // 60 bytes of IPv4 header, and 8
+		}
 		return p
 	default:
+		if !p.IsFragment() && (p.Protocol == IPv4InIP || p.Protocol == IPv6InIP) {
+			p.Payload = randomIP(r, p.Protocol == IPv4InIP)
+		}
 		return p
 	}
 	p.Src = netip.AddrPortFrom(p.Src.Addr(), uint16(r.Uint32()))

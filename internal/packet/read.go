@@ -25,22 +25,39 @@ func Read(frame []byte) (Packet, error) {
 	if err != nil {
 		return Packet{}, err
 	}
-	var body []byte
 	switch etherType {
 	case EtherTypeIPv4:
-		body, err = p.readIPv4(rest)
+		err = p.readPacket(IPv4InIP, rest)
 	case EtherTypeIPv6:
-		body, err = p.readIPv6(rest)
+		err = p.readPacket(IPv6InIP, rest)
 	default:
 		err = fmt.Errorf("EtherType %#04x: %w", etherType, ErrNotIP)
 	}
 	if err != nil {
 		return Packet{}, err
 	}
-	if err := p.readTransport(body); err != nil {
-		return Packet{}, err
-	}
 	return p, nil
+}
+
+// readPacket reads an IP packet, which is IPv4InIP or IPv6InIP, and what follows it.
+func (p *Packet) readPacket(kind lb.Protocol, b []byte) error {
+	header, total, err := p.readIPHeader(kind, b)
+	if err != nil {
+		return err
+	}
+	if err := atLeast("IP packet", b, total); err != nil {
+		return err
+	}
+	p.Trailer = nonEmpty(b[total:])
+	return p.readTransport(b[header:total])
+}
+
+// readIPHeader says how long the header and the packet are.
+func (p *Packet) readIPHeader(kind lb.Protocol, b []byte) (header, total int, err error) {
+	if kind == IPv4InIP {
+		return p.readIPv4(b)
+	}
+	return p.readIPv6(b)
 }
 
 func (p *Packet) readEthernet(b []byte) (etherType uint16, rest []byte, err error) {
@@ -60,17 +77,17 @@ func (p *Packet) readEthernet(b []byte) (etherType uint16, rest []byte, err erro
 	return etherType, rest, nil
 }
 
-func (p *Packet) readIPv4(b []byte) (body []byte, err error) {
+func (p *Packet) readIPv4(b []byte) (header, total int, err error) {
 	if err := atLeast("IPv4 header", b, ipv4Size); err != nil {
-		return nil, err
+		return 0, 0, err
 	}
-	header, total := int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
+	header, total = int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
 	if b[0]>>4 != 4 || header < ipv4Size || total < header {
-		return nil, fmt.Errorf("IPv4 header: version %d, header length %d, total length %d: %w",
+		return 0, 0, fmt.Errorf("IPv4 header: version %d, header length %d, total length %d: %w",
 			b[0]>>4, header, total, ErrMalformed)
 	}
-	if err := atLeast("IPv4 packet", b, total); err != nil {
-		return nil, err
+	if err := atLeast("IPv4 header with its options", b, header); err != nil {
+		return 0, 0, err
 	}
 	p.TOS = b[1]
 	p.ID = binary.BigEndian.Uint16(b[4:])
@@ -84,21 +101,16 @@ func (p *Packet) readIPv4(b []byte) (body []byte, err error) {
 	p.Src = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:])), 0)
 	p.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[16:])), 0)
 	p.IPOptions = nonEmpty(b[ipv4Size:header])
-	p.Trailer = nonEmpty(b[total:])
-	return b[header:total], nil
+	return header, total, nil
 }
 
-func (p *Packet) readIPv6(b []byte) (body []byte, err error) {
+func (p *Packet) readIPv6(b []byte) (header, total int, err error) {
 	if err := atLeast("IPv6 header", b, ipv6Size); err != nil {
-		return nil, err
+		return 0, 0, err
 	}
 	first := binary.BigEndian.Uint32(b)
 	if first>>28 != 6 {
-		return nil, fmt.Errorf("IPv6 header: version %d: %w", first>>28, ErrMalformed)
-	}
-	total := ipv6Size + int(binary.BigEndian.Uint16(b[4:]))
-	if err := atLeast("IPv6 packet", b, total); err != nil {
-		return nil, err
+		return 0, 0, fmt.Errorf("IPv6 header: version %d: %w", first>>28, ErrMalformed)
 	}
 	p.TOS = uint8(first >> 20)
 	p.FlowLabel = first & 0xfffff
@@ -106,8 +118,7 @@ func (p *Packet) readIPv6(b []byte) (body []byte, err error) {
 	p.TTL = b[7]
 	p.Src = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:])), 0)
 	p.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[24:])), 0)
-	p.Trailer = nonEmpty(b[total:])
-	return b[ipv6Size:total], nil
+	return ipv6Size, ipv6Size + int(binary.BigEndian.Uint16(b[4:])), nil
 }
 
 func (p *Packet) readTransport(b []byte) error {

@@ -10,7 +10,8 @@ import (
 )
 
 // String is the packet in one line, such as
-// "10.0.0.1:1234 > 10.0.0.2:80 tcp SYN,ACK seq=1 ack=2 len=0".
+// "10.0.0.1:1234 > 10.0.0.2:80 tcp SYN,ACK seq=1 ack=2 len=0". A packet within an
+// IP packet, and what an ICMP error quotes, follow in parentheses.
 func (p Packet) String() string {
 	var line strings.Builder
 	for _, tag := range p.VLAN {
@@ -37,6 +38,11 @@ func (p Packet) String() string {
 		}
 	}
 	fmt.Fprintf(&line, " len=%d", len(p.Payload))
+	if inner, err := p.Inner(); err == nil {
+		fmt.Fprintf(&line, " (%v)", inner)
+	} else if quoted, err := p.Quoted(); err == nil {
+		fmt.Fprintf(&line, " (%v > %v %s)", quoted.Src, quoted.Dst, protocolName(quoted.Protocol))
+	}
 	return line.String()
 }
 
@@ -67,6 +73,10 @@ func protocolName(p lb.Protocol) string {
 		return "icmp"
 	case ICMPv6:
 		return "icmp6"
+	case IPv4InIP:
+		return "ipip"
+	case IPv6InIP:
+		return "ip6ip"
 	}
 	return fmt.Sprintf("protocol-%d", uint8(p))
 }

@@ -14,23 +14,45 @@ import (
 var ErrChecksum = errors.New("wrong checksum")
 
 // Verify checks what a frame says about itself: that its lengths agree, and
-// that the checksums of the IPv4 header, TCP, UDP, ICMP and ICMPv6 are right.
-// UDP over IPv4 may have none. Fragments are checked no further than IP. Errors
-// are those of Read, and ErrChecksum.
-func Verify(frame []byte) error {
+// that the checksums of the IPv4 header, TCP, UDP, ICMP and ICMPv6 are right, also
+// behind extension headers and in a packet inside: IP in IP, or GUE to one of some
+// UDP ports. UDP over IPv4 may have no checksum. Of what an ICMP error quotes, the
+// IP header is checked. Fragments are checked no further than IP. Errors are those
+// of Read, and ErrChecksum.
+func Verify(frame []byte, guePorts ...uint16) error {
 	p, err := Read(frame)
 	if err != nil {
 		return err
 	}
-	ip := frame[ethernetSize+vlanSize*len(p.VLAN) : len(frame)-len(p.Trailer)]
+	return p.verify(frame[ethernetSize+vlanSize*len(p.VLAN):len(frame)-len(p.Trailer)], guePorts)
+}
+
+// verify checks an IP packet that p has been read from.
+func (p Packet) verify(ip []byte, guePorts []uint16) error {
 	header := ipv6Size
 	if p.Src.Addr().Is4() {
 		header = ipv4Size + len(p.IPOptions)
-		if err := verifyChecksum("IPv4 header", ip[:header], 10, 0); err != nil {
+		if err := verifyIPv4Header(ip[:header]); err != nil {
 			return err
 		}
 	}
 	body := ip[header:]
+	if !p.Src.Addr().Is4() {
+		var ok bool
+		var err error
+		if p, body, ok, err = p.behindExtensions(body); !ok || err != nil {
+			return err
+		}
+	}
+	if err := p.verifyTransport(body); err != nil {
+		return err
+	}
+	return p.verifyInside(guePorts)
+}
+
+func verifyIPv4Header(header []byte) error { return verifyChecksum("IPv4 header", header, 10, 0) }
+
+func (p Packet) verifyTransport(body []byte) error {
 	pseudo := PseudoHeaderSum(p.Src.Addr(), p.Dst.Addr(), p.Protocol, len(body))
 	switch p.transport() {
 	case lb.TCP:
@@ -41,6 +63,42 @@ func Verify(frame []byte) error {
 		return verifyChecksum("ICMP", body, 2, 0)
 	case ICMPv6:
 		return verifyChecksum("ICMPv6", body, 2, pseudo)
+	}
+	return nil
+}
+
+// verifyInside checks a packet within p, if there is one.
+func (p Packet) verifyInside(guePorts []uint16) error {
+	if p.IsICMPError() {
+		return p.verifyQuote()
+	}
+	_, body, err := p.innerBytes(guePorts)
+	if errors.Is(err, ErrNoInner) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	inner, err := p.Inner(guePorts...)
+	if err != nil {
+		return err
+	}
+	if len(inner.Trailer) > 0 {
+		return fmt.Errorf("inner packet: %d bytes follow it: %w", len(inner.Trailer), ErrMalformed)
+	}
+	if err := inner.verify(body, guePorts); err != nil {
+		return fmt.Errorf("inner packet: %w", err)
+	}
+	return nil
+}
+
+func (p Packet) verifyQuote() error {
+	quoted, err := p.Quoted()
+	if err != nil || !quoted.Src.Addr().Is4() {
+		return err
+	}
+	if err := verifyIPv4Header(p.Payload[:ipv4Size+len(quoted.IPOptions)]); err != nil {
+		return fmt.Errorf("quoted packet: %w", err)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ func crowd(hosts int) (lb.Config, map[netip.Addr]lb.NextHop) {
 	for i := range benchServices {
 		s := service(0, 0)
 		s.Name, s.TableSize = fmt.Sprint("service-", i), 1021
-		s.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i / 250), byte(i % 250)}), 80)
+		s.Address = lb.VIPAt(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i / 250), byte(i % 250)}), 80))
 		for j := range benchBackends {
 			n := i*benchBackends + j
 			host := n % hosts

@@ -26,6 +26,7 @@ type service struct {
 	id       uint32
 	name     string
 	keys     []lb.ServiceKey
+	near     []lb.NearClient
 	backends []uint32
 
 	wanted   uint64     // the last round of Apply whose config has it
@@ -79,7 +80,7 @@ func (r *Reconciler) recall() {
 		if s == nil {
 			s = &service{}
 		}
-		s.id, s.name, s.keys, s.backends = id, name.Name, nil, nil
+		s.id, s.name, s.keys, s.near, s.backends = id, name.Name, nil, nil, nil
 		b.services[id], b.byName[s.name] = s, s
 		b.serviceIDs.hold(stretch{id, 1})
 	}
@@ -88,19 +89,25 @@ func (r *Reconciler) recall() {
 		s.keys = append(s.keys, key)
 		b.tables.hold(tableStretch(entry))
 	}
+	for client := range r.actual.NearClients {
+		s := b.service(client.Service)
+		s.near = append(s.near, client)
+	}
 	for id, name := range r.actual.BackendNames {
 		s := b.service(name.Service)
 		s.backends = append(s.backends, id)
 		b.backendIDs.hold(stretch{id, 1})
 	}
 	for _, entry := range r.actual.Backends {
-		if entry.SNATCount == 0 {
+		if entry.Service == 0 {
 			continue
 		}
 		b.hopID[entry.Address.Addr()] = entry.NextHop
 		b.hopIDs.hold(stretch{entry.NextHop, 1})
-		b.listAt[listKey(r.sourcesOf(entry))] = entry.SNATFirst
-		b.lists.hold(listStretch(entry))
+		if entry.SNATCount > 0 {
+			b.listAt[listKey(r.sourcesOf(entry))] = entry.SNATFirst
+			b.lists.hold(listStretch(entry))
+		}
 	}
 }
 

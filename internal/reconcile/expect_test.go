@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -23,36 +24,49 @@ type idAndGeneration struct {
 	id, generation uint32
 }
 
+// addressOf is an address of a service, whatever the service's name is.
+type addressOf struct {
+	service int
+	address netip.Addr
+}
+
 // expectation says what the tables must hold, and remembers what that depends
 // on: backends that were reached once stay reachable for their flows.
 type expectation struct {
 	t       testing.TB
-	sources map[identity][]netip.Addr
+	known   map[identity]sources
+	answers map[addressOf]bool // backends that were or are behind dnat
 	ids     map[identity]idAndGeneration
+	// An attempt to reach another state may have left what stays for flows.
+	attempted bool
+}
+
+// sources is what stands for clients toward a backend, and in outer headers.
+type sources struct {
+	snat   []netip.Addr
+	tunnel netip.Prefix
 }
 
 func newExpectation(t testing.TB) *expectation {
-	return &expectation{t: t, sources: map[identity][]netip.Addr{}, ids: map[identity]idAndGeneration{}}
+	return &expectation{t: t, known: map[identity]sources{}, answers: map[addressOf]bool{}, ids: map[identity]idAndGeneration{}}
 }
 
 // verify compares the tables with the world, and result with both.
 func (e *expectation) verify(m *memory, w *world, result reconcile.Result) {
 	e.t.Helper()
-	live := e.live(w)
+	known := e.sources(m, w)
 	ids := map[identity]idAndGeneration{}
 	var want reconcile.Result
-	keys := 0
 	for _, s := range w.services {
-		keys += len(s.Protocols)
-		weights := e.verifyBackends(m, w, s, live, ids, &want)
+		weights := e.verifyBackends(m, w, s, known, ids, &want)
 		if len(weights) == 0 {
 			want.Down = append(want.Down, s.Name)
 		}
-		for _, protocol := range s.Protocols {
-			e.verifyService(m, s.Service, protocol, weights)
-		}
+		e.verifyService(m, s.Service, weights)
 	}
-	e.verifyNothingElse(m, w, live, keys)
+	e.verifyPorts(m, w)
+	e.verifyNear(m, w)
+	e.verifyNothingElse(m, w)
 	if !slices.Equal(want.Down, result.Down) {
 		e.t.Errorf("down: got %v, want %v", result.Down, want.Down)
 	}
@@ -64,31 +78,39 @@ func (e *expectation) verify(m *memory, w *world, result reconcile.Result) {
 			e.t.Errorf("backend %s of service %d was %+v, now it is %+v: its flows are lost", who.address, who.service, before, now)
 		}
 	}
-	e.sources, e.ids = live, ids
+	e.known, e.ids, e.attempted = known, ids, false
 }
 
-// live finds the source addresses of every backend that is or was reachable.
-func (e *expectation) live(w *world) map[identity][]netip.Addr {
-	live := map[identity][]netip.Addr{}
+// sources finds them for every backend.
+func (e *expectation) sources(m *memory, w *world) map[identity]sources {
+	all := map[identity]sources{}
 	for _, s := range w.services {
 		for _, b := range s.Backends {
-			who := identity{s.number, b.Address}
-			hop, known := w.hops[b.Address.Addr()]
-			switch {
-			case len(s.SNAT.Addresses) > 0:
-				live[who] = s.SNAT.Addresses
-			case known && hop.Usable() && hop.Source.IsValid():
-				live[who] = []netip.Addr{hop.Source}
-			case e.sources[who] != nil:
-				live[who] = e.sources[who]
+			who, address := identity{s.number, b.Address}, b.Address.Addr()
+			found := e.known[who]
+			if e.attempted {
+				entry := m.backends[m.backendID(s.Name, b.Address)]
+				found = sources{m.sources(entry), entry.TunnelSource}
 			}
+			if own := w.hops[address].Source; w.hops[address].Usable() && own.IsValid() {
+				found = sources{[]netip.Addr{own}, netip.PrefixFrom(own, own.BitLen())}
+			}
+			if i := slices.IndexFunc(s.SNAT.Addresses, func(a netip.Addr) bool { return a.Is6() == address.Is6() }); i >= 0 {
+				found.snat = slices.DeleteFunc(slices.Clone(s.SNAT.Addresses), func(a netip.Addr) bool { return a.Is6() != address.Is6() })
+			}
+			for _, prefix := range s.Tunnel.Sources {
+				if prefix.Addr().Is6() == address.Is6() {
+					found.tunnel = prefix
+				}
+			}
+			all[who] = found
 		}
 	}
-	return live
+	return all
 }
 
 // verifyBackends returns the weights of those that may take new flows.
-func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, live map[identity][]netip.Addr,
+func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known map[identity]sources,
 	ids map[identity]idAndGeneration, want *reconcile.Result) map[netip.AddrPort]uint32 {
 	e.t.Helper()
 	weights := map[netip.AddrPort]uint32{}
@@ -98,29 +120,25 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, live 
 		if name := m.backendNames[id]; name.Name != b.Name || name.Weight != b.Weight {
 			e.t.Errorf("%s: backend %d is named %+v, want %+v", s.Name, id, name, b)
 		}
-		entry, list := m.backends[id], live[who]
-		if got := m.sources(entry); !slices.Equal(got, list) {
+		entry, list := m.backends[id], known[who]
+		if got := (sources{m.sources(entry), entry.TunnelSource}); !slices.Equal(got.snat, list.snat) || got.tunnel != list.tunnel {
 			e.t.Errorf("%s: backend %s has the sources %v, want %v", s.Name, b.Address, got, list)
 		}
-		hop, known := w.hops[b.Address.Addr()]
-		if !known {
+		ids[who] = idAndGeneration{id, entry.Generation}
+		if entry.SNATPorts != s.SNAT.Ports || entry.GUEPort != s.Tunnel.Port {
+			e.t.Errorf("%s: backend %s is %+v, want the ports %v and %d", s.Name, b.Address, entry, s.SNAT.Ports, s.Tunnel.Port)
+		}
+		hop, hopKnown := w.hops[b.Address.Addr()]
+		if !hopKnown {
 			hop.Problem = "next hop not looked up yet"
-		} else if hop.Usable() && list == nil {
-			hop.Problem = "this host has no address toward it"
 		}
-		if list != nil {
-			ids[who] = idAndGeneration{id, entry.Generation}
-			if entry.SNATPorts != s.SNAT.Ports {
-				e.t.Errorf("%s: backend %s has the ports %v, want %v", s.Name, b.Address, entry.SNATPorts, s.SNAT.Ports)
-			}
-			got := m.hops[entry.NextHop]
-			if got.Usable() != hop.Usable() ||
-				hop.Usable() && (got.MAC != hop.MAC || got.Interface != hop.Interface || got.SourceMAC != hop.SourceMAC) {
-				e.t.Errorf("%s: backend %s has the next hop %+v, want %+v", s.Name, b.Address, got, hop)
-			}
+		got := m.hops[entry.NextHop]
+		if got.Usable() != hop.Usable() ||
+			hop.Usable() && (got.MAC != hop.MAC || got.Interface != hop.Interface || got.SourceMAC != hop.SourceMAC) {
+			e.t.Errorf("%s: backend %s has the next hop %+v, want %+v", s.Name, b.Address, got, hop)
 		}
-		if !hop.Usable() {
-			want.Unusable = append(want.Unusable, reconcile.Unusable{Service: s.Name, Backend: b.Label(), Problem: hop.Problem})
+		if problem := problemOf(s.Forward, hop, list); problem != "" {
+			want.Unusable = append(want.Unusable, reconcile.Unusable{Service: s.Name, Backend: b.Label(), Problem: problem})
 		} else if b.Weight > 0 {
 			weights[b.Address] = b.Weight
 		}
@@ -128,23 +146,49 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, live 
 	return weights
 }
 
-// verifyService: who has how many slots?
-func (e *expectation) verifyService(m *memory, s lb.Service, protocol lb.Protocol, weights map[netip.AddrPort]uint32) {
-	e.t.Helper()
-	key := lb.ServiceKey{Address: s.Address, Protocol: protocol}
-	entry, exists := m.services[key]
-	if !exists || m.serviceNames[entry.ID].Name != s.Name || entry.Random != (s.Scheduler == lb.Random) {
-		e.t.Errorf("%v: got %+v of %q, want one of %q with scheduler %s", key, entry, m.serviceNames[entry.ID].Name, s.Name, s.Scheduler)
+func problemOf(forward lb.Forward, hop lb.NextHop, known sources) string {
+	sourced := true
+	switch forward {
+	case lb.ForwardNAT:
+		sourced = len(known.snat) > 0
+	case lb.ForwardIPIP, lb.ForwardGUE:
+		sourced = known.tunnel.IsValid()
 	}
+	switch {
+	case hop.Problem != "":
+		return hop.Problem
+	case !sourced:
+		return "this host has no address toward it"
+	case hop.Routed && forward == lb.ForwardDSR:
+		return "it is behind a router: dsr reaches only machines on the same link"
+	}
+	return ""
+}
+
+// verifyService: who has how many slots?
+func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.AddrPort]uint32) {
+	e.t.Helper()
 	size := cmp.Or(s.TableSize, maglev.SizeFor(len(s.Backends)))
 	if len(weights) == 0 {
 		size = 0
 	}
-	if entry.TableSize != size {
-		e.t.Errorf("%v: the table has %d slots, want %d", key, entry.TableSize, size)
+	var first lb.ServiceEntry
+	for key, entry := range m.services {
+		if m.serviceNames[entry.ID].Name != s.Name {
+			continue
+		}
+		if first.ID == 0 {
+			first = entry
+		}
+		if entry != first || entry.Random != (s.Scheduler == lb.Random) || entry.Forward != s.Forward || entry.TableSize != size {
+			e.t.Errorf("%v: got %+v, elsewhere %+v, want %d slots, forward %s, scheduler %s", key, entry, first, size, s.Forward, s.Scheduler)
+		}
+	}
+	if first.ID == 0 {
+		return // all its ports are others'; verifyPorts knows
 	}
 	sum, slots := uint32(0), map[netip.AddrPort]uint32{}
-	for _, id := range m.tables[entry.TableOffset : entry.TableOffset+entry.TableSize] {
+	for _, id := range m.tables[first.TableOffset : first.TableOffset+first.TableSize] {
 		slots[m.backends[id].Address]++
 	}
 	for _, weight := range weights {
@@ -153,22 +197,87 @@ func (e *expectation) verifyService(m *memory, s lb.Service, protocol lb.Protoco
 	for address, got := range slots {
 		share := float64(size) * float64(weights[address]) / float64(sum)
 		if math.Abs(float64(got)-share) >= 1 {
-			e.t.Errorf("%v: backend %s has %d of %d slots, want %.1f", key, address, got, size, share)
+			e.t.Errorf("%s: backend %s has %d of %d slots, want %.1f", s.Name, address, got, size, share)
 		}
 	}
 	if len(slots) != len(weights) {
-		e.t.Errorf("%v: %d backends in the table, want %d", key, len(slots), len(weights))
+		e.t.Errorf("%s: %d backends in the table, want %d", s.Name, len(slots), len(weights))
 	}
 }
 
-// verifyNothingElse: no remains of what was there before.
-func (e *expectation) verifyNothingElse(m *memory, w *world, live map[identity][]netip.Addr, keys int) {
+// verifyPorts: each port leads to the smallest range that has it, by as few keys as can be.
+func (e *expectation) verifyPorts(m *memory, w *world) {
 	e.t.Helper()
-	if m.timeouts != w.timeouts {
-		e.t.Errorf("timeouts: got %v, want %v", m.timeouts, w.timeouts)
+	for _, d := range destinations() {
+		want := ""
+		if s := w.serviceAt(d); s != nil {
+			want = s.Name
+		}
+		if entry, _ := m.serviceAt(d); m.serviceNames[entry.ID].Name != want {
+			e.t.Errorf("%v leads to %q, want %q", d, m.serviceNames[entry.ID].Name, want)
+		}
 	}
-	if len(m.services) != keys || len(m.serviceNames) != len(w.services) {
-		e.t.Errorf("%d service entries of %d services, want %d of %d", len(m.services), len(m.serviceNames), keys, len(w.services))
+	for key, entry := range m.services {
+		i := slices.IndexFunc(w.services, func(s *worldService) bool { return s.Name == m.serviceNames[entry.ID].Name })
+		if i < 0 {
+			e.t.Errorf("%v leads to a service that is gone: %+v", key, entry)
+			continue
+		}
+		ports := w.services[i].Address.Ports
+		inside := func(first, size uint32) bool {
+			return uint32(ports.First) <= first && first+size-1 <= uint32(ports.Last)
+		}
+		first, double := uint32(key.Address.Port()), 2*key.Block
+		if !inside(first, max(key.Block, 1)) || (key.Block == 0) != w.services[i].Address.IsOnePort() ||
+			key.Block > 0 && inside(first/double*double, double) {
+			e.t.Errorf("%v is none of the fewest blocks that make up %v", key, ports)
+		}
+	}
+}
+
+// verifyNear: whose answers would miss the balancer, and whose sources are looked at?
+func (e *expectation) verifyNear(m *memory, w *world) {
+	e.t.Helper()
+	answers, want, answering := map[addressOf]bool{}, map[lb.NearClient]uint32{}, map[netip.Addr]bool{}
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			who := addressOf{s.number, b.Address.Addr()}
+			id := m.backendNames[m.backendID(s.Name, b.Address)].Service
+			itself := lb.NearClient{Service: id, Prefix: netip.PrefixFrom(who.address, who.address.BitLen())}
+			_, there := m.near[itself]
+			if s.Forward == lb.ForwardDNAT || e.answers[who] || e.attempted && there {
+				answers[who], answering[who.address] = true, true
+				want[itself] = 0
+			}
+			hop, known := w.hops[who.address]
+			if s.Forward != lb.ForwardDNAT || !known || !hop.Usable() || hop.Routed {
+				continue
+			}
+			link := lb.NearClient{Service: id, Prefix: hop.Link}
+			if by, twice := want[link]; twice && by != uint32(hop.Interface) {
+				want[link] = 0
+			} else {
+				want[link] = uint32(hop.Interface)
+			}
+		}
+	}
+	if !maps.Equal(m.near, want) {
+		e.t.Errorf("near clients: got %v, want %v", m.near, want)
+	}
+	if !maps.Equal(m.answering, answering) {
+		e.t.Errorf("sources in the filter: got %v, want %v", m.answering, answering)
+	}
+	e.answers = answers
+}
+
+// verifyNothingElse: no remains of what was there before.
+func (e *expectation) verifyNothingElse(m *memory, w *world) {
+	e.t.Helper()
+	if m.timeouts != w.timeouts || m.rateLimits != w.limits {
+		e.t.Errorf("settings: got %v and %v, want %v and %v", m.timeouts, m.rateLimits, w.timeouts, w.limits)
+	}
+	if len(m.serviceNames) != len(w.services) {
+		e.t.Errorf("%d services, want %d", len(m.serviceNames), len(w.services))
 	}
 	backends := 0
 	for _, s := range w.services {
@@ -176,25 +285,26 @@ func (e *expectation) verifyNothingElse(m *memory, w *world, live map[identity][
 	}
 	hops, entries := map[uint32]bool{}, 0
 	for _, b := range m.backends {
-		if b.SNATCount > 0 {
+		if b.Service != 0 {
 			entries++
 			hops[b.NextHop] = true
 		}
 	}
-	if len(m.backendNames) != backends || entries != len(live) {
-		e.t.Errorf("%d backend names and %d entries, want %d and %d", len(m.backendNames), entries, backends, len(live))
+	if len(m.backendNames) != backends || entries != backends {
+		e.t.Errorf("%d backend names and %d entries, want %d", len(m.backendNames), entries, backends)
 	}
 	for id, hop := range m.hops {
 		if hop.Usable() && !hops[id] {
 			e.t.Errorf("next hop %d is left over: %+v", id, hop)
 		}
 	}
-	needed := map[netip.Addr]bool{}
+	needed, single := map[netip.Addr]bool{}, map[netip.Addr]bool{}
 	for key := range m.services {
 		needed[key.Address.Addr()] = true
+		single[key.Address.Addr()] = single[key.Address.Addr()] || key.Block == 0
 	}
 	for index, a := range m.snat {
-		if a.IsVIP != needed[a.Address] && a.IsVIP {
+		if a.IsVIP && !single[a.Address] {
 			e.t.Errorf("source address %d, %s, is marked as a VIP", index, a.Address)
 		}
 	}

@@ -46,7 +46,8 @@ func eachWrite(t *testing.T, f func(t *testing.T, tr transition, n int)) {
 		if _, err := r.Apply(tr.to.snapshot()); err != nil {
 			t.Fatal(err)
 		}
-		for n := 1; n <= len(m.writes()) && !t.Failed(); n++ {
+		writes := len(m.writes())
+		for n := 1; n <= writes && !t.Failed(); n++ {
 			f(t, tr, n)
 			if t.Failed() {
 				t.Fatalf("when write %d failed", n)
@@ -59,10 +60,12 @@ func failAt(n int) func(int) bool { return func(write int) bool { return write =
 
 func applyAndVerify(r *reconcile.Reconciler, m *memory, e *expectation, w *world) {
 	e.t.Helper()
+	m.watch(destinations())
 	result, err := r.Apply(w.snapshot())
 	if err != nil {
 		e.t.Fatal(err)
 	}
+	m.checkSeen()
 	e.verify(m, w, result)
 }
 
@@ -87,14 +90,16 @@ func TestFailureThenBack(t *testing.T) {
 		m, r, e := tr.begin(t)
 		m.fail = failAt(n)
 		mustFail(t, r, tr.to)
+		from := tr.from.clone()
 		for address, hop := range tr.to.hops { // once known, it stays known
-			if _, known := tr.from.hops[address]; !known {
-				tr.from.hops[address] = hop
+			if _, known := from.hops[address]; !known {
+				from.hops[address] = hop
 			}
 		}
 		kept := tr.to.identities() // what was half gone may have got another generation
 		maps.DeleteFunc(e.ids, func(who identity, _ idAndGeneration) bool { return !kept[who] })
-		applyAndVerify(r, m, e, tr.from)
+		e.attempted = true
+		applyAndVerify(r, m, e, from)
 	})
 }
 
@@ -130,7 +135,8 @@ func sameTables(a, b *memory) bool {
 	return reflect.DeepEqual(a.services, b.services) && reflect.DeepEqual(a.backends, b.backends) &&
 		reflect.DeepEqual(a.hops, b.hops) && reflect.DeepEqual(a.snat, b.snat) && reflect.DeepEqual(a.tables, b.tables) &&
 		reflect.DeepEqual(a.serviceNames, b.serviceNames) && reflect.DeepEqual(a.backendNames, b.backendNames) &&
-		reflect.DeepEqual(a.filter, b.filter) && a.timeouts == b.timeouts
+		reflect.DeepEqual(a.filter, b.filter) && reflect.DeepEqual(a.answering, b.answering) &&
+		reflect.DeepEqual(a.near, b.near) && a.timeouts == b.timeouts && a.rateLimits == b.rateLimits
 }
 
 // unreadable are tables that cannot be read back.

@@ -21,7 +21,10 @@ type memory struct {
 	unchecked bool // for benchmarks
 
 	timeouts     lb.Timeouts
-	filter       map[netip.Addr]bool
+	rateLimits   lb.RateLimits
+	filter       map[netip.Addr]bool // destinations
+	answering    map[netip.Addr]bool // the filter's sources
+	near         map[lb.NearClient]uint32
 	services     map[lb.ServiceKey]lb.ServiceEntry
 	backends     map[uint32]lb.BackendEntry
 	hops         map[uint32]lb.NextHop // ever written
@@ -34,12 +37,15 @@ type memory struct {
 	log  []string            // the writes that were tried
 	fail func(int) bool      // whether the n-th one, from 1, fails; nil: none
 	last map[string]struct{} // violations reported already
+	seen map[destination]*sight
 }
 
 func newMemory(t testing.TB, limits lb.Limits) *memory {
 	return &memory{
 		t: t, limits: limits,
 		filter:       map[netip.Addr]bool{},
+		answering:    map[netip.Addr]bool{},
+		near:         map[lb.NearClient]uint32{},
 		services:     map[lb.ServiceKey]lb.ServiceEntry{},
 		backends:     map[uint32]lb.BackendEntry{},
 		hops:         map[uint32]lb.NextHop{},
@@ -55,7 +61,8 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 // clone is another memory with the same content, which fails no write.
 func (m *memory) clone() *memory {
 	c := *m
-	c.log, c.fail = nil, nil
+	c.log, c.fail, c.seen = nil, nil, nil
+	c.answering, c.near = maps.Clone(m.answering), maps.Clone(m.near)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
@@ -73,6 +80,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		Backends:      map[uint32]lb.BackendEntry{},
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: maps.Clone(m.snat),
+		NearClients:   maps.Clone(m.near),
 		ServiceNames:  maps.Clone(m.serviceNames),
 		BackendNames:  maps.Clone(m.backendNames),
 	}
@@ -108,17 +116,28 @@ func (m *memory) write(what string, allowed func(), do func()) error {
 
 func always() {}
 
-func (m *memory) SetTimeouts(t lb.Timeouts) error {
-	return m.write("SetTimeouts", always, func() { m.timeouts = t })
+func (m *memory) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
+	return m.write("SetSettings", always, func() { m.timeouts, m.rateLimits = t, limits })
 }
 
-func (m *memory) SetAddressFilter(addresses []netip.Addr) error {
-	return m.write("SetAddressFilter", always, func() {
-		m.filter = map[netip.Addr]bool{}
-		for _, a := range addresses {
-			m.filter[a] = true
-		}
-	})
+func (m *memory) SetAddressFilter(destinations, sources []netip.Addr) error {
+	return m.write("SetAddressFilter", always, func() { m.filter, m.answering = setOf(destinations), setOf(sources) })
+}
+
+func setOf(addresses []netip.Addr) map[netip.Addr]bool {
+	set := map[netip.Addr]bool{}
+	for _, a := range addresses {
+		set[a] = true
+	}
+	return set
+}
+
+func (m *memory) PutNearClient(client lb.NearClient, by uint32) error {
+	return m.write("PutNearClient", always, func() { m.near[client] = by })
+}
+
+func (m *memory) DeleteNearClient(client lb.NearClient) error {
+	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
 }
 
 func (m *memory) PutNextHop(id uint32, hop lb.NextHop) error {
@@ -132,7 +151,7 @@ func (m *memory) PutSNATAddress(index uint32, a lb.SNATAddress) error {
 func (m *memory) PutBackend(id uint32, b lb.BackendEntry) error {
 	return m.write("PutBackend", func() { m.checkBackendWrite(id, b) }, func() {
 		m.backends[id] = b
-		if b.SNATCount > 0 {
+		if b.Service != 0 {
 			m.lastLive[id] = b
 		}
 	})
@@ -143,11 +162,11 @@ func (m *memory) PutTable(offset uint32, backends []uint32) error {
 }
 
 func (m *memory) PutService(key lb.ServiceKey, entry lb.ServiceEntry) error {
-	return m.write("PutService", always, func() { m.services[key] = entry })
+	return m.write("PutService", func() { m.checkKey(key) }, func() { m.services[key] = entry; m.look(key) })
 }
 
 func (m *memory) DeleteService(key lb.ServiceKey) error {
-	return m.write("DeleteService", always, func() { delete(m.services, key) })
+	return m.write("DeleteService", always, func() { delete(m.services, key); m.look(key) })
 }
 
 func (m *memory) PutServiceName(id uint32, name lb.ServiceName) error {

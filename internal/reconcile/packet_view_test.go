@@ -28,13 +28,30 @@ func (m *memory) inRange(what string, value, first, last uint32) {
 // check follows every reference that a packet may follow.
 func (m *memory) check(what string) {
 	m.t.Helper()
-	m.inRange("number of service entries", uint32(len(m.services)), 0, 2*m.limits.Services)
+	blocks, onePort := uint32(0), map[netip.Addr]bool{}
 	for key, entry := range m.services {
 		m.checkService(what, key, entry)
+		if key.Block > 0 {
+			blocks++
+		} else {
+			onePort[key.Address.Addr()] = true
+		}
 	}
+	m.inRange("number of ports", uint32(len(m.services))-blocks, 0, 2*m.limits.Services)
+	m.inRange("number of blocks of ports", blocks, 0, 64*m.limits.Services)
+	m.inRange("number of near clients", uint32(len(m.near)), 0, 3*m.limits.Backends)
 	for id, b := range m.backends {
-		if b.SNATCount > 0 {
+		if b.Service != 0 {
 			m.checkBackend(what, id, b)
+			m.checkSources(what, id, b, onePort)
+		}
+	}
+	for client := range m.near {
+		if _, named := m.serviceNames[client.Service]; !named {
+			m.violation("%s: near client %v belongs to a service without name", what, client)
+		}
+		if client.Prefix.IsSingleIP() && !m.answering[client.Prefix.Addr()] {
+			m.violation("%s: the filter lacks the source %s", what, client.Prefix)
 		}
 	}
 }
@@ -57,10 +74,34 @@ func (m *memory) checkService(what string, key lb.ServiceKey, entry lb.ServiceEn
 			continue
 		}
 		checked[id] = true
-		b := m.backends[id]
-		if b.SNATCount == 0 || b.Service != entry.ID {
+		if b := m.backends[id]; b.Service != entry.ID {
 			m.violation("%s: the table of %v (service %d) has backend %d, which is %+v", what, key, entry.ID, id, b)
 		}
+		m.checkForward(what, entry, id)
+	}
+}
+
+// checkForward: can a new flow be forwarded to the backend in the service's way?
+func (m *memory) checkForward(what string, entry lb.ServiceEntry, id uint32) {
+	m.t.Helper()
+	b := m.backends[id]
+	switch entry.Forward {
+	case lb.ForwardNAT:
+		if b.SNATCount == 0 {
+			m.violation("%s: backend %d of a nat service has no source address: %+v", what, id, b)
+		}
+	case lb.ForwardIPIP, lb.ForwardGUE:
+		if !b.TunnelSource.IsValid() {
+			m.violation("%s: backend %d of a tunnel service has no outer source: %+v", what, id, b)
+		}
+	case lb.ForwardDNAT:
+		itself := lb.NearClient{Service: entry.ID, Prefix: netip.PrefixFrom(b.Address.Addr(), b.Address.Addr().BitLen())}
+		if by, exists := m.near[itself]; !exists || by != 0 {
+			m.violation("%s: backend %d of a dnat service is no near client of it", what, id)
+		}
+	case lb.ForwardDSR:
+	default:
+		m.violation("%s: service %d is to be forwarded by %q", what, entry.ID, entry.Forward)
 	}
 }
 
@@ -82,18 +123,27 @@ func (m *memory) checkBackend(what string, id uint32, b lb.BackendEntry) {
 	if hop.Usable() && !leadsTo(hop, b.Address.Addr()) {
 		m.violation("%s: backend %d at %s has another one's next hop: %+v", what, id, b.Address, hop)
 	}
+	if b.TunnelSource.IsValid() && b.TunnelSource.Addr().Is4() != b.Address.Addr().Is4() {
+		m.violation("%s: backend %d at %s has an outer source of the other family: %s", what, id, b.Address, b.TunnelSource)
+	}
+}
+
+// checkSources: onePort has the addresses with a service on a single port.
+func (m *memory) checkSources(what string, id uint32, b lb.BackendEntry, onePort map[netip.Addr]bool) {
+	m.t.Helper()
 	list := m.sources(b)
 	if !isList(list) {
 		m.violation("%s: backend %d has source addresses that nobody asked for: %v", what, id, list)
 	}
 	for i, a := range list {
+		if a.Is4() != b.Address.Addr().Is4() {
+			m.violation("%s: backend %d at %s has a source address of the other family: %s", what, id, b.Address, a)
+		}
 		if !m.filter[a] {
 			m.violation("%s: the filter lacks the source address %s of backend %d", what, a, id)
 		}
-		for key := range m.services {
-			if key.Address.Addr() == a && !m.snat[b.SNATFirst+uint32(i)].IsVIP {
-				m.violation("%s: the source address %s of backend %d is a VIP and not marked as one", what, a, id)
-			}
+		if onePort[a] && !m.snat[b.SNATFirst+uint32(i)].IsVIP {
+			m.violation("%s: the source address %s of backend %d is a VIP and not marked as one", what, a, id)
 		}
 	}
 }
@@ -104,6 +154,14 @@ func (m *memory) sources(b lb.BackendEntry) []netip.Addr {
 		list = append(list, m.snat[b.SNATFirst+i].Address)
 	}
 	return list
+}
+
+// checkKey: a block is a power of two, and starts at a multiple of it.
+func (m *memory) checkKey(key lb.ServiceKey) {
+	m.t.Helper()
+	if b := key.Block; b > 0 && (b&(b-1) != 0 || b > 1<<16 || uint32(key.Address.Port())%b != 0) {
+		m.violation("%v is not an aligned block of ports", key)
+	}
 }
 
 // checkTableWrite: a packet may be reading the tables of all current services.
@@ -138,10 +196,10 @@ func (m *memory) checkBackendWrite(id uint32, b lb.BackendEntry) {
 	m.inRange("backend", id, 1, m.limits.Backends)
 	old, before := m.backends[id], m.lastLive[id]
 	switch {
-	case b.SNATCount == 0: // check finds tables that still have it
-	case old.SNATCount > 0 && (b.Address != old.Address || b.Service != old.Service || b.Generation != old.Generation):
+	case b.Service == 0: // check finds tables that still have it
+	case old.Service != 0 && (b.Address != old.Address || b.Service != old.Service || b.Generation != old.Generation):
 		m.violation("PutBackend %d replaces %+v by %+v", id, old, b)
-	case old.SNATCount == 0 && before.SNATCount > 0 && b.Generation <= before.Generation:
+	case old.Service == 0 && before.Service != 0 && b.Generation <= before.Generation:
 		m.violation("PutBackend %d: %+v has the generation of its predecessor %+v", id, b, before)
 	}
 }
@@ -155,7 +213,7 @@ func (m *memory) checkServiceNameWrite(id uint32, name lb.ServiceName) {
 		return
 	}
 	for key, entry := range m.services {
-		if key.Address == name.Address && entry.ID == id {
+		if name.Address.Contains(key.Address) && entry.ID == id {
 			return
 		}
 	}
@@ -168,4 +226,66 @@ func (m *memory) checkBackendNameWrite(id uint32, name lb.BackendName) {
 	if old, used := m.backendNames[id]; used && (old.Address != name.Address || old.Service != name.Service) {
 		m.violation("PutBackendName %d replaces %+v by %+v", id, old, name)
 	}
+}
+
+// destination is what a packet's service is found by.
+type destination struct {
+	netip.AddrPort
+	protocol lb.Protocol
+}
+
+// serviceAt finds a packet's service as the data plane does.
+func (m *memory) serviceAt(d destination) (entry lb.ServiceEntry, exists bool) {
+	if entry, exists = m.services[lb.ServiceKey{Address: d.AddrPort, Protocol: d.protocol}]; exists {
+		return entry, true
+	}
+	for block := uint32(1); block <= 1<<16; block *= 2 {
+		first := netip.AddrPortFrom(d.Addr(), uint16(uint32(d.Port())/block*block))
+		if entry, exists = m.services[lb.ServiceKey{Address: first, Protocol: d.protocol, Block: block}]; exists {
+			return entry, true
+		}
+	}
+	return entry, false
+}
+
+// sight is the services that a destination was seen to lead to.
+type sight struct {
+	first, last uint32 // 0: none
+	between     []uint32
+}
+
+// watch looks at some destinations after each write of a service key from now on.
+func (m *memory) watch(destinations []destination) {
+	m.seen = map[destination]*sight{}
+	for _, d := range destinations {
+		entry, _ := m.serviceAt(d)
+		m.seen[d] = &sight{first: entry.ID, last: entry.ID}
+	}
+}
+
+func (m *memory) look(key lb.ServiceKey) {
+	first, ports := uint32(key.Address.Port()), max(key.Block, 1)
+	for d, sight := range m.seen {
+		if port := uint32(d.Port()); d.Addr() != key.Address.Addr() || d.protocol != key.Protocol || port < first || port >= first+ports {
+			continue
+		}
+		if entry, _ := m.serviceAt(d); entry.ID != sight.last {
+			sight.between = append(sight.between, sight.last)
+			sight.last = entry.ID
+		}
+	}
+}
+
+// checkSeen: a destination leads to where it led before, and then to where it
+// leads to now, but at no time anywhere else.
+func (m *memory) checkSeen() {
+	m.t.Helper()
+	for d, sight := range m.seen {
+		for _, id := range sight.between {
+			if id != sight.first && id != sight.last {
+				m.t.Errorf("%v led to service %d for a while, between %d and %d", d, id, sight.first, sight.last)
+			}
+		}
+	}
+	m.seen = nil
 }

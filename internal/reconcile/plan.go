@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,9 +16,10 @@ type plan struct {
 	changes  []*change  // in the order in which they have to be written
 	lists    []list
 	keys     map[lb.ServiceKey]bool // of the changes
-	moves    bool                   // a key or a source address comes or goes
+	moves    bool                   // an address comes or goes that the address filter may have to know
 
 	goneKeys     []lb.ServiceKey
+	goneNear     []lb.NearClient // of services that are gone
 	goneBackends []uint32
 	goneServices []uint32
 }
@@ -31,13 +33,16 @@ type change struct {
 	table    []uint32 // backend ids, to be written first; nil: the entry's table is there
 	content  content  // of the table
 	backends []plannedBackend
+	near     map[netip.Prefix]uint32 // as in lb.Tables.NearClients
+	goneNear []lb.NearClient
 }
 
 type plannedBackend struct {
-	id    uint32
-	name  lb.BackendName
-	entry lb.BackendEntry // without SNATCount: never reached yet, nothing to write
-	hop   lb.NextHop
+	id      uint32
+	name    lb.BackendName
+	entry   lb.BackendEntry
+	hop     lb.NextHop
+	problem string // why it takes no new flow; "" when it may
 }
 
 // list is a new list of source addresses.
@@ -48,17 +53,25 @@ type list struct {
 
 // plan finds out what to write. It changes the books, whether it succeeds or not.
 func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan, error) {
+	rangesChanged := r.ports.learn(cfg.Services)
 	p := &plan{r: r, services: r.match(cfg.Services), keys: map[lb.ServiceKey]bool{}}
 	changed := r.learn(hops)
+	var due []int
 	for i, s := range p.services {
-		if s != nil && (!sameService(&s.config, &cfg.Services[i]) || usesAny(&s.config, changed)) {
+		if s != nil && (!sameService(&s.config, &cfg.Services[i]) || usesAny(&s.config, changed) ||
+			rangesChanged && !r.hasKeys(s, &cfg.Services[i])) {
 			s.complete = false
 		}
-	}
-	for i, s := range p.services {
-		if s != nil && s.complete {
-			continue
+		if s == nil || !s.complete {
+			due = append(due, i)
 		}
+	}
+	// A port that is in several ranges must at no time lead to one that is neither
+	// the smallest that it was in nor the smallest that it will be in.
+	slices.SortStableFunc(due, func(a, b int) int {
+		return cmp.Compare(cfg.Services[a].Address.Ports.Size(), cfg.Services[b].Address.Ports.Size())
+	})
+	for _, i := range due {
 		if err := p.planService(i, cfg.Services[i]); err != nil {
 			return nil, fmt.Errorf("service %s: %w", cfg.Services[i].Name, err)
 		}
@@ -84,8 +97,10 @@ func (r *Reconciler) match(services []lb.Service) []*service {
 		if matched[i] != nil {
 			continue
 		}
-		for _, key := range keysOf(services[i]) {
-			if entry, exists := r.actual.Services[key]; exists && matched[i] == nil {
+		for _, key := range r.ports.keysOf(&services[i]) {
+			entry, exists := r.actual.Services[key]
+			// a block may be part of several ranges
+			if exists && matched[i] == nil && (key.Block == 0 || r.actual.ServiceNames[entry.ID].Address == services[i].Address) {
 				claim(i, r.books.services[entry.ID])
 			}
 		}
@@ -93,12 +108,14 @@ func (r *Reconciler) match(services []lb.Service) []*service {
 	return matched
 }
 
-func keysOf(s lb.Service) []lb.ServiceKey {
-	keys := make([]lb.ServiceKey, len(s.Protocols))
-	for i, protocol := range s.Protocols {
-		keys[i] = lb.ServiceKey{Address: s.Address, Protocol: protocol}
+// hasKeys reports whether the tables have exactly a service's keys for it.
+func (r *Reconciler) hasKeys(s *service, config *lb.Service) bool {
+	if config.Address.IsOnePort() {
+		return true
 	}
-	return keys
+	keys := r.ports.keysOf(config)
+	return len(keys) == len(s.keys) &&
+		!slices.ContainsFunc(keys, func(key lb.ServiceKey) bool { return r.actual.Services[key].ID != s.id })
 }
 
 // learn remembers the next hops and returns the addresses where they changed.
@@ -121,6 +138,7 @@ func sameService(a, b *lb.Service) bool {
 	return a.Name == b.Name && a.Address == b.Address && slices.Equal(a.Protocols, b.Protocols) &&
 		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize &&
 		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
+		slices.Equal(a.Tunnel.Sources, b.Tunnel.Sources) && a.Tunnel.Port == b.Tunnel.Port &&
 		slices.Equal(a.Backends, b.Backends)
 }
 
@@ -144,11 +162,13 @@ func (p *plan) planService(i int, config lb.Service) error {
 	config.Backends = slices.Clone(config.Backends)
 	config.Protocols = slices.Clone(config.Protocols)
 	config.SNAT.Addresses = slices.Clone(config.SNAT.Addresses)
-	c := &change{service: s, config: config, keys: keysOf(config)}
+	config.Tunnel.Sources = slices.Clone(config.Tunnel.Sources)
+	c := &change{service: s, config: config, keys: p.r.ports.keysOf(&config)}
 	p.changes = append(p.changes, c)
 	if err := p.planBackends(c); err != nil {
 		return err
 	}
+	p.planNear(c)
 	return p.planTable(c)
 }
 
@@ -165,6 +185,8 @@ func (p *plan) planRemovals() {
 			}
 		}
 	}
+	// A port that is in several ranges leads to the smallest until all others are as they will be.
+	slices.SortStableFunc(p.goneKeys, func(a, b lb.ServiceKey) int { return cmp.Compare(b.Block, a.Block) })
 	books.serviceIDs.settle(func(stretch) {})
 	books.backendIDs.settle(func(stretch) {})
 	books.tables.settle(r.forgetTable)
@@ -203,6 +225,8 @@ func (p *plan) removeBackend(id uint32) {
 func (p *plan) removeService(s *service) {
 	books := p.r.books
 	p.removeKeys(s.keys)
+	p.goneNear = append(p.goneNear, s.near...)
+	p.moves = p.moves || len(s.near) > 0
 	for _, id := range s.backends {
 		p.removeBackend(id)
 	}
@@ -214,17 +238,39 @@ func (p *plan) removeService(s *service) {
 	}
 }
 
+// blocksOfService is how many blocks the data plane has room for, for each service:
+// what two protocols need at worst.
+const blocksOfService = 64
+
 // checkKeys sees to it that the service entries to come have room beside those
-// that go after them.
+// that go after them. Single ports and blocks of them have a room each.
 func (p *plan) checkKeys() error {
-	added := 0
-	for key := range p.keys {
-		if _, exists := p.r.actual.Services[key]; !exists {
-			added++
+	var ports, blocks int
+	count := func(key lb.ServiceKey, by int) {
+		if key.Block == 0 {
+			ports += by
+		} else {
+			blocks += by
 		}
 	}
-	if free := 2*int(p.r.limits.Services) - len(p.r.actual.Services); added > free {
-		return fmt.Errorf("%w for %d new VIPs beside those they replace: raise limits.services and restart", ErrNoRoom, added)
+	for key := range p.keys {
+		if _, exists := p.r.actual.Services[key]; !exists {
+			count(key, 1)
+		}
+	}
+	if ports == 0 && blocks == 0 {
+		return nil
+	}
+	addedPorts, addedBlocks := ports, blocks
+	for key := range p.r.actual.Services {
+		count(key, 1)
+	}
+	limit := int(p.r.limits.Services)
+	if addedPorts > 0 && ports > 2*limit {
+		return fmt.Errorf("%w for %d new VIPs beside those they replace: raise limits.services and restart", ErrNoRoom, addedPorts)
+	}
+	if addedBlocks > 0 && blocks > blocksOfService*limit {
+		return fmt.Errorf("%w for %d new blocks of ports beside those they replace: raise limits.services and restart", ErrNoRoom, addedBlocks)
 	}
 	return nil
 }

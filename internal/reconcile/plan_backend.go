@@ -28,8 +28,8 @@ func (p *plan) planBackends(c *change) error {
 			return err
 		}
 		c.backends = append(c.backends, planned)
-		if !planned.hop.Usable() {
-			s.unusable = append(s.unusable, Unusable{s.name, b.Label(), planned.hop.Problem})
+		if planned.problem != "" {
+			s.unusable = append(s.unusable, Unusable{s.name, b.Label(), planned.problem})
 		} else if b.Weight > 0 {
 			c.content.shares = append(c.content.shares, share{id, b.Address, b.Weight})
 		}
@@ -42,39 +42,81 @@ func (p *plan) planBackends(c *change) error {
 }
 
 func (p *plan) planBackend(c *change, id uint32, b lb.Backend) (plannedBackend, error) {
+	address := b.Address.Addr()
 	old := p.r.actual.Backends[id]
 	planned := plannedBackend{
 		id:   id,
 		name: lb.BackendName{Name: b.Name, Address: b.Address, Service: c.service.id, Weight: b.Weight},
-		entry: lb.BackendEntry{
-			Address: b.Address, Service: c.service.id, Generation: old.Generation, SNATPorts: c.config.SNAT.Ports,
-			SNATFirst: old.SNATFirst, SNATCount: old.SNATCount,
-		},
-		hop: p.r.hopTo(b.Address.Addr()),
+		hop:  p.r.hopTo(address),
 	}
-	sources := c.config.SNAT.Addresses
-	if len(sources) == 0 && planned.hop.Usable() && planned.hop.Source.IsValid() {
-		sources = []netip.Addr{planned.hop.Source}
+	hopID, err := p.planHop(address)
+	if err != nil {
+		return planned, err
 	}
-	if len(sources) > 0 {
-		first, err := p.planList(sources)
-		if err != nil {
+	planned.entry = lb.BackendEntry{
+		Address: b.Address, Service: c.service.id, NextHop: hopID, Generation: old.Generation, SNATPorts: c.config.SNAT.Ports,
+		// flows go on with these while no others are known
+		SNATFirst: old.SNATFirst, SNATCount: old.SNATCount, TunnelSource: old.TunnelSource,
+		GUEPort: c.config.Tunnel.Port,
+	}
+	if source := tunnelSource(c.config.Tunnel, address, planned.hop); source.IsValid() {
+		planned.entry.TunnelSource = source
+	}
+	if sources := snatSources(c.config.SNAT, address, planned.hop); len(sources) > 0 {
+		planned.entry.SNATCount = uint16(len(sources))
+		if planned.entry.SNATFirst, err = p.planList(sources); err != nil {
 			return planned, err
 		}
-		planned.entry.SNATFirst, planned.entry.SNATCount = first, uint16(len(sources))
-	}
-	if planned.entry.SNATCount == 0 {
-		if planned.hop.Usable() {
-			planned.hop.Problem = "this host has no address toward it"
-		}
-		return planned, nil
 	}
 	p.r.books.lists.hold(listStretch(planned.entry))
-	hop, err := p.planHop(b.Address.Addr())
-	planned.entry.NextHop = hop
 	p.release(old)
-	return planned, err
+	planned.problem = problem(c.config.Forward, planned)
+	return planned, nil
 }
+
+// problem says why no new flow can be forwarded to a backend, or "".
+func problem(forward lb.Forward, b plannedBackend) string {
+	switch {
+	case !b.hop.Usable():
+		return b.hop.Problem
+	case forward == lb.ForwardNAT && b.entry.SNATCount == 0, forward.Tunnels() && !b.entry.TunnelSource.IsValid():
+		return "this host has no address toward it"
+	case forward == lb.ForwardDSR && b.hop.Routed:
+		return "it is behind a router: dsr reaches only machines on the same link"
+	}
+	return ""
+}
+
+// snatSources are the addresses of the backend's family that stand for clients
+// toward it; none: there is not any.
+func snatSources(snat lb.SNAT, backend netip.Addr, hop lb.NextHop) []netip.Addr {
+	var sources []netip.Addr
+	for _, a := range snat.Addresses {
+		if a.Is4() == backend.Is4() {
+			sources = append(sources, a)
+		}
+	}
+	if len(sources) == 0 && hop.Usable() && hop.Source.IsValid() {
+		sources = []netip.Addr{hop.Source}
+	}
+	return sources
+}
+
+// tunnelSource is the prefix of the backend's family that outer source addresses
+// are taken from; the zero one: there is none.
+func tunnelSource(tunnel lb.Tunnel, backend netip.Addr, hop lb.NextHop) netip.Prefix {
+	for _, prefix := range tunnel.Sources {
+		if prefix.Addr().Is4() == backend.Is4() {
+			return prefix
+		}
+	}
+	if hop.Usable() && hop.Source.IsValid() {
+		return onlyAddress(hop.Source)
+	}
+	return netip.Prefix{}
+}
+
+func onlyAddress(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func (r *Reconciler) hopTo(address netip.Addr) lb.NextHop {
 	if hop, known := r.hops[address]; known {
@@ -85,7 +127,7 @@ func (r *Reconciler) hopTo(address netip.Addr) lb.NextHop {
 
 // release gives back what a backend's old entry refers to.
 func (p *plan) release(old lb.BackendEntry) {
-	if old.SNATCount == 0 {
+	if old.Service == 0 {
 		return
 	}
 	p.r.books.lists.release(listStretch(old))

@@ -26,10 +26,12 @@ func TestRandomSequences(t *testing.T) {
 		for step := range 100 {
 			w.step()
 			cfg, hops := w.snapshot()
+			m.watch(destinations())
 			result, err := r.Apply(cfg, hops)
 			if err != nil {
 				t.Fatalf("step %d: %v", step, err)
 			}
+			m.checkSeen()
 			e.verify(m, w, result)
 			m.writes()
 			if again, err := r.Apply(cfg, hops); err != nil || len(m.log) > 0 || fmt.Sprint(again) != fmt.Sprint(result) {
@@ -55,6 +57,7 @@ func TestUnreliableWrites(t *testing.T) {
 					w.step()
 					cfg, hops := w.snapshot()
 					tries := 1
+					m.watch(destinations())
 					result, err := r.Apply(cfg, hops)
 					for ; err != nil && tries < 1000; tries++ {
 						if luck.IntN(restart) == 1 {
@@ -65,6 +68,7 @@ func TestUnreliableWrites(t *testing.T) {
 					if err != nil {
 						t.Fatalf("step %d: %v after %d tries", step, err, tries)
 					}
+					m.checkSeen()
 					e.verify(m, w, result)
 					if t.Failed() {
 						t.Fatalf("in step %d", step)

@@ -14,12 +14,13 @@ type Reconciler struct {
 	// actual is what the tables hold: read back at the start, then kept in
 	// step with every write that succeeded.
 	actual   lb.Tables
-	timeouts lb.Timeouts
-	filter   []netip.Addr
+	settings settings
+	filter   *filter            // nil: not known
 	contents map[uint32]content // of the scheduler tables written by this process, by offset
 	untidy   bool               // there may be remains: at the start, and after a write failed
 
 	books *books
+	ports portOwners
 	hops  map[netip.Addr]lb.NextHop // as last known
 	round uint64                    // counts calls of Apply
 }
@@ -39,12 +40,34 @@ func New(tables Tables, limits lb.Limits) (*Reconciler, error) {
 		hops:     map[netip.Addr]lb.NextHop{},
 	}
 	r.recall()
-	for _, b := range actual.Backends {
-		if hop, exists := actual.NextHops[b.NextHop]; exists {
-			r.hops[b.Address.Addr()] = hop
+	r.recallHops()
+	return r, nil
+}
+
+// recallHops finds out what the tables say about the next hops.
+func (r *Reconciler) recallHops() {
+	links := map[uint32][]netip.Prefix{} // by service
+	for client := range r.actual.NearClients {
+		if !client.Prefix.IsSingleIP() {
+			links[client.Service] = append(links[client.Service], client.Prefix)
 		}
 	}
-	return r, nil
+	for _, b := range r.actual.Backends {
+		hop, exists := r.actual.NextHops[b.NextHop]
+		if b.Service == 0 || !exists {
+			continue
+		}
+		address := b.Address.Addr()
+		hop.Link = r.hops[address].Link // known from another service with this address
+		for _, link := range links[b.Service] {
+			shared := r.actual.NearClients[lb.NearClient{Service: b.Service, Prefix: link}]
+			if link.Contains(address) && (shared == 0 || shared == uint32(hop.Interface)) &&
+				(!hop.Link.IsValid() || link.Bits() > hop.Link.Bits()) {
+				hop.Link = link
+			}
+		}
+		r.hops[address] = hop
+	}
 }
 
 // Unusable is a backend that takes no new flows, and why.
@@ -73,7 +96,7 @@ func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Resul
 		return Result{}, err
 	}
 	result := p.result()
-	if err := r.write(p, cfg.Timeouts); err != nil {
+	if err := r.write(p, settings{cfg.Timeouts, cfg.RateLimits}); err != nil {
 		r.untidy = true
 		r.recall()
 		return result, err

@@ -13,6 +13,7 @@ func TestSameServiceSeesEveryField(t *testing.T) {
 	base := lb.Service{
 		Protocols: []lb.Protocol{lb.TCP},
 		SNAT:      lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
+		Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 		Backends:  []lb.Backend{{Weight: 1}},
 	}
 	if !sameService(&base, &base) {
@@ -32,22 +33,31 @@ func TestSameServiceSeesEveryField(t *testing.T) {
 			t.Errorf("SNAT.%s is overlooked", field.Name)
 		}
 	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[lb.Tunnel]()) {
+		changed := base
+		alter(t, reflect.ValueOf(&changed.Tunnel).Elem().FieldByIndex(field.Index))
+		if sameService(&base, &changed) {
+			t.Errorf("Tunnel.%s is overlooked", field.Name)
+		}
+	}
 }
 
 func alter(t *testing.T, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString("other")
-	case reflect.Uint32:
+	case reflect.Uint16, reflect.Uint32:
 		v.SetUint(7)
 	case reflect.Slice:
 		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
 	case reflect.Struct:
 		switch v.Interface().(type) {
-		case netip.AddrPort:
-			v.Set(reflect.ValueOf(netip.MustParseAddrPort("10.0.0.9:9")))
+		case lb.VIP:
+			v.Set(reflect.ValueOf(lb.VIPAt(netip.MustParseAddrPort("10.0.0.9:9"))))
 		case lb.PortRange:
 			v.Set(reflect.ValueOf(lb.PortRange{First: 1, Last: 2}))
+		case lb.Tunnel:
+			v.Set(reflect.ValueOf(lb.Tunnel{Port: 7}))
 		case lb.SNAT:
 			v.Set(reflect.ValueOf(lb.SNAT{Ports: lb.PortRange{First: 1, Last: 2}}))
 		default:

@@ -13,14 +13,18 @@ import (
 // and may be repeated.
 type Tables interface {
 	ReadTables() (lb.Tables, error)
-	SetTimeouts(lb.Timeouts) error
-	SetAddressFilter([]netip.Addr) error
+	SetSettings(lb.Timeouts, lb.RateLimits) error
+	// SetAddressFilter says which packets are looked at: those to one of
+	// destinations and those from one of sources.
+	SetAddressFilter(destinations, sources []netip.Addr) error
 	PutNextHop(id uint32, hop lb.NextHop) error
 	PutSNATAddress(index uint32, a lb.SNATAddress) error
 	PutBackend(id uint32, b lb.BackendEntry) error
 	PutTable(offset uint32, backends []uint32) error
 	PutService(key lb.ServiceKey, entry lb.ServiceEntry) error
 	DeleteService(key lb.ServiceKey) error
+	PutNearClient(client lb.NearClient, interfaceIndex uint32) error
+	DeleteNearClient(client lb.NearClient) error
 	PutServiceName(id uint32, name lb.ServiceName) error
 	DeleteServiceName(id uint32) error
 	PutBackendName(id uint32, name lb.BackendName) error

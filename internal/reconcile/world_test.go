@@ -14,17 +14,19 @@ import (
 // Addresses tell what they are for, so that a look at the tables alone shows a
 // mix-up: VIPs are 10.0.0.x and 2001:db8:10::x, backends 192.168.0.x and
 // 2001:db8:92::x, a host's own address 172.31.0.x and 2001:db8:31::x, and the
-// l-th SNAT list is 172.16.l.1, 172.16.l.2 and so on. The tables do not mind
-// families that nat cannot yet bring together.
+// l-th SNAT list is 172.16.l.1, 172.16.l.2 and so on, or 2001:db8:16::l:1 ...
 
-func vip(n int, port uint16) netip.AddrPort {
+func vip(n int, port uint16) lb.VIP { return vipRange(n, port, port) }
+
+func vipRange(n int, first, last uint16) lb.VIP {
+	v := lb.VIP{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), Ports: lb.PortRange{First: first, Last: last}}
 	if n%4 == 3 {
-		return netip.AddrPortFrom(six(0x10, n), port)
+		v.Addr = six(0x10, n)
 	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), port)
+	return v
 }
 
-func isVIP(a netip.Addr) bool { return a == vip(int(a.As16()[15]), 0).Addr() }
+func isVIP(a netip.Addr) bool { return a == vip(int(a.As16()[15]), 0).Addr }
 
 func six(group, n int) netip.Addr {
 	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, byte(group), 14: byte(n >> 8), 15: byte(n)})
@@ -39,23 +41,43 @@ func backendAt(n int, port uint16) netip.AddrPort {
 
 // snatList has up to three addresses, and 300 from the 200th list on.
 func snatList(l int) []netip.Addr {
-	size := 1 + l%3
-	if l >= 200 {
-		size = 300
-	}
 	var list []netip.Addr
-	for i := range size {
+	for i := range snatSize(l) {
 		list = append(list, netip.AddrFrom4([4]byte{172, byte(16 + i/250), byte(l), byte(i%250 + 1)}))
 	}
 	return list
 }
 
+func snatListSix(l int) []netip.Addr {
+	var list []netip.Addr
+	for i := range snatSize(l) {
+		bytes := six(0x16, 1+i).As16()
+		bytes[13] = byte(l)
+		list = append(list, netip.AddrFrom16(bytes))
+	}
+	return list
+}
+
+func snatSize(l int) int {
+	if l >= 200 {
+		return 300
+	}
+	return 1 + l%3
+}
+
 func isList(list []netip.Addr) bool {
-	if len(list) == 0 || !list[0].IsValid() {
+	if len(list) == 0 {
+		return true
+	}
+	if !list[0].IsValid() {
 		return false
 	}
-	if first := list[0].As16(); first[12] == 172 && first[13] == 16 {
+	first := list[0].As16()
+	if list[0].Is4() && first[12] == 172 && first[13] == 16 {
 		return slices.Equal(list, snatList(int(first[14])))
+	}
+	if list[0].Is6() && first[5] == 0x16 {
+		return slices.Equal(list, snatListSix(int(first[13])))
 	}
 	return len(list) == 1
 }
@@ -72,6 +94,14 @@ func hopTo(address netip.Addr, variant int) lb.NextHop {
 		hop.Source = six(0x31, 1+variant%2)
 	}
 	copy(hop.MAC[2:], lastBytes(address))
+	switch variant {
+	case 3:
+		hop.Routed = true
+	case 2:
+		hop.Link = netip.PrefixFrom(address, address.BitLen()/2).Masked()
+	default:
+		hop.Link = netip.PrefixFrom(address, address.BitLen()-8).Masked()
+	}
 	return hop
 }
 
@@ -90,6 +120,7 @@ type world struct {
 	services []*worldService
 	hops     map[netip.Addr]lb.NextHop
 	timeouts lb.Timeouts
+	limits   lb.RateLimits
 	numbers  int
 }
 
@@ -110,7 +141,7 @@ func newWorld(seed uint64) *world {
 
 // config is a copy that later steps leave alone.
 func (w *world) config() lb.Config {
-	cfg := lb.Config{Timeouts: w.timeouts}
+	cfg := lb.Config{Timeouts: w.timeouts, RateLimits: w.limits}
 	for _, s := range w.services {
 		service := s.Service
 		service.Backends = slices.Clone(service.Backends)
@@ -160,7 +191,7 @@ func (w *world) changeSome() {
 
 func (w *world) change(s *worldService) {
 	b := &s.Backends[w.rng.IntN(len(s.Backends))]
-	switch w.rng.IntN(20) {
+	switch w.rng.IntN(24) {
 	case 0:
 		w.services = slices.DeleteFunc(w.services, func(o *worldService) bool { return o == s })
 	case 1:
@@ -172,6 +203,15 @@ func (w *world) change(s *worldService) {
 			s.Address, s.Protocols = w.freeVIP()
 			s.moved = true
 		}
+	case 20:
+		if !s.moved { // wider or narrower, with the same name
+			s.Address, s.Protocols = w.freeVIP()
+			s.moved = true
+		}
+	case 21:
+		s.Forward = lb.Forwards()[w.rng.IntN(5)]
+	case 22:
+		w.chooseTunnel(s)
 	case 3:
 		o := w.services[w.rng.IntN(len(w.services))]
 		if !s.moved && !o.moved {
@@ -212,6 +252,7 @@ func (w *world) change(s *worldService) {
 		w.rng.Shuffle(len(w.services), func(i, j int) { w.services[i], w.services[j] = w.services[j], w.services[i] })
 	case 17:
 		w.timeouts.UDPStream++
+		w.limits.Resets += uint32(w.rng.IntN(2))
 	default:
 		w.changeHop(b.Address.Addr())
 	}
@@ -238,9 +279,10 @@ func (w *world) addService() {
 	s := &worldService{number: w.numbers, moved: true}
 	s.Name = fmt.Sprintf("service-%d", w.numbers)
 	s.Address, s.Protocols = w.freeVIP()
-	s.Forward, s.Scheduler = lb.ForwardNAT, lb.Maglev
+	s.Forward, s.Scheduler = lb.Forwards()[w.rng.IntN(5)], lb.Maglev
 	s.SNAT.Ports = lb.PortRange{First: 1024, Last: 32767}
 	w.chooseSNAT(s)
+	w.chooseTunnel(s)
 	for range 1 + w.rng.IntN(4) {
 		w.addBackend(s)
 	}
@@ -248,30 +290,86 @@ func (w *world) addService() {
 }
 
 func (w *world) chooseSNAT(s *worldService) {
-	switch l := w.rng.IntN(8); l {
-	case 6:
-		s.SNAT.Addresses = nil
-	case 7:
-		s.SNAT.Addresses = []netip.Addr{vip(1+w.rng.IntN(4), 1).Addr()}
-	default:
-		s.SNAT.Addresses = snatList(l)
+	s.SNAT.Addresses = nil
+	if w.rng.IntN(8) == 0 {
+		s.SNAT.Addresses = []netip.Addr{vip(1+w.rng.IntN(4), 1).Addr}
+		return
+	}
+	if w.rng.IntN(2) == 0 {
+		s.SNAT.Addresses = snatList(w.rng.IntN(6))
+	}
+	if w.rng.IntN(2) == 0 {
+		s.SNAT.Addresses = append(s.SNAT.Addresses, snatListSix(w.rng.IntN(6))...)
 	}
 }
 
-func (w *world) freeVIP() (netip.AddrPort, []lb.Protocol) {
-	taken := map[lb.ServiceKey]bool{}
-	for _, s := range w.services {
-		for _, protocol := range s.Protocols {
-			taken[lb.ServiceKey{Address: s.Address, Protocol: protocol}] = true
-		}
+func (w *world) chooseTunnel(s *worldService) {
+	s.Tunnel = lb.Tunnel{Port: uint16(6080 + w.rng.IntN(2))}
+	if w.rng.IntN(2) == 0 {
+		s.Tunnel.Sources = append(s.Tunnel.Sources, netip.MustParsePrefix("172.20.0.0/16"))
 	}
+	if w.rng.IntN(2) == 0 {
+		s.Tunnel.Sources = append(s.Tunnel.Sources, netip.MustParsePrefix("2001:db8:20::/64"))
+	}
+}
+
+// portRanges lie inside one another in many ways; some have blocks in common, and
+// one consists of two others.
+func portRanges() []lb.PortRange {
+	return []lb.PortRange{
+		lb.AllPorts(), {First: 1, Last: 1023}, {First: 64, Last: 127}, {First: 64, Last: 79}, {First: 80, Last: 95}, {First: 96, Last: 127},
+		{First: 8001, Last: 8010}, {First: 8001, Last: 8003}, {First: 8004, Last: 8010}, {First: 8004, Last: 8007}, {First: 8000, Last: 8100},
+		lb.OnePort(53), lb.OnePort(80), lb.OnePort(443), lb.OnePort(8005),
+	}
+}
+
+func (w *world) freeVIP() (lb.VIP, []lb.Protocol) {
 	for {
-		address := vip(1+w.rng.IntN(4), []uint16{53, 80, 443}[w.rng.IntN(3)])
+		ports := portRanges()[w.rng.IntN(len(portRanges()))]
+		address := vipRange(1+w.rng.IntN(4), ports.First, ports.Last)
 		protocols := [][]lb.Protocol{{lb.TCP}, {lb.UDP}, {lb.TCP, lb.UDP}}[w.rng.IntN(3)]
-		if !slices.ContainsFunc(protocols, func(p lb.Protocol) bool { return taken[lb.ServiceKey{Address: address, Protocol: p}] }) {
+		if !slices.ContainsFunc(w.services, func(s *worldService) bool {
+			return sharesProtocol(s.Protocols, protocols) && inConflict(s.Address, address)
+		}) {
 			return address, protocols
 		}
 	}
+}
+
+func sharesProtocol(a, b []lb.Protocol) bool {
+	return slices.ContainsFunc(a, func(p lb.Protocol) bool { return slices.Contains(b, p) })
+}
+
+// inConflict reports whether both VIPs have a port and neither is inside the other.
+func inConflict(a, b lb.VIP) bool {
+	inside := func(in, out lb.PortRange) bool { return out.First <= in.First && in.Last <= out.Last && in != out }
+	return a.Addr == b.Addr && a.Ports.Overlaps(b.Ports) && !inside(a.Ports, b.Ports) && !inside(b.Ports, a.Ports)
+}
+
+// destinations are at the edges of all ranges that any service may have.
+func destinations() []destination {
+	var all []destination
+	for n := 1; n <= 4; n++ {
+		for _, ports := range portRanges() {
+			for _, port := range []uint16{ports.First - 1, ports.First, ports.Last, ports.Last + 1} {
+				address := netip.AddrPortFrom(vip(n, 1).Addr, port)
+				all = append(all, destination{address, lb.TCP}, destination{address, lb.UDP})
+			}
+		}
+	}
+	return all
+}
+
+// serviceAt is the service whose range is the smallest that has the port.
+func (w *world) serviceAt(d destination) *worldService {
+	var found *worldService
+	for _, s := range w.services {
+		if s.Address.Contains(d.AddrPort) && slices.Contains(s.Protocols, d.protocol) &&
+			(found == nil || s.Address.Ports.Size() < found.Address.Ports.Size()) {
+			found = s
+		}
+	}
+	return found
 }
 
 func (w *world) addBackend(s *worldService) {
@@ -283,7 +381,7 @@ func (w *world) addBackend(s *worldService) {
 // freeBackend is an address that the service does not have yet; often one that
 // other services have.
 func (w *world) freeBackend(s *worldService) netip.AddrPort {
-	address := backendAt(w.rng.IntN(12), uint16(8000+w.rng.IntN(2)))
+	address := backendAt(w.rng.IntN(12), []uint16{0, 8000, 8001}[w.rng.IntN(3)])
 	if slices.ContainsFunc(s.Backends, func(b lb.Backend) bool { return b.Address == address }) {
 		return netip.AddrPort{}
 	}

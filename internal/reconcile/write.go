@@ -8,16 +8,33 @@ import (
 	"github.com/tinylb/tinylb/internal/lb"
 )
 
+// settings is what SetSettings is told.
+type settings struct {
+	timeouts lb.Timeouts
+	limits   lb.RateLimits
+}
+
+// filter is what SetAddressFilter is told: each list sorted, without duplicates.
+type filter struct {
+	destinations, sources []netip.Addr
+}
+
 // write carries out a plan: first everything new, of each service its entries
 // last, as they are the switch; then the removals, in the reverse order.
-func (r *Reconciler) write(p *plan, timeouts lb.Timeouts) error {
-	if err := r.setTimeouts(timeouts); err != nil {
+func (r *Reconciler) write(p *plan, settings settings) error {
+	if err := r.setSettings(settings); err != nil {
 		return err
 	}
 	addressesDue := p.moves || r.untidy
 	if addressesDue {
-		if err := r.setAddresses(p.keys, p.lists); err != nil {
+		if err := r.setAddresses(p); err != nil {
 			return err
+		}
+	}
+	// before any next hop, which services may have in common
+	for _, c := range p.changes {
+		if err := r.anticipate(c); err != nil {
+			return fmt.Errorf("service %s: %w", c.config.Name, err)
 		}
 	}
 	for _, c := range p.changes {
@@ -29,53 +46,53 @@ func (r *Reconciler) write(p *plan, timeouts lb.Timeouts) error {
 		return err
 	}
 	if addressesDue {
-		return r.setAddresses(nil, nil)
+		return r.setAddresses(&plan{})
 	}
 	return nil
 }
 
-func (r *Reconciler) setTimeouts(timeouts lb.Timeouts) error {
-	if r.timeouts == timeouts {
+func (r *Reconciler) setSettings(wanted settings) error {
+	if r.settings == wanted {
 		return nil
 	}
-	if err := r.tables.SetTimeouts(timeouts); err != nil {
+	if err := r.tables.SetSettings(wanted.timeouts, wanted.limits); err != nil {
 		return err
 	}
-	r.timeouts = timeouts
+	r.settings = wanted
 	return nil
 }
 
 // setAddresses makes the address filter and the lists of source addresses fit
-// the services that are there and what is about to be added. Source addresses
+// the services that are there and what a plan is about to add. Source addresses
 // that no backend uses any more stay in the filter: flows may still use them.
-func (r *Reconciler) setAddresses(keys map[lb.ServiceKey]bool, lists []list) error {
-	vips := map[netip.Addr]bool{}
+func (r *Reconciler) setAddresses(p *plan) error {
+	vips := map[netip.Addr]bool{} // true: it has a service on a single port
 	for key := range r.actual.Services {
-		vips[key.Address.Addr()] = true
+		vips[key.Address.Addr()] = vips[key.Address.Addr()] || key.Block == 0
 	}
-	for key := range keys {
-		vips[key.Address.Addr()] = true
+	for key := range p.keys {
+		vips[key.Address.Addr()] = vips[key.Address.Addr()] || key.Block == 0
 	}
-	sources := map[uint32]lb.SNATAddress{}
+	snat := map[uint32]lb.SNATAddress{}
 	for index, a := range r.actual.SNATAddresses {
-		sources[index] = lb.SNATAddress{Address: a.Address, IsVIP: vips[a.Address]}
+		snat[index] = lb.SNATAddress{Address: a.Address, IsVIP: vips[a.Address]}
 	}
-	for _, list := range lists {
+	for _, list := range p.lists {
 		for i, address := range list.addresses {
-			sources[list.first+uint32(i)] = lb.SNATAddress{Address: address, IsVIP: vips[address]}
+			snat[list.first+uint32(i)] = lb.SNATAddress{Address: address, IsVIP: vips[address]}
 		}
 	}
-	filter := make([]netip.Addr, 0, len(vips)+len(sources))
+	wanted := filter{sources: r.dnatBackends(p.changes)}
 	for vip := range vips {
-		filter = append(filter, vip)
+		wanted.destinations = append(wanted.destinations, vip)
 	}
-	for _, a := range sources {
-		filter = append(filter, a.Address)
+	for _, a := range snat {
+		wanted.destinations = append(wanted.destinations, a.Address)
 	}
-	if err := r.setFilter(filter); err != nil {
+	if err := r.setFilter(wanted); err != nil {
 		return err
 	}
-	for index, a := range sources {
+	for index, a := range snat {
 		if err := put(r.actual.SNATAddresses, index, a, same, r.tables.PutSNATAddress); err != nil {
 			return err
 		}
@@ -83,24 +100,53 @@ func (r *Reconciler) setAddresses(keys map[lb.ServiceKey]bool, lists []list) err
 	return nil
 }
 
-func (r *Reconciler) setFilter(addresses []netip.Addr) error {
-	slices.SortFunc(addresses, netip.Addr.Compare)
-	addresses = slices.Compact(addresses)
-	if r.filter != nil && slices.Equal(addresses, r.filter) {
+// dnatBackends are the addresses whose packets may be answers with the backend's
+// own source: each is a near client of its service.
+func (r *Reconciler) dnatBackends(changes []*change) []netip.Addr {
+	var addresses []netip.Addr
+	for client := range r.actual.NearClients {
+		if client.Prefix.IsSingleIP() {
+			addresses = append(addresses, client.Prefix.Addr())
+		}
+	}
+	for _, c := range changes {
+		for prefix := range c.near {
+			if prefix.IsSingleIP() {
+				addresses = append(addresses, prefix.Addr())
+			}
+		}
+	}
+	return addresses
+}
+
+func (r *Reconciler) setFilter(wanted filter) error {
+	wanted = filter{sortedOnce(wanted.destinations), sortedOnce(wanted.sources)}
+	if r.filter != nil && slices.Equal(wanted.destinations, r.filter.destinations) && slices.Equal(wanted.sources, r.filter.sources) {
 		return nil
 	}
-	if err := r.tables.SetAddressFilter(addresses); err != nil {
+	if err := r.tables.SetAddressFilter(wanted.destinations, wanted.sources); err != nil {
 		return err
 	}
-	r.filter = addresses
+	r.filter = &wanted
 	return nil
 }
 
-func (r *Reconciler) writeService(c *change) error {
+func sortedOnce(addresses []netip.Addr) []netip.Addr {
+	slices.SortFunc(addresses, netip.Addr.Compare)
+	return slices.Compact(addresses)
+}
+
+// anticipate writes a service's name and adds the near clients to come to those that
+// are there.
+func (r *Reconciler) anticipate(c *change) error {
 	name := lb.ServiceName{Name: c.config.Name, Address: c.config.Address, Protocols: c.config.Protocols}
 	if err := put(r.actual.ServiceNames, c.service.id, name, sameServiceName, r.tables.PutServiceName); err != nil {
 		return err
 	}
+	return r.anticipateNear(c)
+}
+
+func (r *Reconciler) writeService(c *change) error {
 	for _, b := range c.backends {
 		if err := r.writeBackend(b); err != nil {
 			return err
@@ -117,15 +163,12 @@ func (r *Reconciler) writeService(c *change) error {
 			return err
 		}
 	}
-	return nil
+	return r.settleNear(c)
 }
 
 func (r *Reconciler) writeBackend(b plannedBackend) error {
 	if err := put(r.actual.BackendNames, b.id, b.name, same, r.tables.PutBackendName); err != nil {
 		return err
-	}
-	if b.entry.SNATCount == 0 {
-		return nil
 	}
 	if err := put(r.actual.NextHops, b.entry.NextHop, b.hop, sameHop, r.tables.PutNextHop); err != nil {
 		return err
@@ -138,6 +181,9 @@ func (r *Reconciler) remove(p *plan) error {
 		if err := drop(r.actual.Services, key, r.tables.DeleteService); err != nil {
 			return err
 		}
+	}
+	if err := r.dropNear(p.goneNear); err != nil {
+		return err
 	}
 	for _, id := range p.goneBackends {
 		if err := r.removeBackend(id); err != nil {
@@ -157,7 +203,7 @@ func (r *Reconciler) remove(p *plan) error {
 }
 
 func (r *Reconciler) removeBackend(id uint32) error {
-	if b := r.actual.Backends[id]; b.SNATCount > 0 {
+	if b := r.actual.Backends[id]; b.Service != 0 {
 		// the next one under this id has another generation: flows to this one are not its own
 		empty := lb.BackendEntry{Generation: b.Generation + 1}
 		if err := put(r.actual.Backends, id, empty, same, r.tables.PutBackend); err != nil {

@@ -17,7 +17,7 @@ func bothFamilies() lb.Config {
 	four.Protocols = []lb.Protocol{lb.TCP, lb.UDP}
 	four.Backends = []lb.Backend{{Name: "four", Address: netip.MustParseAddrPort("192.17.0.2:8080"), Weight: 1}}
 	six := four
-	six.Name, six.Address = "web-ipv6", netip.MustParseAddrPort("[2001:db8::5]:80")
+	six.Name, six.Address = "web-ipv6", lb.VIPAt(netip.MustParseAddrPort("[2001:db8::5]:80"))
 	six.Backends = []lb.Backend{{Address: netip.MustParseAddrPort("[2001:db8::2]:8080"), Weight: 1}}
 	cfg.Services = []lb.Service{four, six}
 	return cfg
@@ -35,17 +35,26 @@ func TestFamiliesAndTags(t *testing.T) {
 		t.Run(tagged, func(t *testing.T) {
 			s := simulator(t, bothFamilies(), Options{})
 			for _, service := range bothFamilies().Services {
-				client := netip.MustParseAddrPort("192.17.0.4:40000")
-				if service.Address.Addr().Is6() {
-					client = netip.MustParseAddrPort("[2001:db8:17::4]:40000")
-				}
-				syn := packet.NewTCP(client, service.Address, packet.SYN, "")
+				client, vip := clientOf(service), firstPort(service)
+				syn := packet.NewTCP(client, vip, packet.SYN, "")
 				syn.TCPOptions = []byte{2, 4, 5, 160} // MSS 1440
 				converse(t, s, service, tags, syn, packet.SYN|packet.ACK)
-				converse(t, s, service, tags, packet.NewUDP(client, service.Address, "odd"), 0)
+				converse(t, s, service, tags, packet.NewUDP(client, vip, "odd"), 0)
 			}
 		})
 	}
+}
+
+// clientOf is a client of the VIP's family.
+func clientOf(service lb.Service) netip.AddrPort {
+	if service.Address.Addr.Is4() {
+		return netip.MustParseAddrPort("192.17.0.4:40000")
+	}
+	return netip.MustParseAddrPort("[2001:db8:17::4]:40000")
+}
+
+func firstPort(service lb.Service) netip.AddrPort {
+	return netip.AddrPortFrom(service.Address.Addr, service.Address.Ports.First)
 }
 
 // converse has a client send a packet and the backend answer.
@@ -57,8 +66,9 @@ func converse(t *testing.T, s *Simulator, service lb.Service, tags []packet.Tag,
 	step, out := give(t, s, now, asked)
 	wantStep(t, step, "TX", "new-flow", service.Name, backend.Label())
 	want := asked
+	want.TTL--
 	want.SrcMAC, want.DstMAC = localMAC(), defaultNextHop()
-	want.Src, want.Dst = netip.AddrPortFrom(service.Address.Addr(), out.Src.Port()), backend.Address
+	want.Src, want.Dst = netip.AddrPortFrom(service.Address.Addr, out.Src.Port()), backend.Address
 	if diff := packet.Diff(want.Frame(), step.Frame); diff != "" {
 		t.Errorf("%s %s toward the backend:\n%s", service.Name, asked.Protocol, diff)
 	}
@@ -68,25 +78,31 @@ func converse(t *testing.T, s *Simulator, service lb.Service, tags []packet.Tag,
 	step, _ = give(t, s, now, answer)
 	wantStep(t, step, "TX", "reply", service.Name, backend.Label())
 	want = answer
+	want.TTL--
 	want.SrcMAC, want.DstMAC, want.Src, want.Dst = localMAC(), clientMAC(), asked.Dst, asked.Src
 	if diff := packet.Diff(want.Frame(), step.Frame); diff != "" {
 		t.Errorf("%s %s toward the client:\n%s", service.Name, asked.Protocol, diff)
 	}
 }
 
-// A third tag hides the IP header, and a service is not looked for behind it.
-func TestThreeTagsPass(t *testing.T) {
+// What more than two tags hide is not forwarded, and five are not looked behind.
+func TestManyTags(t *testing.T) {
 	s := simulator(t, bothFamilies(), Options{})
-	frame := request(aClient, packet.SYN, "").Frame()
-	const macs = 12
-	for range 3 {
-		frame = append(frame[:macs:macs], append([]byte{0x81, 0x00, 0, 7}, frame[macs:]...)...)
+	for tags, want := range map[int]Step{
+		3: {Verdict: "DROP", Reason: "many-headers", Service: "web"},
+		5: {Verdict: "PASS", Reason: "not-ip"},
+	} {
+		frame := request(aClient, packet.SYN, "").Frame()
+		const macs = 12
+		for range tags {
+			frame = append(frame[:macs:macs], append([]byte{0x81, 0x00, 0, 7}, frame[macs:]...)...)
+		}
+		step, err := s.Run(packet.Record{Time: time.Unix(1, 0), Data: frame})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantStep(t, step, want.Verdict, want.Reason, want.Service, "")
 	}
-	step, err := s.Run(packet.Record{Time: time.Unix(1, 0), Data: frame})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantStep(t, step, "PASS", "not-ip", "", "")
 }
 
 // The other family's address is another one, however alike the bits are.

@@ -5,6 +5,7 @@ package simulate
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/tinylb/tinylb/internal/datapath"
 	"github.com/tinylb/tinylb/internal/lb"
@@ -71,7 +72,7 @@ func (s *Simulator) fill(cfg lb.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.Apply(vipAsSource(cfg), nextHops(cfg, opts)); err != nil {
+	if _, err := r.Apply(withSources(cfg), nextHops(cfg, opts)); err != nil {
 		return err
 	}
 	tables, err := s.datapath.ReadTables()
@@ -88,12 +89,28 @@ func (s *Simulator) fill(cfg lb.Config, opts Options) error {
 	return nil
 }
 
-// vipAsSource makes the VIP the SNAT address where the config names none.
-func vipAsSource(cfg lb.Config) lb.Config {
+// standIns are, for IPv4 and IPv6, the host's own addresses (RFC 5737 and RFC 3849).
+func standIns() [2]netip.Addr {
+	return [2]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+}
+
+// withSources gives services, for each family that the config names no SNAT address
+// or no tunnel source of, the VIP or, where that is of the other family, a stand-in.
+func withSources(cfg lb.Config) lb.Config {
 	services := make([]lb.Service, len(cfg.Services))
 	for i, service := range cfg.Services {
-		if len(service.SNAT.Addresses) == 0 {
-			service.SNAT.Addresses = []netip.Addr{service.Address.Addr()}
+		service.SNAT.Addresses = slices.Clone(service.SNAT.Addresses)
+		service.Tunnel.Sources = slices.Clone(service.Tunnel.Sources)
+		for _, source := range standIns() {
+			if sameFamily(source, service.Address.Addr) {
+				source = service.Address.Addr
+			}
+			if !slices.ContainsFunc(service.SNAT.Addresses, func(a netip.Addr) bool { return sameFamily(a, source) }) {
+				service.SNAT.Addresses = append(service.SNAT.Addresses, source)
+			}
+			if !slices.ContainsFunc(service.Tunnel.Sources, func(p netip.Prefix) bool { return sameFamily(p.Addr(), source) }) {
+				service.Tunnel.Sources = append(service.Tunnel.Sources, netip.PrefixFrom(source, source.BitLen()))
+			}
 		}
 		services[i] = service
 	}
@@ -101,6 +118,9 @@ func vipAsSource(cfg lb.Config) lb.Config {
 	return cfg
 }
 
+func sameFamily(a, b netip.Addr) bool { return a.Is4() == b.Is4() }
+
+// nextHops have no link: who shares one with a backend is not known here.
 func nextHops(cfg lb.Config, opts Options) map[netip.Addr]lb.NextHop {
 	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC}
 	if hop.MAC == (lb.MAC{}) {

@@ -17,13 +17,14 @@ import (
 const (
 	aClient = "192.17.0.4:40000"
 	vip     = "192.17.0.5:80"
+	guePort = 6080
 )
 
 // tutorial has one backend with a name and one without.
 func tutorial() lb.Config {
 	return lb.Config{
 		Services: []lb.Service{{
-			Name: "web", Address: netip.MustParseAddrPort(vip), Protocols: []lb.Protocol{lb.TCP},
+			Name: "web", Address: lb.VIPAt(netip.MustParseAddrPort(vip)), Protocols: []lb.Protocol{lb.TCP},
 			Forward: lb.ForwardNAT, Scheduler: lb.Maglev, TableSize: 251,
 			SNAT: lb.SNAT{Ports: lb.PortRange{First: 1024, Last: 32767}},
 			Backends: []lb.Backend{
@@ -69,7 +70,7 @@ func give(t *testing.T, s *Simulator, at time.Time, p packet.Packet) (Step, pack
 	if step.Frame == nil {
 		return step, packet.Packet{}
 	}
-	if err := packet.Verify(step.Frame); err != nil {
+	if err := packet.Verify(step.Frame, guePort); err != nil {
 		t.Fatal(err)
 	}
 	out, err := packet.Read(step.Frame)
@@ -125,6 +126,7 @@ func TestConversation(t *testing.T) {
 				t.Errorf("went to %v, which is called %q", out.Dst, step.Backend)
 			}
 			want := syn
+			want.TTL--
 			want.SrcMAC, want.DstMAC = localMAC(), tc.mac
 			want.Src, want.Dst = netip.AddrPortFrom(tc.source, out.Src.Port()), out.Dst
 			if diff := packet.Diff(want.Frame(), step.Frame); diff != "" {
@@ -136,6 +138,7 @@ func TestConversation(t *testing.T) {
 			step, _ = give(t, s, now, answer)
 			wantStep(t, step, "TX", "reply", "web", label[out.Dst.String()])
 			want = answer
+			want.TTL--
 			want.SrcMAC, want.DstMAC, want.Src, want.Dst = localMAC(), clientMAC(), syn.Dst, syn.Src
 			if diff := packet.Diff(want.Frame(), step.Frame); diff != "" {
 				t.Errorf("toward the client:\n%s", diff)
@@ -165,7 +168,7 @@ func TestFramesThatStay(t *testing.T) {
 		wantStep(t, step, "PASS", "not-ip", "", "")
 	}
 	step, _ := give(t, s, time.Unix(1, 0), packet.NewEcho(netip.MustParseAddr("192.17.0.4"), netip.MustParseAddr("192.17.0.5"), 1, 1, ""))
-	wantStep(t, step, "PASS", "other-protocol", "", "")
+	wantStep(t, step, "PASS", "icmp", "", "")
 	if step.Frame != nil {
 		t.Error("a frame that passed has left")
 	}

@@ -17,26 +17,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/test/need"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 // deadline is for everything that a demo does, in a slow virtual machine.
 const deadline = time.Minute
 
+func TestMain(m *testing.M) { os.Exit(testnet.Main(m)) }
+
 func TestDemoJSON(t *testing.T) {
 	need.Root(t)
-	binary := buildBinary(t)
-	for _, mode := range []string{"native", "generic"} {
-		t.Run(mode, func(t *testing.T) {
-			d := newDemo(t, binary, "--mode", mode, "--requests", "120", "-o", "json")
-			var stdout, stderr bytes.Buffer
-			d.Stdout, d.Stderr = &stdout, &stderr
-			if err := d.Run(); err != nil {
-				t.Fatalf("%v\n%s", err, &stderr)
-			}
-			checkResult(t, stdout.Bytes(), 120)
-			d.checkNothingLeft(t)
-		})
+	binary := need.Tool(t, "tinylb")
+	for _, forward := range lb.Forwards() {
+		for _, mode := range []lb.Mode{lb.ModeNative, lb.ModeGeneric} {
+			t.Run(string(forward)+" "+string(mode), func(t *testing.T) {
+				d := newDemo(t, binary, "--forward", string(forward), "--mode", string(mode), "--requests", "120", "-o", "json")
+				var stdout, stderr bytes.Buffer
+				d.Stdout, d.Stderr = &stdout, &stderr
+				if err := d.Run(); err != nil {
+					t.Fatalf("%v\n%s", err, &stderr)
+				}
+				checkResult(t, stdout.Bytes(), 120)
+				d.checkNothingLeft(t)
+			})
+		}
 	}
 }
 
@@ -69,7 +75,7 @@ func checkResult(t *testing.T, printed []byte, requests int) {
 
 func TestDemoText(t *testing.T) {
 	need.Root(t)
-	d := newDemo(t, buildBinary(t))
+	d := newDemo(t, need.Tool(t, "tinylb"))
 	printed, err := d.Output()
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +90,7 @@ func TestDemoText(t *testing.T) {
 
 func TestInteractiveStandsUntilSignal(t *testing.T) {
 	need.Root(t)
-	binary := buildBinary(t)
+	binary := need.Tool(t, "tinylb")
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			d := newDemo(t, binary, "--interactive", "--requests", "10")
@@ -103,7 +109,7 @@ func TestInteractiveStandsUntilSignal(t *testing.T) {
 
 func TestSignalMidway(t *testing.T) {
 	need.Root(t)
-	binary := buildBinary(t)
+	binary := need.Tool(t, "tinylb")
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(sig.String(), func(t *testing.T) {
 			d := newDemo(t, binary, "--requests", "1000000")
@@ -123,7 +129,7 @@ func TestSignalMidway(t *testing.T) {
 
 func TestNextDemoRemovesWhatAKilledOneLeft(t *testing.T) {
 	need.Root(t)
-	binary := buildBinary(t)
+	binary := need.Tool(t, "tinylb")
 	killed := newDemo(t, binary, "--interactive", "--requests", "10")
 	killed.startAndReadUntil(t, "Ctrl-C")
 	killed.signal(t, syscall.SIGKILL)
@@ -140,7 +146,7 @@ func TestNextDemoRemovesWhatAKilledOneLeft(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	binary := buildBinary(t)
+	binary := need.Tool(t, "tinylb")
 	tests := []struct {
 		name   string
 		args   []string
@@ -148,7 +154,6 @@ func TestRefusals(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		{"a mode of forwarding that is to come", []string{"--forward", "dsr"}, 0, 1, "not supported yet"},
 		{"a mode of forwarding that is none", []string{"--forward", "tunnel"}, 0, 1, "tunnel"},
 		{"a mode that is none", []string{"--mode", "offload"}, 0, 1, "offload"},
 		{"no requests", []string{"--requests", "0"}, 0, 1, "requests"},
@@ -173,25 +178,6 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-}
-
-// buildBinary puts it where every user can run it.
-func buildBinary(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "tinylb-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(dir, "tinylb")
-	build := exec.Command(need.Tool(t, "go"), "build", "-o", binary, "../../cmd/tinylb")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building tinylb: %v\n%s", err, out)
-	}
-	return binary
 }
 
 // demo is a tinylb demo with a directory of its own for temporary files.

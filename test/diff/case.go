@@ -16,7 +16,6 @@ import (
 
 // World is what the balancer is set to do, and the network around it.
 type World struct {
-	Family family
 	Config lb.Config
 	Hops   map[netip.Addr]lb.NextHop
 }

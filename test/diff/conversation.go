@@ -12,14 +12,20 @@ import (
 
 // conversation is a flow as its two ends know it.
 type conversation struct {
-	protocol        lb.Protocol
-	client, vip     netip.AddrPort
+	ends            // as the client's packets have them
+	forward         lb.Forward
 	clientMAC       lb.MAC
-	backend, source netip.AddrPort // as read from its first packet that left
+	chosen          netip.AddrPort // the backend, as configured
+	backend, source netip.AddrPort // of its answers
 	seen            time.Time
 	stage           stage
 	seq, ack        uint32
 }
+
+// carried reports whether a packet with these ends is one of the conversation's.
+func (c *conversation) carried(e ends) bool { return e == c.ends || e == c.answers() }
+
+func (c *conversation) answers() ends { return ends{c.protocol, c.backend, c.source} }
 
 // stage is how far a TCP connection has come.
 type stage int
@@ -77,8 +83,23 @@ func moves(s stage) []move {
 // patient ends hardly ever close.
 func (c *conversation) next(rng *rand.Rand, patient bool) packet.Packet {
 	if c.protocol == lb.UDP {
-		return c.packet(rng, chance(rng, 2), 0)
+		return c.packet(rng, chance(rng, 2) && c.answersPass(rng), 0)
 	}
+	m := c.nextMove(rng)
+	if patient && m.to > established && c.stage <= established && !chance(rng, 30) {
+		m = move{fromBackend: true, flags: packet.SYN | packet.ACK, to: answered}
+		if c.stage != opened {
+			m = move{flags: packet.ACK, to: established}
+		}
+	}
+	if m.fromBackend && !c.answersPass(rng) { // the client's next packet is what is seen of it
+		m.fromBackend, m.flags = false, m.flags&^packet.SYN
+	}
+	c.stage = m.to
+	return c.packet(rng, m.fromBackend, m.flags)
+}
+
+func (c *conversation) nextMove(rng *rand.Rand) move {
 	all := moves(c.stage)
 	total := 0
 	for _, m := range all {
@@ -87,52 +108,67 @@ func (c *conversation) next(rng *rand.Rand, patient bool) packet.Packet {
 	n := rng.IntN(total)
 	for _, m := range all {
 		if n -= m.likely; n < 0 {
-			if patient && m.to > established && c.stage <= established && !chance(rng, 30) {
-				m = move{fromBackend: true, flags: packet.SYN | packet.ACK, to: answered}
-				if c.stage != opened {
-					m = move{flags: packet.ACK, to: established}
-				}
-			}
-			c.stage = m.to
-			return c.packet(rng, m.fromBackend, m.flags)
+			return m
 		}
 	}
 	panic("unreachable: n is below the total")
 }
 
+// answersPass reports whether the backend's next answer comes by; where it need
+// not, now and then it does all the same.
+func (c *conversation) answersPass(rng *rand.Rand) bool {
+	return c.forward.Translates() || chance(rng, 20)
+}
+
 // packet is what one end sends to the other, or to who it thinks that is.
 func (c *conversation) packet(rng *rand.Rand, fromBackend bool, flags packet.TCPFlags) packet.Packet {
-	src, dst, mac := c.client, c.vip, c.clientMAC
+	from, mac := c.ends, c.clientMAC
 	if fromBackend {
-		src, dst, mac = c.backend, c.source, randomMAC(rng)
+		from, mac = c.answers(), randomMAC(rng)
 	}
-	p := packet.NewUDP(src, dst, "")
+	p := packet.NewUDP(from.src, from.dst, "")
 	if c.protocol == lb.TCP {
-		p = packet.NewTCP(src, dst, flags, "")
+		p = packet.NewTCP(from.src, from.dst, flags, "")
 		p.Seq, p.Ack = c.seq, c.ack
 		c.seq, c.ack = c.ack, c.seq+1
 	}
 	p.SrcMAC, p.DstMAC = mac, localMAC()
 	vary(rng, &p)
+	if chance(rng, 200) || c.grows() && chance(rng, 8) {
+		p.Payload, p.Trailer = randomBytes(rng, hugePayload(rng, p)), nil
+	}
 	return p
 }
 
-// vary changes what must not matter.
+// grows reports whether its packets may become too long.
+func (c *conversation) grows() bool {
+	return c.forward.Tunnels() || c.src.Addr().Is4() != c.backend.Addr().Is4()
+}
+
+// vary changes what must not matter, or not for where the packet goes.
 func vary(rng *rand.Rand, p *packet.Packet) {
 	p.TOS, p.ID, p.TTL = uint8(rng.Uint32()), uint16(rng.Uint32()), uint8(2+rng.IntN(254))
+	if chance(rng, 12) {
+		p.TTL = pick[uint8](rng, 0, 1, 1, 2)
+	}
+	p.FlowLabel = rng.Uint32()
 	p.DontFragment = chance(rng, 2)
-	p.Payload = randomBytes(rng, payloadSize(rng))
 	if chance(rng, 10) {
 		p.Trailer = randomBytes(rng, 1+rng.IntN(20))
 	}
-	if chance(rng, 20) {
-		p.IPOptions = randomBytes(rng, 4*(1+rng.IntN(10)))
+	if chance(rng, 5) {
+		p.IPOptions = randomOptions(rng)
 	}
 	p.ReservedFlag = chance(rng, 50)
 	if p.Protocol == lb.UDP {
 		p.NoUDPChecksum = chance(rng, 10)
-		return
+	} else {
+		varyTCP(rng, p)
 	}
+	p.Payload = randomBytes(rng, payloadSize(rng))
+}
+
+func varyTCP(rng *rand.Rand, p *packet.Packet) {
 	p.Window, p.Urgent = uint16(rng.Uint32()), uint16(rng.IntN(2))
 	if chance(rng, 5) {
 		p.TCPOptions = randomBytes(rng, 4*(1+rng.IntN(10)))
@@ -146,12 +182,50 @@ func payloadSize(rng *rand.Rand) int {
 	switch n := rng.IntN(400); {
 	case n < 150:
 		return 0
-	case n < 380:
+	case n < 370:
 		return rng.IntN(100)
+	case n < 380: // about where IPv4 need not be fragmented any more
+		return 1180 + rng.IntN(80)
 	case n < 399:
 		return rng.IntN(1461)
 	}
 	return rng.IntN(9000)
+}
+
+// hugePayload makes the packet as long as its length field can say, or so much
+// shorter that another header just fits, or just does not.
+func hugePayload(rng *rand.Rand, p packet.Packet) int {
+	p.Payload, p.Trailer = nil, nil
+	headers := len(p.Frame()) - ipAt
+	if p.Src.Addr().Is6() {
+		headers -= l4At6 - ipAt
+	}
+	headroom := pick(rng, 0, 0, 20, 32, 40, 52, 60, 72, rng.IntN(100))
+	return 65535 - headers - max(0, headroom+pick(rng, -1, 0, 0, 1))
+}
+
+// randomOptions are IPv4 options (RFC 791, section 3.1), now and then broken.
+func randomOptions(rng *rand.Rand) []byte {
+	if chance(rng, 4) {
+		return randomBytes(rng, 4*(1+rng.IntN(10)))
+	}
+	const end, none, recordRoute, timestamp, looseRoute, strictRoute, routerAlert = 0, 1, 7, 68, 131, 137, 148
+	var options []byte
+	for range 1 + rng.IntN(3) {
+		kind := pick[byte](rng, end, none, none, recordRoute, timestamp, looseRoute, looseRoute, strictRoute, routerAlert)
+		if kind == end && chance(rng, 2) || kind == none {
+			options = append(options, kind)
+			continue
+		}
+		option := randomBytes(rng, 3+4*rng.IntN(3))
+		length := byte(len(option))
+		option[0], option[1], option[2] = kind, length, pick(rng, 4, 4, length, length+1, 0, byte(rng.Uint32()))
+		if chance(rng, 8) {
+			option[1] = pick(rng, 0, 1, 2, length+4, 255)
+		}
+		options = append(options, option...)
+	}
+	return options[:min(len(options), 40)]
 }
 
 // randomBytes costs the source of chance the same whatever the size.
@@ -159,12 +233,12 @@ func randomBytes(rng *rand.Rand, size int) []byte {
 	if size == 0 {
 		return nil
 	}
-	own := rand.New(rand.NewPCG(rng.Uint64(), 0))
-	b := make([]byte, size)
-	for i := range b {
-		b[i] = byte(own.Uint32())
+	own := rand.NewPCG(rng.Uint64(), 0)
+	b := make([]byte, 0, size+8)
+	for len(b) < size {
+		b = binary.LittleEndian.AppendUint64(b, own.Uint64())
 	}
-	return b
+	return b[:size]
 }
 
 // zeroChecksum gives a packet the payload with which its checksum comes out as

@@ -10,6 +10,7 @@ import (
 
 // Where things are in a frame without VLAN tags and IP options.
 const (
+	typeAt        = 12
 	ipAt          = 14
 	totalLengthAt = ipAt + 2
 	fragmentAt    = ipAt + 6
@@ -25,7 +26,9 @@ const (
 	l4At6           = ipAt + 40
 )
 
-func isIPv6(frame []byte) bool { return frame[ipAt]>>4 == 6 }
+func isIPv6(frame []byte) bool {
+	return len(frame) >= l4At6 && binary.BigEndian.Uint16(frame[typeAt:]) == packet.EtherTypeIPv6
+}
 
 // damaged is a good frame with something wrong with it, sometimes twice.
 func damaged(rng *rand.Rand, frame []byte) []byte {
@@ -92,7 +95,7 @@ func damageIPv6(rng *rand.Rand, frame []byte) []byte {
 	case 0:
 		put(payloadLengthAt, pick(rng, 0, 3, 4, 7, 8, 19, 20, length-1, length+1, rng.IntN(65536)))
 	case 1:
-		frame[nextHeaderAt] = pick[byte](rng, 0, 6, udp, 43, 44, 50, 51, 58, 59, 60)
+		frame[nextHeaderAt] = pick[byte](rng, hopByHop, 6, udp, routingHeader, fragmentHeader, 50, 51, 58, 59, destinationOptions)
 	case 2:
 		if frame[nextHeaderAt] == udp {
 			put(l4At6+4, pick(rng, 0, 7, 8, 9, rng.IntN(65536)))
@@ -105,6 +108,43 @@ func damageIPv6(rng *rand.Rand, frame []byte) []byte {
 		return frame[:ipAt+rng.IntN(len(frame)-ipAt)]
 	}
 	return frame
+}
+
+// flawed is a frame whose ports can be read, but that cannot be forwarded.
+func flawed(rng *rand.Rand, frame []byte) []byte {
+	l4, protocol := ipAt+int(frame[ipAt]&0xf)*4, frame[protocolAt]
+	if isIPv6(frame) {
+		l4, protocol = l4At6, frame[nextHeaderAt]
+	}
+	switch rng.IntN(5) {
+	case 0, 1:
+		if protocol == udp {
+			binary.BigEndian.PutUint16(frame[l4+4:], uint16(rng.IntN(8)))
+		} else {
+			frame[l4+12] = byte(rng.IntN(5)) << 4
+		}
+	case 2, 3:
+		return firstFragment(rng, frame)
+	case 4:
+		return frame[:l4+4+rng.IntN(len(frame)-l4-4)]
+	}
+	return frame
+}
+
+func firstFragment(rng *rand.Rand, frame []byte) []byte {
+	if !isIPv6(frame) {
+		binary.BigEndian.PutUint16(frame[fragmentAt:], 0x2000)
+		return frame
+	}
+	length := binary.BigEndian.Uint16(frame[payloadLengthAt:])
+	header := randomBytes(rng, 8)
+	header[0], header[2], header[3] = frame[nextHeaderAt], 0, 1
+	if int(length)+len(header) > 65535 {
+		return frame
+	}
+	frame[nextHeaderAt] = fragmentHeader
+	binary.BigEndian.PutUint16(frame[payloadLengthAt:], length+uint16(len(header)))
+	return slices.Insert(frame, l4At6, header...)
 }
 
 // wrongChecksum makes one of the checksums wrong.
@@ -124,44 +164,66 @@ func wrongChecksum(rng *rand.Rand, frame []byte) []byte {
 	return frame
 }
 
-// tagged is the frame with one or two VLAN tags.
-func tagged(rng *rand.Rand, frame []byte) []byte {
-	const at = 12
-	tag := binary.BigEndian.AppendUint16(nil, uint16(pick(rng, packet.EtherTypeVLAN, packet.EtherTypeQinQ)))
-	tag = binary.BigEndian.AppendUint16(tag, uint16(rng.Uint32()))
-	frame = slices.Insert(slices.Clone(frame), at, tag...)
-	if chance(rng, 3) {
-		return tagged(rng, frame)
+// tagged is the frame with so many VLAN tags.
+func tagged(rng *rand.Rand, frame []byte, tags int) []byte {
+	var all []byte
+	for range tags {
+		all = binary.BigEndian.AppendUint16(all, pick(rng, packet.EtherTypeVLAN, packet.EtherTypeQinQ))
+		all = binary.BigEndian.AppendUint16(all, uint16(rng.Uint32()))
 	}
-	return frame
+	return slices.Insert(slices.Clone(frame), typeAt, all...)
 }
+
+// mostExtensions is in bytes: a driver may have the first few kilobytes of a frame
+// in one piece, and that is how far headers are read.
+const mostExtensions = 2000
 
 // extended is the frame with IPv6 extension headers before whatever it carries.
 func extended(rng *rand.Rand, frame []byte) []byte {
-	if len(frame) < l4At6 {
-		return frame
-	}
 	frame = slices.Clone(frame)
 	var headers []byte
 	next := frame[nextHeaderAt]
-	for n := range pick(rng, 1, 1, 2, 3, 6, 7, 8) {
+	count := pick(rng, 1, 1, 1, 2, 3, 6, 7, 8, 20, 31, 32, 33)
+	for n := range count {
 		// from the last to the first: only that one may be a hop-by-hop header
-		kind := pick[byte](rng, 43, 60, 60, 60)
-		if n > 0 && chance(rng, 3) || chance(rng, 30) {
-			kind = 0
+		var header []byte
+		header, next = extension(rng, next, n == count-1)
+		if len(headers)+len(header) > mostExtensions {
+			break
 		}
-		header := randomBytes(rng, 8*(1+pick(rng, 0, 0, 0, 1, 2, 30)))
-		header[1] = byte(len(header)/8 - 1)
-		if chance(rng, 20) {
-			kind, header = 44, make([]byte, 8)
-			binary.BigEndian.PutUint16(header[2:], pick[uint16](rng, 0, 0, 1, 6, 8, 0xfff9))
-		}
-		header[0], next = next, kind
 		headers = append(header, headers...)
 	}
+	length := int(binary.BigEndian.Uint16(frame[payloadLengthAt:])) + len(headers)
+	if length > 65535 {
+		return frame
+	}
 	frame[nextHeaderAt] = next
-	if length := int(binary.BigEndian.Uint16(frame[payloadLengthAt:])) + len(headers); !chance(rng, 20) {
+	if !chance(rng, 20) {
 		binary.BigEndian.PutUint16(frame[payloadLengthAt:], uint16(length))
 	}
 	return slices.Insert(frame, l4At6, headers...)
+}
+
+// extension is a header before next, and what it is.
+func extension(rng *rand.Rand, next byte, first bool) (header []byte, kind byte) {
+	header = randomBytes(rng, 8*(1+pick(rng, 0, 0, 0, 0, 1, 2, pick(rng, 2, 30))))
+	header[0], header[1] = next, byte(len(header)/8-1)
+	switch n := rng.IntN(100); {
+	case first && n < 25 || n < 2:
+		return header, hopByHop
+	case n < 40:
+		header = randomBytes(rng, 8)
+		header[0] = next
+		binary.BigEndian.PutUint16(header[2:], 0)
+		if chance(rng, 6) {
+			binary.BigEndian.PutUint16(header[2:], pick[uint16](rng, 1, 6, 8, 0xfff9))
+		}
+		return header, fragmentHeader
+	case n < 60:
+		if header[3] = 0; chance(rng, 12) {
+			header[3] = byte(rng.Uint32())
+		}
+		return header, routingHeader
+	}
+	return header, destinationOptions
 }

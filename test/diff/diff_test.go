@@ -19,9 +19,9 @@ var (
 )
 
 const (
-	packetsPerSeed = 8000
+	packetsPerSeed = 1250
 	enoughPackets  = 200_000 // for the following to hold
-	leastPerReason = 50
+	leastOfAKind   = 50
 	leastForUs     = 0.7
 	mostImprecise  = 0.01
 )
@@ -29,9 +29,9 @@ const (
 // Whatever happens, model and data plane say the same.
 func TestDifferential(t *testing.T) {
 	need.Root(t)
-	var tally Tally
+	tally := newTally()
 	for seed := *firstSeed; tally.Packets < *packets; seed++ {
-		c, err := Generate(seed, min(packetsPerSeed, *packets-tally.Packets), &tally)
+		c, err := Generate(seed, min(packetsPerSeed, *packets-tally.Packets), tally)
 		switch {
 		case errors.Is(err, ErrDisagree):
 			keep(t, c, fmt.Sprintf("seed-%d", seed))
@@ -40,16 +40,24 @@ func TestDifferential(t *testing.T) {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 	}
-	t.Logf("%v", &tally)
+	t.Logf("%v", tally)
 	if *packets >= enoughPackets {
-		checkTally(t, &tally)
+		checkTally(t, tally)
 	}
 }
 
 func checkTally(t *testing.T, tally *Tally) {
 	for _, why := range model.Reasons() {
-		if n := tally.Reasons[why]; n < leastPerReason {
-			t.Errorf("%s occurred %d times, want %d", why, n, leastPerReason)
+		if n := tally.Reasons[why]; n < leastOfAKind {
+			t.Errorf("%s occurred %d times, want %d", why, n, leastOfAKind)
+		}
+	}
+	for _, k := range Kinds() {
+		switch n, why := tally.Kinds[k], k.Impossible(); {
+		case why != "" && n > 0:
+			t.Errorf("%v: occurred %d times, although %s", k, n, why)
+		case why == "" && n < leastOfAKind:
+			t.Errorf("%v: occurred %d times, want %d", k, n, leastOfAKind)
 		}
 	}
 	if share := float64(tally.ForService) / float64(tally.Packets); share < leastForUs {
@@ -97,8 +105,7 @@ func TestCorpus(t *testing.T) {
 
 func TestCaseIsKeptWhole(t *testing.T) {
 	need.Root(t)
-	var tally Tally
-	want, err := Generate(1, 300, &tally)
+	want, err := Generate(1, 300, newTally())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,8 +81,7 @@ func FuzzDifferential(f *testing.F) {
 		if _, err := p.Step(begin); err != nil {
 			t.Fatal(err)
 		}
-		var tally Tally
-		events, err := drive(p, NewTraffic(rng, c.Port, w), packetsPerInput, &tally)
+		events, err := drive(p, NewTraffic(rng, c.Port, w), packetsPerInput, newTally())
 		if errors.Is(err, ErrDisagree) {
 			c.Events = append([]Event{begin}, events...)
 			keep(t, c, "fuzzed")

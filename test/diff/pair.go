@@ -169,7 +169,7 @@ func (p *Pair) listFlows() ([]model.Flow, error) {
 	flows := make([]model.Flow, len(listed))
 	for i, f := range listed {
 		flows[i] = model.Flow{
-			Protocol: f.Protocol, Client: f.Client, VIP: f.VIP, Backend: f.Backend, Source: f.Source,
+			Protocol: f.Protocol, Forward: f.Forward, Client: f.Client, VIP: f.VIP, Backend: f.Backend, Source: f.Source,
 			Phase: model.Phase(f.Phase), Seen: time.Unix(0, int64(f.LastSeen)),
 		}
 	}

@@ -1,7 +1,6 @@
 package diff
 
 import (
-	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -25,24 +24,31 @@ type Traffic struct {
 	patient bool // connections last, so that tables and pools get full for good
 	now     time.Time
 	known   []*conversation
+	// ways has how every flow that ever was goes, by both of its ends.
+	ways map[ends]way
+	// orphans are those known whose backends a change took away, for a while.
+	orphans []*conversation
 }
 
 // NewTraffic is traffic through a balancer.
 func NewTraffic(rng *rand.Rand, port model.Options, w World) *Traffic {
-	return &Traffic{rng: rng, world: w, port: port, patient: chance(rng, 2), now: start()}
+	return &Traffic{rng: rng, world: w, port: port, patient: chance(rng, 2), now: start(), ways: map[ends]way{}}
 }
 
 // Next is what happens next.
 func (t *Traffic) Next() Event {
-	if chance(t.rng, 150) && (!t.patient || chance(t.rng, 4)) {
+	if chance(t.rng, 80) && (!t.patient || chance(t.rng, 4)) {
 		w := t.world.changed(t.rng)
+		if c := t.someone(); c != nil && chance(t.rng, 2) {
+			w.remove(c.chosen)
+		}
 		return Event{After: t.pause(), World: &w}
 	}
 	e := Event{After: t.pause()}
 	if c := t.someone(); c != nil && !t.patient && chance(t.rng, 100) {
 		if wait := t.untilItsEnd(c); wait > 0 {
 			e.After = wait
-			e.Frame = c.packet(t.rng, chance(t.rng, 2), pick(t.rng, packet.ACK, packet.SYN, packet.ACK|packet.PSH)).Frame()
+			e.Frame = c.packet(t.rng, chance(t.rng, 2) && c.answersPass(t.rng), pick(t.rng, packet.ACK, packet.SYN, packet.ACK|packet.PSH)).Frame()
 		}
 	}
 	if e.Frame == nil {
@@ -83,6 +89,13 @@ func (t *Traffic) untilItsEnd(c *conversation) time.Duration {
 }
 
 func (t *Traffic) someone() *conversation {
+	if len(t.orphans) > 0 && chance(t.rng, 2) {
+		if chance(t.rng, 70) {
+			t.orphans = nil
+			return nil
+		}
+		return pick(t.rng, t.orphans...)
+	}
 	if len(t.known) == 0 {
 		return nil
 	}
@@ -91,15 +104,15 @@ func (t *Traffic) someone() *conversation {
 }
 
 func (t *Traffic) frame() []byte {
-	if chance(t.rng, 40) {
+	if chance(t.rng, 60) {
 		return t.noIP()
 	}
 	frame := t.packet()
-	if t.world.Family == ipv6 && chance(t.rng, 10) {
+	if isIPv6(frame) && chance(t.rng, 8) {
 		frame = extended(t.rng, frame)
 	}
 	if chance(t.rng, 10) {
-		frame = tagged(t.rng, frame)
+		frame = tagged(t.rng, frame, pick(t.rng, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5))
 	}
 	return frame
 }
@@ -108,15 +121,21 @@ func (t *Traffic) packet() []byte {
 	switch n := t.rng.IntN(100); {
 	case n < 3:
 		return t.notForAService().Frame()
-	case n < 16:
+	case n < 11:
 		return damaged(t.rng, t.forAService().Frame())
 	case n < 19:
+		return flawed(t.rng, t.forAService().Frame())
+	case n < 21:
 		return wrongChecksum(t.rng, t.forAService().Frame())
-	case n < 27:
+	case n < 29:
 		return t.forAService().PartialFrame()
-	case n < 28 && t.port.MAC != lb.MAC{}:
+	case n < 30:
 		p := t.forAService()
-		p.DstMAC = pick(t.rng, randomMAC(t.rng), lb.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+		p.DstMAC = pick(t.rng, randomMAC(t.rng), lb.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, lb.MAC{1, 0, 0x5e, 0, 0, 1})
+		return p.Frame()
+	case n < 31: // gone around too long, sent to many or by nobody, and yet for a service
+		p := t.opening()
+		p.TTL, p.DstMAC = 1, pick(t.rng, localMAC(), lb.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 		return p.Frame()
 	}
 	return t.forAService().Frame()
@@ -132,53 +151,88 @@ func (t *Traffic) forAService() packet.Packet {
 	if chance(t.rng, 30) { // the client comes by another way now
 		c.clientMAC = randomMAC(t.rng)
 	}
-	if chance(t.rng, 60) {
-		if p.Src == c.client {
-			return zeroChecksum(p, pick(t.rng, p.Src, c.source), c.backend)
-		}
-		return zeroChecksum(p, c.vip, c.client)
+	if !chance(t.rng, 60) {
+		return p
 	}
-	return p
+	switch {
+	case !c.forward.Translates():
+		return zeroChecksum(p, p.Src, p.Dst)
+	case p.Src == c.src:
+		return zeroChecksum(p, c.source, c.backend)
+	}
+	return zeroChecksum(p, c.dst, c.src)
 }
 
 func (t *Traffic) opening() packet.Packet {
 	s := pick(t.rng, t.world.Config.Services...)
-	c := conversation{protocol: pick(t.rng, s.Protocols...), client: t.randomClient(), vip: s.Address, clientMAC: randomMAC(t.rng)}
+	c := conversation{
+		ends:      ends{pick(t.rng, s.Protocols...), t.clientOf(s), t.randomDestination(s.Address)},
+		forward:   s.Forward,
+		clientMAC: randomMAC(t.rng), seq: t.rng.Uint32(), ack: t.rng.Uint32(),
+	}
 	flags := packet.SYN
-	if chance(t.rng, 15) {
-		flags = packet.TCPFlags(t.rng.Uint32() & 0xff)
+	if chance(t.rng, 4) { // of a connection that others have, or had
+		const syn, ack, fin, rst, psh = packet.SYN, packet.ACK, packet.FIN, packet.RST, packet.PSH
+		flags = pick(t.rng, ack, ack|psh, syn|ack, fin|ack, fin, rst, rst|ack, syn|fin, packet.TCPFlags(t.rng.Uint32()&0xff))
 	}
 	return c.packet(t.rng, false, flags)
 }
 
-// randomClient is one of a few, or anyone, or a backend.
-func (t *Traffic) randomClient() netip.AddrPort {
-	switch t.rng.IntN(10) {
-	case 0:
-		word := t.rng.Uint32()
-		return netip.AddrPortFrom(t.world.Family.address(1+int(word>>24)%223, int(word>>16), int(word>>8), int(word)), uint16(t.rng.Uint32()))
-	case 1:
-		return t.world.Family.randomBackendAddress(t.rng)
+// randomDestination has one of the first ports of a VIP, or a later one.
+func (t *Traffic) randomDestination(v lb.VIP) netip.AddrPort {
+	size := v.Ports.Size()
+	offset := pick(t.rng, 0, t.rng.IntN(min(size, 8)), size-1, t.rng.IntN(size))
+	port := v.Ports.First + uint16(offset)
+	if usual := pick[uint16](t.rng, 53, 80, 443, 1026); v.Ports.Contains(usual) && chance(t.rng, 2) {
+		port = usual
 	}
-	return netip.AddrPortFrom(t.world.Family.address(198, 51, 100, t.rng.IntN(60)), pick[uint16](t.rng, 1024, 40000, 65535))
+	return netip.AddrPortFrom(v.Addr, port)
+}
+
+// clientOf is anyone; of services where it matters often one near to a backend.
+func (t *Traffic) clientOf(s lb.Service) netip.AddrPort {
+	if s.Forward != lb.ForwardDNAT || !chance(t.rng, 2) {
+		return t.randomClient(clients(s))
+	}
+	return netip.AddrPortFrom(clients(s).address(10, 0, 0, 2+t.rng.IntN(60)), uint16(t.rng.Uint32()))
+}
+
+// randomClient is one of a few, or anyone, or a backend, or on a link with one.
+func (t *Traffic) randomClient(f family) netip.AddrPort {
+	port := pick[uint16](t.rng, 1024, 40000, 65535)
+	switch n := t.rng.IntN(40); {
+	case n < 4:
+		word := t.rng.Uint32()
+		return netip.AddrPortFrom(f.address(1+int(word>>24)%223, int(word>>16), int(word>>8), int(word)), uint16(t.rng.Uint32()))
+	case n < 7:
+		return netip.AddrPortFrom(f.backendAddress(t.rng), pick[uint16](t.rng, 53, 80, 8080))
+	case n < 12:
+		return netip.AddrPortFrom(f.address(10, 0, 0, 9+t.rng.IntN(60)), port)
+	case n < 13:
+		return netip.AddrPortFrom(f.noHost(t.rng), port)
+	case n < 14:
+		return netip.AddrPortFrom(f.vipAddress(t.rng), pick[uint16](t.rng, 53, 80, 1026))
+	}
+	return netip.AddrPortFrom(f.address(198, 51, 100, t.rng.IntN(60)), port)
 }
 
 func (t *Traffic) notForAService() packet.Packet {
-	client := t.randomClient()
-	var p packet.Packet
-	switch s := pick(t.rng, t.world.Config.Services...); t.rng.IntN(6) {
+	s := pick(t.rng, t.world.Config.Services...)
+	f, vip := clients(s), s.Address.Addr
+	client := t.randomClient(f)
+	p := packet.NewUDP(client, netip.AddrPortFrom(vip, 5353), "x")
+	switch t.rng.IntN(6) {
 	case 0: // someone else's
-		p = packet.NewTCP(client, netip.AddrPortFrom(t.world.Family.address(192, 0, 2, t.rng.IntN(256)), 80), packet.SYN, "x")
-	case 1: // another port of the VIP
-		p = packet.NewTCP(client, netip.AddrPortFrom(s.Address.Addr(), 22), packet.SYN, "x")
+		p = packet.NewTCP(client, netip.AddrPortFrom(f.address(192, 0, 2, t.rng.IntN(256)), 80), packet.SYN, "x")
+	case 1: // perhaps another port of the VIP
+		p = packet.NewTCP(client, netip.AddrPortFrom(vip, 22), packet.SYN, "x")
 	case 2:
-		p = packet.NewEcho(client.Addr(), s.Address.Addr(), 1, 2, "ping")
+		p = packet.NewEcho(client.Addr(), vip, 1, 2, "ping")
 	case 3: // the host's own address
-		p = packet.NewUDP(client, netip.AddrPortFrom(t.world.Family.address(10, 0, 0, 1), uint16(t.rng.Uint32())), "x")
+		p = packet.NewUDP(client, netip.AddrPortFrom(f.hostAddress(), uint16(t.rng.Uint32())), "x")
 	case 4: // an answer to nobody
-		p = packet.NewTCP(t.world.Family.randomBackendAddress(t.rng), netip.AddrPortFrom(t.world.Family.address(10, 0, 0, 1), 1030), packet.ACK, "x")
-	default:
-		p = packet.NewUDP(client, netip.AddrPortFrom(s.Address.Addr(), 5353), "x")
+		backend := netip.AddrPortFrom(f.backendAddress(t.rng), 80)
+		p = packet.NewTCP(backend, pick(t.rng, client, netip.AddrPortFrom(f.hostAddress(), 1030)), packet.ACK, "x")
 	}
 	p.SrcMAC, p.DstMAC = randomMAC(t.rng), localMAC()
 	return p
@@ -188,8 +242,8 @@ func (t *Traffic) noIP() []byte {
 	switch t.rng.IntN(3) {
 	case 0: // garbage
 		return randomBytes(t.rng, 14+t.rng.IntN(100))
-	case 1: // a tag too many, or the beginning of one
-		return tagged(t.rng, tagged(t.rng, tagged(t.rng, t.forAService().Frame())))[:14+t.rng.IntN(12)]
+	case 1: // the beginning of a tag
+		return tagged(t.rng, t.forAService().Frame(), 5)[:14+t.rng.IntN(20)]
 	}
 	local := localMAC()
 	const arp = 0x0806
@@ -198,61 +252,74 @@ func (t *Traffic) noIP() []byte {
 }
 
 // Changed tells that the world has changed.
-func (t *Traffic) Changed(w World) { t.world = w }
+func (t *Traffic) Changed(w World) {
+	t.world = w
+	isGone := func(c *conversation) bool {
+		return !slices.ContainsFunc(w.Config.Services, func(s lb.Service) bool { return hasBackend(s, c.chosen) })
+	}
+	t.orphans = slices.DeleteFunc(slices.Clone(t.known), func(c *conversation) bool {
+		return !isGone(c) && w.Hops[c.chosen.Addr()].Usable()
+	})
+	if chance(t.rng, 3) && slices.ContainsFunc(t.orphans, isGone) { // rarer than those cut off
+		t.orphans = slices.DeleteFunc(t.orphans, func(c *conversation) bool { return c.protocol == lb.UDP || !isGone(c) })
+	}
+}
 
 // Saw tells what became of the event's frame.
 func (t *Traffic) Saw(e Event, got model.Outcome) {
-	i := slices.IndexFunc(t.known, func(c *conversation) bool { return c.carried(e.Frame) })
+	from, ok := readEnds(e.Frame)
+	if !ok {
+		return
+	}
+	i := slices.IndexFunc(t.known, func(c *conversation) bool { return c.carried(from) })
 	switch {
-	case got.Reason == model.NewFlow:
-		t.meet(e.Frame, got.Frame)
+	case got.Reason == model.NewFlow, got.Reason == model.NewFlowSNAT:
+		t.meet(from, lb.MAC(e.Frame[6:12]), got)
 	case i < 0:
 	case got.Reason == model.Forwarded, got.Reason == model.Reply:
 		t.known[i].seen = t.now
-	case got.Reason == model.NotOurs, got.Reason == model.NoFlow:
+	case (got.Reason == model.NotOurs || got.Reason == model.NoFlow) && (t.known[i].forward.Translates() || from == t.known[i].ends):
 		t.known = slices.Delete(t.known, i, i+1) // it has ended
 	}
 }
 
 // meet remembers a new flow.
-func (t *Traffic) meet(in, out []byte) {
-	before, err := packet.Read(in)
-	if err != nil {
-		return // UDP with bytes behind it: a flow all the same, but nobody's who goes on
+func (t *Traffic) meet(from ends, mac lb.MAC, got model.Outcome) {
+	c := &conversation{ends: from, clientMAC: mac, seen: t.now, seq: t.rng.Uint32(), ack: t.rng.Uint32()}
+	s, b := t.world.named(got)
+	c.forward, c.chosen, c.source, c.backend = s.Forward, b.Address, from.src, b.Address
+	if b.Address.Port() == 0 {
+		c.backend = netip.AddrPortFrom(b.Address.Addr(), from.dst.Port())
 	}
-	after, err := packet.Read(out)
-	if err != nil {
-		return
+	if c.forward.Translates() {
+		out, ok := readEnds(got.Frame)
+		if !ok {
+			return
+		}
+		c.source = out.src
 	}
-	c := &conversation{
-		protocol: before.Protocol, client: before.Src, vip: before.Dst, clientMAC: before.SrcMAC,
-		backend: after.Dst, source: after.Src, seen: t.now, seq: before.Seq,
+	if c.source.Addr().Is4() != c.backend.Addr().Is4() { // there is nothing that such a backend could answer
+		c.backend = c.dst
 	}
-	t.known = slices.DeleteFunc(t.known, func(o *conversation) bool {
-		return o.protocol == c.protocol && (o.client == c.client && o.vip == c.vip || o.backend == c.backend && o.source == c.source)
-	})
+	t.known = slices.DeleteFunc(t.known, func(o *conversation) bool { return o.ends == c.ends || o.answers() == c.answers() })
 	if len(t.known) == maxConversations {
 		t.known = slices.Delete(t.known, 0, 1+t.rng.IntN(maxConversations/2))
 	}
 	t.known = append(t.known, c)
 }
 
-// carried reports whether a frame was one of the conversation's.
-func (c *conversation) carried(frame []byte) bool {
-	if len(frame) < l4At {
-		return false
+// named are the service and the backend that an outcome names; zero: they are not there.
+func (w World) named(got model.Outcome) (lb.Service, lb.Backend) {
+	for _, s := range w.Config.Services {
+		if s.Name != got.Service {
+			continue
+		}
+		for _, b := range s.Backends {
+			if b.Label() == got.Backend {
+				return s, b
+			}
+		}
+		return s, lb.Backend{}
 	}
-	l4, protocol, srcAt, size := ipAt+int(frame[ipAt]&0xf)*4, frame[protocolAt], ipAt+12, 4
-	if c.vip.Addr().Is6() {
-		l4, protocol, srcAt, size = l4At6, frame[nextHeaderAt], ipAt+8, 16
-	}
-	if len(frame) < max(l4, srcAt+2*size)+4 || lb.Protocol(protocol) != c.protocol {
-		return false
-	}
-	end := func(address, port int) netip.AddrPort {
-		a, _ := netip.AddrFromSlice(frame[address : address+size])
-		return netip.AddrPortFrom(a, binary.BigEndian.Uint16(frame[port:]))
-	}
-	src, dst := end(srcAt, l4), end(srcAt+size, l4+2)
-	return src == c.client && dst == c.vip || src == c.backend && dst == c.source
+	return lb.Service{}, lb.Backend{}
 }

@@ -13,48 +13,12 @@ import (
 	"github.com/tinylb/tinylb/internal/model"
 )
 
-// The addresses are few, so that everything happens to be shared now and then:
-// a VIP by services, a backend by services, a source port by flows.
 const (
-	maxServices    = 5
+	maxServices    = 6
 	maxBackends    = 8
 	spareBackends  = 6 // so few that a backend's id is soon another one's
 	otherInterface = datapath.LoopbackIndex + 1
 )
-
-func localMAC() lb.MAC { return lb.MAC{2, 0, 0, 0, 0, 5} }
-
-// family is the one that a world's addresses are of.
-type family string
-
-const (
-	ipv4 family = "IPv4"
-	ipv6 family = "IPv6"
-)
-
-// address is a.b.c.d, or the same below a prefix of IPv6.
-func (f family) address(a, b, c, d int) netip.Addr {
-	if f == ipv6 {
-		return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 12: byte(a), 13: byte(b), 14: byte(c), 15: byte(d)})
-	}
-	return netip.AddrFrom4([4]byte{byte(a), byte(b), byte(c), byte(d)})
-}
-
-// pick is one of all.
-func pick[T any](rng *rand.Rand, all ...T) T { return all[rng.IntN(len(all))] }
-
-// chance is true once in n times.
-func chance(rng *rand.Rand, n int) bool { return rng.IntN(n) == 0 }
-
-func (f family) randomVIP(rng *rand.Rand) netip.AddrPort {
-	return netip.AddrPortFrom(f.address(203, 0, 113, 1+rng.IntN(3)), pick[uint16](rng, 53, 80, 443, 1026))
-}
-
-func (f family) randomBackendAddress(rng *rand.Rand) netip.AddrPort {
-	return netip.AddrPortFrom(f.address(10, 0, 0, 2+rng.IntN(7)), pick[uint16](rng, 53, 80, 8080))
-}
-
-func randomMAC(rng *rand.Rand) lb.MAC { return lb.MAC{2, 1, 0, 0, 0, byte(rng.IntN(16))} }
 
 // randomPort is an interface.
 func randomPort(rng *rand.Rand) model.Options {
@@ -68,14 +32,14 @@ func randomPort(rng *rand.Rand) model.Options {
 // randomWorld is a valid config with a next hop to each backend.
 func randomWorld(rng *rand.Rand, flows uint32) World {
 	w := World{
-		Family: pick(rng, ipv4, ipv6),
 		Config: lb.Config{
-			Timeouts: randomTimeouts(rng),
-			Limits:   lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
+			Timeouts:   randomTimeouts(rng),
+			RateLimits: randomRateLimits(rng),
+			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
 		},
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
-	for range 1 + rng.IntN(maxServices) {
+	for more := 2 + rng.IntN(maxServices-1); more > 0 || len(w.Config.Services) == 0; more-- {
 		w.addService(rng)
 	}
 	w.findHops(rng)
@@ -107,25 +71,33 @@ func randomTimeouts(rng *rand.Rand) lb.Timeouts {
 	}
 }
 
+func randomRateLimits(rng *rand.Rand) lb.RateLimits {
+	limit := func() uint32 { return pick[uint32](rng, 0, 0, 1, 3, 7, 20, 100, 1000, 1_000_000) }
+	return lb.RateLimits{Resets: limit(), ICMPErrors: limit()}
+}
+
+// addService adds one, unless chance makes none that fits in.
 func (w *World) addService(rng *rand.Rand) {
 	if len(w.Config.Services) == maxServices {
 		return
 	}
 	s := lb.Service{
-		Name: w.freeName(), Protocols: randomProtocols(rng), Forward: lb.ForwardNAT,
+		Name: w.freeName(), Protocols: randomProtocols(rng), Forward: randomForward(rng),
 		Scheduler: pick(rng, lb.Maglev, lb.Maglev, lb.Random), TableSize: pick[uint32](rng, 0, 127, 251),
-		SNAT: w.Family.randomSNAT(rng),
+		Tunnel: lb.Tunnel{Port: 6080},
 	}
 	for range 20 {
-		s.Address = w.Family.randomVIP(rng)
-		if w.takesVIP(s) {
+		s.Address = randomVIP(rng)
+		if w.takes(s) {
 			break
 		}
 	}
+	mix := pick(rng, familyOf(s.Address.Addr), familyOf(s.Address.Addr).other(), "")
 	for range 1 + rng.IntN(maxBackends) {
-		w.addBackend(rng, &s)
+		w.addBackend(rng, &s, mix)
 	}
-	if w.takesVIP(s) && len(s.Backends) > 0 {
+	if len(s.Backends) > 0 && w.takes(s) {
+		s.SNAT, s.Tunnel = randomSNAT(rng, s), randomTunnel(rng, s)
 		w.Config.Services = append(w.Config.Services, s)
 	}
 }
@@ -143,78 +115,179 @@ func randomProtocols(rng *rand.Rand) []lb.Protocol {
 	return pick(rng, []lb.Protocol{lb.TCP}, []lb.Protocol{lb.TCP}, []lb.Protocol{lb.UDP}, []lb.Protocol{lb.TCP, lb.UDP})
 }
 
-// randomSNAT is often a pool that is too small, and that has VIPs in it.
-func (f family) randomSNAT(rng *rand.Rand) lb.SNAT {
-	var s lb.SNAT
-	switch rng.IntN(4) {
-	case 0:
-		s.Addresses = []netip.Addr{f.address(203, 0, 113, 1+rng.IntN(3))}
-	case 1:
-		s.Addresses = []netip.Addr{f.address(10, 0, 0, 100), f.address(203, 0, 113, 1)}
-	}
-	first := 1024 + uint16(rng.IntN(3))
-	switch rng.IntN(7) {
-	case 0, 1:
-		s.Ports = lb.PortRange{First: first, Last: first + uint16(rng.IntN(3))}
-	case 2, 3:
-		s.Ports = lb.PortRange{First: first, Last: first + uint16(rng.IntN(16))}
-	case 4: // too large to be searched whole for every packet
-		s.Ports = lb.PortRange{First: first, Last: first + 100 + uint16(rng.IntN(60))}
-	default:
-		s.Ports = lb.PortRange{First: 1024, Last: 32767}
-	}
-	return s
+func randomForward(rng *rand.Rand) lb.Forward {
+	return pick(rng, lb.ForwardNAT, lb.ForwardNAT, lb.ForwardNAT, lb.ForwardDNAT, lb.ForwardDNAT,
+		lb.ForwardDSR, lb.ForwardDSR, lb.ForwardIPIP, lb.ForwardIPIP, lb.ForwardGUE, lb.ForwardGUE)
 }
 
-// takesVIP reports whether a service could be there beside all others.
-func (w *World) takesVIP(s lb.Service) bool {
+// randomVIP is often a single port, and often in a range that another one is in.
+func randomVIP(rng *rand.Rand) lb.VIP {
+	ports := pick(rng,
+		lb.OnePort(53), lb.OnePort(80), lb.OnePort(80), lb.OnePort(443), lb.OnePort(1026), lb.OnePort(1026),
+		lb.PortRange{First: 1, Last: 65535}, lb.PortRange{First: 1, Last: 1023}, lb.PortRange{First: 50, Last: 100},
+		lb.PortRange{First: 79, Last: 80}, lb.PortRange{First: 440, Last: 450}, lb.PortRange{First: 1024, Last: 2047},
+		lb.PortRange{First: 1025, Last: 1030}, lb.AllPorts(), lb.AllPorts())
+	return lb.VIP{Addr: pick(rng, families()...).vipAddress(rng), Ports: ports}
+}
+
+// takes reports whether one more service could be there.
+func (w *World) takes(s lb.Service) bool {
+	if !reachesItsBackends(s) || loops(s, s) {
+		return false
+	}
 	return !slices.ContainsFunc(w.Config.Services, func(o lb.Service) bool {
-		if o.Name == s.Name || !overlap(o.Protocols, s.Protocols) {
-			return false
-		}
-		return o.Address == s.Address || hasBackend(o, s.Address) || hasBackend(s, o.Address)
+		return overlap(o.Protocols, s.Protocols) && (!areApart(o.Address, s.Address) || loops(o, s) || loops(s, o))
 	})
+}
+
+// reachesItsBackends reports whether the service's way to forward goes with the
+// addresses of its backends: dnat keeps the client's, the one-way modes the port.
+func reachesItsBackends(s lb.Service) bool {
+	return !slices.ContainsFunc(s.Backends, func(b lb.Backend) bool {
+		if s.Forward == lb.ForwardDNAT {
+			return familyOf(b.Address.Addr()) != familyOf(s.Address.Addr)
+		}
+		return !s.Forward.Translates() && b.Address.Port() != 0 && s.Address.Ports != lb.OnePort(b.Address.Port())
+	})
+}
+
+// areApart reports whether it is clear which of two VIPs a packet is for: one may
+// be within the other.
+func areApart(a, b lb.VIP) bool {
+	if a.Addr != b.Addr || !a.Ports.Overlaps(b.Ports) {
+		return true
+	}
+	within := func(a, b lb.PortRange) bool { return b.First <= a.First && a.Last <= b.Last }
+	return a.Ports != b.Ports && (within(a.Ports, b.Ports) || within(b.Ports, a.Ports))
 }
 
 func overlap(a, b []lb.Protocol) bool {
 	return slices.ContainsFunc(a, func(p lb.Protocol) bool { return slices.Contains(b, p) })
 }
 
+// loops reports whether a backend of s is where packets for o go.
+func loops(s, o lb.Service) bool {
+	return slices.ContainsFunc(s.Backends, func(b lb.Backend) bool {
+		if b.Address.Addr() != o.Address.Addr {
+			return false
+		}
+		return o.Address.Contains(b.Address) || b.Address.Port() == 0 && o.Address.Ports.Overlaps(s.Address.Ports)
+	})
+}
+
 func hasBackend(s lb.Service, a netip.AddrPort) bool {
 	return slices.ContainsFunc(s.Backends, func(b lb.Backend) bool { return b.Address == a })
 }
 
-func (w *World) addBackend(rng *rand.Rand, s *lb.Service) {
-	b := lb.Backend{Address: w.Family.randomBackendAddress(rng), Weight: pick[uint32](rng, 1, 1, 1, 2, 5, 100, 0)}
+// addBackend adds one of a family, "" for any, unless chance makes none that fits in.
+func (w *World) addBackend(rng *rand.Rand, s *lb.Service, f family) {
+	if f == "" {
+		f = pick(rng, families()...)
+	}
+	if s.Forward == lb.ForwardDNAT {
+		f = familyOf(s.Address.Addr)
+	}
+	address := f.backendAddress(rng)
+	if chance(rng, 20) {
+		address = f.vipAddress(rng)
+	}
+	port := pick(rng, 0, 0, s.Address.Ports.First, 53, 80, 8080) // the first two go with every mode
+	b := lb.Backend{Address: netip.AddrPortFrom(address, port), Weight: pick[uint32](rng, 1, 1, 1, 2, 5, 100, 0)}
 	if chance(rng, 2) {
 		b.Name = "b-" + b.Address.String()
 	}
-	if !hasBackend(*s, b.Address) && len(s.Backends) < maxBackends {
-		s.Backends = append(s.Backends, b)
+	more := *s
+	more.Backends = append(slices.Clone(s.Backends), b)
+	if !hasBackend(*s, b.Address) && len(s.Backends) < maxBackends && w.takes(more) {
+		*s = more
 	}
+}
+
+// clients is the family of a service's clients; backends those of its backends.
+func clients(s lb.Service) family { return familyOf(s.Address.Addr) }
+
+func backendsOf(s lb.Service) (all []family) {
+	for _, f := range families() {
+		if slices.ContainsFunc(s.Backends, func(b lb.Backend) bool { return familyOf(b.Address.Addr()) == f }) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// randomSNAT is often a pool that is too small, and that has VIPs in it.
+func randomSNAT(rng *rand.Rand, s lb.Service) lb.SNAT {
+	var snat lb.SNAT
+	for _, f := range backendsOf(s) {
+		switch rng.IntN(5) {
+		case 0:
+			snat.Addresses = append(snat.Addresses, f.vipAddress(rng))
+		case 1:
+			snat.Addresses = append(snat.Addresses, f.address(10, 0, 0, 100), f.address(203, 0, 113, 1))
+		}
+	}
+	first := 1024 + uint16(rng.IntN(3))
+	switch rng.IntN(8) {
+	case 0, 1, 7:
+		snat.Ports = lb.PortRange{First: first, Last: first + uint16(rng.IntN(3))}
+	case 2, 3:
+		snat.Ports = lb.PortRange{First: first, Last: first + uint16(rng.IntN(16))}
+	case 4: // too large to be searched whole for every packet
+		snat.Ports = lb.PortRange{First: first, Last: first + 100 + uint16(rng.IntN(60))}
+	default:
+		snat.Ports = lb.PortRange{First: 1024, Last: 32767}
+	}
+	return snat
+}
+
+// randomTunnel has sources of the backends' families, or leaves them to the host.
+func randomTunnel(rng *rand.Rand, s lb.Service) lb.Tunnel {
+	t := lb.Tunnel{Port: pick[uint16](rng, 6080, 6080, 1, 0xfeed)}
+	for _, f := range backendsOf(s) {
+		bits := pick(rng, 8, 16, 24, 31, 32)
+		if f == ipv6 {
+			bits = pick(rng, 32, 64, 95, 96, 97, 112, 127, 128)
+		}
+		if chance(rng, 2) {
+			t.Sources = append(t.Sources, netip.PrefixFrom(f.address(172, 16, 5, 129), bits).Masked())
+		}
+	}
+	return t
 }
 
 // findHops gives a next hop to each backend that has none.
 func (w *World) findHops(rng *rand.Rand) {
 	for _, a := range w.Config.BackendAddresses() {
 		if _, known := w.Hops[a]; !known {
-			w.Hops[a] = w.Family.randomHop(rng)
+			w.Hops[a] = randomHop(rng, a)
 		}
 	}
 }
 
-func (f family) randomHop(rng *rand.Rand) lb.NextHop {
+func randomHop(rng *rand.Rand, a netip.Addr) lb.NextHop {
 	hop := lb.NextHop{
-		Interface: pick(rng, datapath.LoopbackIndex, datapath.LoopbackIndex, otherInterface),
-		MAC:       randomMAC(rng), Source: f.address(10, 0, 0, 1),
+		Interface: pick(rng, datapath.LoopbackIndex, datapath.LoopbackIndex, otherInterface, otherInterface+1),
+		MAC:       randomMAC(rng), Source: familyOf(a).hostAddress(),
 	}
 	if chance(rng, 2) {
 		hop.SourceMAC = lb.MAC{2, 2, 0, 0, 0, byte(hop.Interface)}
+	}
+	if chance(rng, 11) {
+		hop.Source = netip.Addr{}
+	}
+	if hop.Routed = chance(rng, 6); !hop.Routed {
+		hop.Link = randomLink(rng, a)
 	}
 	if chance(rng, 12) {
 		return lb.NextHop{Problem: "no answer"}
 	}
 	return hop
+}
+
+// randomLink is what the host's route to an address has as its destination.
+func randomLink(rng *rand.Rand, a netip.Addr) netip.Prefix {
+	bits := a.BitLen() - pick(rng, 0, 4, 5, 8, 8, 8, 24)
+	return netip.PrefixFrom(a, bits).Masked()
 }
 
 func (w World) clone() World {
@@ -225,84 +298,4 @@ func (w World) clone() World {
 	w.Config.Services = services
 	w.Hops = maps.Clone(w.Hops)
 	return w
-}
-
-// changed is the world after one to three changes that an operator or the
-// network could make.
-func (w World) changed(rng *rand.Rand) World {
-	w = w.clone()
-	if chance(rng, 2) {
-		maps.DeleteFunc(w.Hops, func(_ netip.Addr, hop lb.NextHop) bool { return !hop.Usable() })
-	}
-	for range 1 + rng.IntN(3) {
-		w.change(rng)
-	}
-	w.findHops(rng)
-	return w
-}
-
-func (w *World) change(rng *rand.Rand) {
-	i := rng.IntN(len(w.Config.Services))
-	s := &w.Config.Services[i]
-	switch rng.IntN(14) {
-	case 0:
-		w.addService(rng)
-	case 1:
-		if len(w.Config.Services) > 1 {
-			w.Config.Services = slices.Delete(w.Config.Services, i, i+1)
-		}
-	case 2:
-		s.Name = w.freeName()
-	case 3:
-		moved := *s
-		moved.Address, moved.Protocols = w.Family.randomVIP(rng), randomProtocols(rng)
-		if w.takesVIP(moved) {
-			*s = moved
-		}
-	case 4:
-		extended := *s
-		w.addBackend(rng, &extended)
-		if w.takesVIP(extended) {
-			*s = extended
-		}
-	case 5:
-		if n := len(s.Backends); n > 1 {
-			j := rng.IntN(n)
-			s.Backends = slices.Delete(s.Backends, j, j+1)
-		}
-	case 6:
-		s.Backends[rng.IntN(len(s.Backends))].Weight = pick[uint32](rng, 0, 1, 7)
-	case 7:
-		s.SNAT = w.Family.randomSNAT(rng)
-	case 8:
-		s.Scheduler, s.TableSize = pick(rng, lb.Maglev, lb.Random), pick[uint32](rng, 0, 127, 509)
-	case 9:
-		w.Config.Timeouts = randomTimeouts(rng)
-	case 10:
-		rng.Shuffle(len(w.Config.Services), func(a, b int) {
-			w.Config.Services[a], w.Config.Services[b] = w.Config.Services[b], w.Config.Services[a]
-		})
-	case 11:
-		w.loseNextHops(rng)
-	case 12: // others instead of some
-		replaced := *s
-		replaced.Backends = slices.Clone(s.Backends[rng.IntN(len(s.Backends)):])
-		for range len(s.Backends) {
-			w.addBackend(rng, &replaced)
-		}
-		if w.takesVIP(replaced) {
-			*s = replaced
-		}
-	default:
-		w.Hops[pick(rng, w.Config.BackendAddresses()...)] = w.Family.randomHop(rng)
-	}
-}
-
-// loseNextHops makes some or all backends of a service unreachable.
-func (w *World) loseNextHops(rng *rand.Rand) {
-	for _, b := range pick(rng, w.Config.Services...).Backends {
-		if !chance(rng, 4) {
-			w.Hops[b.Address.Addr()] = lb.NextHop{Problem: "no answer"}
-		}
-	}
 }

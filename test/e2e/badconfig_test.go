@@ -28,7 +28,7 @@ func TestRunRefusesABadConfig(t *testing.T) {
 		{"empty backend list", web + "    backends: []\n", ":5:15: ", "empty list"},
 		{"negative weight", web + "    backends: [{address: 192.17.0.2:80, weight: -1}]\n", ":5:49: ", "weight"},
 		{"unsupported protocol", web + "    protocol: sctp\n" + one, ":5:15: ", `"sctp"`},
-		{"IPv6 backend", web + "    backends: [{address: \"[2001:db8::2]:80\"}]\n", ":5:26: ", "not supported yet"},
+		{"dnat to another family", web + "    forward: dnat\n    backends: [{address: \"[2001:db8::2]:80\"}]\n", ":6:26: ", "one family"},
 		{"list where a map belongs", web + "    snat: [1024-2048]\n" + one, ":5:11: ", "expected a map"},
 		{"garbage bytes", "\x00\xff\x17\x03garbage\x80", ":1:1: ", "is this the right file?"},
 		{"empty file", "", ":1:1: ", "the config is empty"},
@@ -37,17 +37,17 @@ func TestRunRefusesABadConfig(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			n := n.in(t)
-			n.writeConfig(test.config)
-			n.mustFail(n.plainRun(), exitInput, n.configFile()+test.place, test.text)
+			n.WriteConfig(test.config)
+			n.mustFail(n.plainRun(), exitInput, n.ConfigFile()+test.place, test.text)
 			n.checkNothingLeft()
 		})
 	}
 	t.Run("missing file", func(t *testing.T) {
 		n := n.in(t)
-		if err := os.Remove(n.configFile()); err != nil {
+		if err := os.Remove(n.ConfigFile()); err != nil {
 			t.Fatal(err)
 		}
-		n.mustFail(n.plainRun(), exitInput, n.configFile()+": ", "no such file")
+		n.mustFail(n.plainRun(), exitInput, n.ConfigFile()+": ", "no such file")
 		n.checkNothingLeft()
 	})
 }

@@ -50,7 +50,7 @@ func TestStartIsRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNetwork(t, lb.ModeAuto)
-			n.writeConfig(test.config)
+			n.WriteConfig(test.config)
 			n.mustFail(test.command(n), test.code, test.texts...)
 			n.checkNothingLeft()
 			if id := attachedProgram(t, n.balancer, "lo"); id != 0 {
@@ -60,7 +60,7 @@ func TestStartIsRefused(t *testing.T) {
 	}
 }
 
-func (n *network) plainRun() *lab.Cmd { return n.tinylb("run", "-c", n.configFile()) }
+func (n *network) plainRun() *lab.Cmd { return n.Tinylb("run", "-c", n.ConfigFile()) }
 
 func (n *network) runPinnedTo(dir string) *lab.Cmd {
 	c := n.plainRun()
@@ -98,12 +98,12 @@ func TestRunsWithNoMoreThanTheCapabilitiesItNames(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, lb.ModeGeneric)
 	n.webs()
-	n.writeConfig(n.config(service("web", "tcp", webVIP)))
+	n.WriteConfig(n.config(service("web", "tcp", webVIP)))
 	const few = "-all,+bpf,+net_admin,+perfmon"
-	d := n.start(n.setpriv("--bounding-set", few, "--inh-caps", few))
-	d.awaitLog(0, "msg=ready")
+	d := n.Start(n.setpriv("--bounding-set", few, "--inh-caps", few))
+	d.AwaitLog(0, "msg=ready")
 	n.askOften(n.client, webVIP, 20)
-	d.terminate()
+	d.Terminate()
 	n.askOften(n.client, webVIP, 20)
 }
 
@@ -123,7 +123,7 @@ func TestStartIsRefusedWhereAnotherXDPProgramIsAttached(t *testing.T) {
 				n := newNetwork(t, mode)
 				detach := n.attachAnother("eth0", attachment.attach)
 				theirs := attachedProgram(t, n.balancer, "eth0")
-				n.writeConfig(n.config(service("web", "tcp", webVIP)))
+				n.WriteConfig(n.config(service("web", "tcp", webVIP)))
 				n.mustFail(n.plainRun(), exitHost, "interface eth0", "another XDP program is attached",
 					fmt.Sprintf("program id %d", theirs), "ip link set dev eth0 xdp off")
 				if id := attachedProgram(t, n.balancer, "eth0"); id != theirs {
@@ -147,7 +147,7 @@ func TestRefusedStartLeavesThingsAsTheyWere(t *testing.T) {
 		n := newNetwork(t, lb.ModeGeneric)
 		n.addPair("veth0", "veth1", false)
 		n.attachAnother("veth0", attachByNetlink)
-		n.writeConfig(bothInterfaces + web)
+		n.WriteConfig(bothInterfaces + web)
 		n.mustFail(n.plainRun(), exitHost, "interface veth0", "another XDP program is attached")
 		n.checkNothingLeft()
 	})
@@ -155,10 +155,10 @@ func TestRefusedStartLeavesThingsAsTheyWere(t *testing.T) {
 		t.Parallel()
 		n := newNetwork(t, lb.ModeGeneric)
 		n.webs()
-		n.run(n.config(web)).terminate()
+		n.Run(n.config(web)).Terminate()
 		n.addPair("veth0", "veth1", false)
 		n.attachAnother("veth0", attachByNetlink)
-		n.writeConfig(bothInterfaces + web)
+		n.WriteConfig(bothInterfaces + web)
 		n.mustFail(n.plainRun(), exitHost, "interface veth0", "another XDP program is attached")
 		n.askOften(n.client, webVIP, 20)
 	})
@@ -212,12 +212,12 @@ func TestSecondDaemonOnTheSamePinDirectory(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, lb.ModeNative)
 	n.webs()
-	first := n.run(n.config(service("web", "tcp", webVIP)))
+	first := n.Run(n.config(service("web", "tcp", webVIP)))
 	program := attachedProgram(t, n.balancer, "eth0")
-	n.mustFail(n.plainRun(), exitHost, "another tinylb is running", n.pinDir(), fmt.Sprintf("pid %d", first.Process.Pid))
+	n.mustFail(n.plainRun(), exitHost, "another tinylb is running", n.PinDir(), fmt.Sprintf("pid %d", first.Process.Pid))
 	if now := attachedProgram(t, n.balancer, "eth0"); now != program {
 		t.Errorf("program %d is attached, before it was %d", now, program)
 	}
 	n.askOften(n.client, webVIP, 20)
-	first.terminate()
+	first.Terminate()
 }

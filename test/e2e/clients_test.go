@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 // The clients of these tests use the same source port, so only their addresses
@@ -49,15 +50,15 @@ func TestClientUsesItsPortAgainAtOnce(t *testing.T) {
 		inBothModes(t, func(t *testing.T, mode lb.Mode) {
 			n := newNetwork(t, mode)
 			n.serveTCP(n.backendA, addressA+":7", func(net.Conn) {}) // closes at once
-			n.run(n.config(service("echo", "tcp", echoVIP, "{name: backend-a, address: "+addressA+":7}")))
+			n.Run(n.config(service("echo", "tcp", echoVIP, "{name: backend-a, address: "+addressA+":7}")))
 			for range 20 {
-				var c *conversation
-				eventually(t, answerWait, func() (err error) { // the last one's FIN is still on its way
-					c, err = openConversation(n.client, clientAddress+sharedPort, echoVIP, answerWait)
+				var c *testnet.Conversation
+				testnet.Eventually(t, testnet.AnswerWait, func() (err error) { // the last one's FIN is still on its way
+					c, err = testnet.Talk(n.client, clientAddress+sharedPort, echoVIP, testnet.AnswerWait)
 					return err
 				})
-				io.Copy(io.Discard, c.conn) // the server's FIN first: no TIME_WAIT here
-				c.conn.Close()
+				io.Copy(io.Discard, c.Conn) // the server's FIN first: no TIME_WAIT here
+				c.Conn.Close()
 			}
 		})
 	})
@@ -67,9 +68,9 @@ func TestClientUsesItsPortAgainAtOnce(t *testing.T) {
 			n.oneEcho()
 			for range 20 {
 				c := n.talk(n.client, clientAddress+sharedPort, echoVIP)
-				c.mustExchange(t, 1000)
-				c.conn.SetLinger(0) // RST instead of FIN
-				c.conn.Close()
+				c.MustExchange(t, 1000)
+				c.Conn.SetLinger(0) // RST instead of FIN
+				c.Conn.Close()
 			}
 		})
 	})
@@ -80,14 +81,14 @@ func TestClientUsesItsPortAgainAtOnce(t *testing.T) {
 func (n *network) oneEcho() {
 	n.t.Helper()
 	n.echoTCP(n.backendA, addressA+":7")
-	n.run(n.config(service("echo", "tcp", echoVIP, "{name: backend-a, address: "+addressA+":7}")))
+	n.Run(n.config(service("echo", "tcp", echoVIP, "{name: backend-a, address: "+addressA+":7}")))
 }
 
 // alternate exchanges bytes over both conversations in turn, both open all the while.
-func (n *network) alternate(first, second *conversation) {
+func (n *network) alternate(first, second *testnet.Conversation) {
 	n.t.Helper()
 	for range 20 {
-		first.mustExchange(n.t, 20_000)
-		second.mustExchange(n.t, 20_000)
+		first.MustExchange(n.t, 20_000)
+		second.MustExchange(n.t, 20_000)
 	}
 }

@@ -13,10 +13,10 @@ func TestAnotherNamespacesDataPlaneIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, lb.ModeNative)
 	n.webs()
-	d := n.run(n.config(service("web", "tcp", webVIP)))
-	d.terminate()
+	d := n.Run(n.config(service("web", "tcp", webVIP)))
+	d.Terminate()
 	program := attachedProgram(t, n.balancer, "eth0")
-	elsewhere := n.client.Command(context.Background(), need.Tool(t, "tinylb"), "run", "-c", n.configFile(), "--pin", n.pinDir())
+	elsewhere := n.client.Command(context.Background(), need.Tool(t, "tinylb"), "run", "-c", n.ConfigFile(), "--pin", n.PinDir())
 	n.mustFail(elsewhere, exitHost, "forwards in another network namespace (eth0)", "--pin")
 	if id := attachedProgram(t, n.balancer, "eth0"); id != program {
 		t.Errorf("program %d is attached, before it was %d", id, program)
@@ -28,9 +28,9 @@ func TestAnotherNamespacesDataPlaneIsLeftAlone(t *testing.T) {
 func TestStatusDoesNotShowAnInterfaceThatIsGone(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, lb.ModeNative)
-	d := n.run(n.config(service("web", "tcp", webVIP)))
-	d.terminate()
-	if got := n.status().Interfaces; len(got) != 1 || got[0].Name != "eth0" || got[0].Mode != lb.ModeNative {
+	d := n.Run(n.config(service("web", "tcp", webVIP)))
+	d.Terminate()
+	if got := n.Status().Interfaces; len(got) != 1 || got[0].Name != "eth0" || got[0].Mode != lb.ModeNative {
 		t.Errorf("interfaces before: %+v", got)
 	}
 	device, err := n.balancer.Netlink().LinkByName("eth0")
@@ -40,10 +40,10 @@ func TestStatusDoesNotShowAnInterfaceThatIsGone(t *testing.T) {
 	if err := n.balancer.Netlink().LinkDel(device); err != nil {
 		t.Fatal(err)
 	}
-	if got := n.status().Interfaces; len(got) != 0 {
+	if got := n.Status().Interfaces; len(got) != 0 {
 		t.Errorf("interfaces after: %+v", got)
 	}
-	if err := n.tinylb("down").Run(); err != nil {
+	if err := n.Tinylb("down").Run(); err != nil {
 		t.Error(err)
 	}
 }

@@ -15,9 +15,9 @@ func TestConnectionIdleForAMinuteStillWorks(t *testing.T) {
 	inBothModes(t, func(t *testing.T, mode lb.Mode) {
 		n := newNetwork(t, mode)
 		n.echoes(7)
-		n.run(n.config(service("echo", "tcp", echoVIP)))
+		n.Run(n.config(service("echo", "tcp", echoVIP)))
 		c := n.talk(n.client, clientAddress+":0", echoVIP)
-		c.mustExchange(t, 1000)
+		c.MustExchange(t, 1000)
 
 		idle := time.NewTimer(idleTime)
 		defer idle.Stop()
@@ -25,6 +25,6 @@ func TestConnectionIdleForAMinuteStillWorks(t *testing.T) {
 		case <-idle.C:
 		case <-t.Context().Done():
 		}
-		c.mustExchange(t, 1000)
+		c.MustExchange(t, 1000)
 	})
 }

@@ -5,16 +5,17 @@ import (
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 func TestDataPlaneForwardsWithoutTheDaemon(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		end  func(*daemon)
+		end  func(*testnet.Daemon)
 	}{
-		{"after SIGTERM", (*daemon).terminate},
-		{"after kill -9", (*daemon).kill},
+		{"after SIGTERM", (*testnet.Daemon).Terminate},
+		{"after kill -9", (*testnet.Daemon).Kill},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -22,18 +23,18 @@ func TestDataPlaneForwardsWithoutTheDaemon(t *testing.T) {
 				n := newNetwork(t, mode)
 				n.webs()
 				n.echoes(7)
-				d := n.run(n.config(service("web", "tcp", webVIP), service("echo", "tcp", echoVIP)))
+				d := n.Run(n.config(service("web", "tcp", webVIP), service("echo", "tcp", echoVIP)))
 				existing := n.talk(n.client, clientAddress+":0", echoVIP)
-				existing.mustExchange(t, 100_000)
+				existing.MustExchange(t, 100_000)
 
 				test.end(d)
-				existing.mustExchange(t, 100_000)
+				existing.MustExchange(t, 100_000)
 				n.wantBoth(n.askOften(n.client, webVIP, 200))
-				status := n.status()
+				status := n.Status()
 				if status.DaemonPID != 0 {
 					t.Errorf("the status names daemon %d, which has ended", status.DaemonPID)
 				}
-				if got := packets(status, "web", "new-flow"); got != 200 {
+				if got := testnet.Packets(status, "web", "new-flow"); got != 200 {
 					t.Errorf("%d new flows counted, want 200", got)
 				}
 			})
@@ -47,18 +48,18 @@ func TestConnectionsSurviveEveryRestart(t *testing.T) {
 		n := newNetwork(t, mode)
 		n.webs()
 		n.echoes(7)
-		d := n.run(n.config(service("web", "tcp", webVIP), service("echo", "tcp", echoVIP)))
+		d := n.Run(n.config(service("web", "tcp", webVIP), service("echo", "tcp", echoVIP)))
 		a, b := n.talkToBoth(echoVIP)
 		toA, toB := n.stream(a), n.stream(b)
 		before := n.dataPlane()
 
-		for _, end := range []func(*daemon){(*daemon).terminate, (*daemon).kill, (*daemon).kill, (*daemon).terminate} {
+		for _, end := range []func(*testnet.Daemon){(*testnet.Daemon).Terminate, (*testnet.Daemon).Kill, (*testnet.Daemon).Kill, (*testnet.Daemon).Terminate} {
 			toA.flows()
 			toB.flows()
 			end(d)
 			toA.flows()
 			toB.flows()
-			d = n.runAgain()
+			d = n.RunAgain()
 		}
 		toA.flows()
 		toB.flows()
@@ -75,24 +76,24 @@ func TestDownRemovesEverything(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		end  func(*network, *daemon)
+		end  func(*network, *testnet.Daemon)
 	}{
-		{"while the daemon runs", func(n *network, d *daemon) {
-			n.mustDown()
+		{"while the daemon runs", func(n *network, d *testnet.Daemon) {
+			n.Down()
 			if err := d.Wait(); err != nil {
 				n.t.Errorf("the daemon ended with %v", err)
 			}
 		}},
-		{"after SIGTERM", func(n *network, d *daemon) {
-			d.terminate()
-			n.mustDown()
+		{"after SIGTERM", func(n *network, d *testnet.Daemon) {
+			d.Terminate()
+			n.Down()
 		}},
-		{"after kill -9", func(n *network, d *daemon) {
-			d.kill()
-			n.mustDown()
+		{"after kill -9", func(n *network, d *testnet.Daemon) {
+			d.Kill()
+			n.Down()
 		}},
-		{"SIGINT does it without asking for down", func(n *network, d *daemon) {
-			if err := d.end(syscall.SIGINT); err != nil {
+		{"SIGINT does it without asking for down", func(n *network, d *testnet.Daemon) {
+			if err := d.End(syscall.SIGINT); err != nil {
 				n.t.Errorf("after SIGINT: %v", err)
 			}
 		}},
@@ -102,7 +103,7 @@ func TestDownRemovesEverything(t *testing.T) {
 			inBothModes(t, func(t *testing.T, mode lb.Mode) {
 				n := newNetwork(t, mode)
 				n.webs()
-				d := n.run(n.config(service("web", "tcp", webVIP)))
+				d := n.Run(n.config(service("web", "tcp", webVIP)))
 				n.askOften(n.client, webVIP, 20)
 				objects := n.dataPlane()
 
@@ -119,22 +120,15 @@ func TestDownRemovesEverything(t *testing.T) {
 	}
 }
 
-func (n *network) mustDown() {
-	n.t.Helper()
-	if out, err := n.tinylb("down").CombinedOutput(); err != nil {
-		n.t.Fatalf("tinylb down: %v\n%s", err, out)
-	}
-}
-
 func TestDownWithoutADataPlane(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, lb.ModeNative)
-	n.mustDown()
-	n.mustDown()
+	n.Down()
+	n.Down()
 }
 
 func TestStatusWithoutADataPlane(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, lb.ModeNative)
-	n.mustFail(n.tinylb("status"), exitInput, "no data plane is loaded", "tinylb run")
+	n.mustFail(n.Tinylb("status"), exitInput, "no data plane is loaded", "tinylb run")
 }

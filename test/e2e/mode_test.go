@@ -13,8 +13,8 @@ func TestModeAutoWithThePeerInAnotherNamespaceIsGeneric(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, lb.ModeAuto)
 	n.webs()
-	d := n.run(n.config(service("web", "tcp", webVIP)))
-	d.awaitLog(0, "msg=attached interface=eth0 mode=generic why=\"the other end of this veth is in another network namespace")
+	d := n.Run(n.config(service("web", "tcp", webVIP)))
+	d.AwaitLog(0, "msg=attached interface=eth0 mode=generic why=\"the other end of this veth is in another network namespace")
 	n.checkMode("eth0", lb.ModeGeneric)
 	n.askOften(n.client, webVIP, 100)
 }
@@ -37,8 +37,8 @@ func TestModeAutoWithThePeerHere(t *testing.T) {
 			t.Parallel()
 			n := newNetwork(t, lb.ModeAuto)
 			n.addPair("veth0", "veth1", test.gro)
-			d := n.run("interfaces: [veth0]\nservices:\n" + service("web", "tcp", webVIP))
-			d.awaitLog(0, test.log)
+			d := n.Run("interfaces: [veth0]\nservices:\n" + service("web", "tcp", webVIP))
+			d.AwaitLog(0, test.log)
 			n.checkMode("veth0", test.want)
 		})
 	}
@@ -81,7 +81,7 @@ func (n *network) checkMode(ifname string, want lb.Mode) {
 	if xdp := link.Attrs().Xdp; xdp == nil || modes[xdp.AttachMode] != want {
 		n.t.Errorf("the kernel has %+v on %s, want %s mode", xdp, ifname, want)
 	}
-	interfaces := n.status().Interfaces
+	interfaces := n.Status().Interfaces
 	if len(interfaces) != 1 || interfaces[0] != (lb.InterfaceStatus{Name: ifname, Index: link.Attrs().Index, Mode: want}) {
 		n.t.Errorf("the status has %+v, want %s in %s mode alone", interfaces, ifname, want)
 	}

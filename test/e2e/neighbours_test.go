@@ -10,6 +10,7 @@ import (
 
 	"github.com/tinylb/tinylb/internal/lab"
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 const (
@@ -41,7 +42,7 @@ func TestBackendChangesItsMAC(t *testing.T) {
 				n := newNetwork(t, mode)
 				n.oneEcho()
 				c := n.talk(n.client, clientAddress+":0", echoVIP)
-				c.mustExchange(t, 1000)
+				c.MustExchange(t, 1000)
 				if err := n.backendA.Sysctl("net/ipv4/conf/eth0/arp_notify", test.announce); err != nil {
 					t.Fatal(err)
 				}
@@ -49,19 +50,19 @@ func TestBackendChangesItsMAC(t *testing.T) {
 
 				n.changeMAC(n.backendA)
 				interrupted := make(chan error, 1)
-				go func() { interrupted <- c.exchange(10_000, retransmitted) }()
-				eventually(t, test.within, func() error {
-					again, err := openConversation(n.client, clientAddress+":0", echoVIP, time.Second)
+				go func() { interrupted <- c.Exchange(10_000, retransmitted) }()
+				testnet.Eventually(t, test.within, func() error {
+					again, err := testnet.Talk(n.client, clientAddress+":0", echoVIP, time.Second)
 					if err != nil {
 						return err
 					}
-					defer again.conn.Close()
-					return again.exchange(1000, answerWait)
+					defer again.Conn.Close()
+					return again.Exchange(1000, testnet.AnswerWait)
 				})
 				if err := <-interrupted; err != nil {
 					t.Errorf("the connection from before: %v", err)
 				}
-				status := n.status()
+				status := n.Status()
 				if hop := status.Services[0].Backends[0].NextHop; hop == nil || hop.MAC != newMAC().String() {
 					t.Errorf("the status has the next hop %+v, want %s", hop, newMAC())
 				}
@@ -76,9 +77,9 @@ func TestClientChangesItsMACMidConnection(t *testing.T) {
 		n := newNetwork(t, mode)
 		n.oneEcho()
 		c := n.talk(n.client, clientAddress+":0", echoVIP)
-		c.mustExchange(t, 10_000)
+		c.MustExchange(t, 10_000)
 		n.changeMAC(n.client)
-		c.mustExchange(t, 10_000)
+		c.MustExchange(t, 10_000)
 	})
 }
 
@@ -86,7 +87,7 @@ func TestClientChangesItsMACMidConnection(t *testing.T) {
 // flight: it would send it again, and thereby its new MAC.
 func (n *network) awaitAcknowledged(node *lab.Node) {
 	n.t.Helper()
-	eventually(n.t, answerWait, func() error {
+	testnet.Eventually(n.t, testnet.AnswerWait, func() error {
 		var table []byte
 		err := node.Do(func() (err error) {
 			table, err = os.ReadFile("/proc/thread-self/net/tcp")
@@ -117,8 +118,8 @@ func TestBackendThatIsAwayAtTheStartIsUsedOnceItAnswers(t *testing.T) {
 		if err := n.backendB.SetDown("eth0"); err != nil {
 			t.Fatal(err)
 		}
-		d := n.run(n.config(service("web", "tcp", webVIP)))
-		d.awaitLog(0, `msg="backend not usable" service=web backend=backend-b`)
+		d := n.Run(n.config(service("web", "tcp", webVIP)))
+		d.AwaitLog(0, `msg="backend not usable" service=web backend=backend-b`)
 		if answers := n.askOften(n.client, webVIP, 100); answers["backend-a"] != 100 {
 			t.Errorf("%v answered, want backend-a alone", answers)
 		}
@@ -126,8 +127,8 @@ func TestBackendThatIsAwayAtTheStartIsUsedOnceItAnswers(t *testing.T) {
 		if err := n.backendB.SetUp("eth0"); err != nil {
 			t.Fatal(err)
 		}
-		d.awaitLog(0, `msg="backend usable again" service=web backend=backend-b`)
-		eventually(t, answerWait, func() error {
+		d.AwaitLog(0, `msg="backend usable again" service=web backend=backend-b`)
+		testnet.Eventually(t, testnet.AnswerWait, func() error {
 			if name := n.whoAnswers(n.client, webVIP); name != "backend-b" {
 				return fmt.Errorf("answered by %s", name)
 			}

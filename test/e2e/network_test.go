@@ -3,15 +3,13 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tinylb/tinylb/internal/lab"
 	"github.com/tinylb/tinylb/internal/lab/labtest"
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 // The tutorial's addresses.
@@ -25,18 +23,14 @@ const (
 // webVIP is where the service of webConfig is.
 const webVIP = balancerAddress + ":80"
 
-// pins is the directory for the tests' pin directories.
-const pins = "/sys/fs/bpf"
-
 // network is the tutorial's topology: four machines on one bridge.
 type network struct {
+	*testnet.Balancer
 	t                                    *testing.T
 	lab                                  *lab.Lab
 	bridge                               *lab.Bridge
 	client, balancer, backendA, backendB *lab.Node
 	mode                                 lb.Mode
-	dir                                  string // of the config file and the backends' files, open to every user
-	daemons                              []*daemon
 }
 
 // newNetwork builds the topology; in native mode, prepared for it.
@@ -44,13 +38,6 @@ func newNetwork(t *testing.T, mode lb.Mode) *network {
 	t.Helper()
 	n := &network{t: t, mode: mode, lab: labtest.New(t, lab.Native(mode == lb.ModeNative))}
 	var err error
-	if n.dir, err = os.MkdirTemp("", "tinylb-e2e-"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(n.dir) })
-	if err := os.Chmod(n.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	if n.bridge, err = n.lab.AddBridge("br-lb"); err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +45,7 @@ func newNetwork(t *testing.T, mode lb.Mode) *network {
 	n.balancer = n.machine("lb", balancerAddress)
 	n.backendA = n.machine("backend-a", addressA)
 	n.backendB = n.machine("backend-b", addressB)
+	n.Balancer = testnet.NewBalancer(t, n.lab, n.balancer)
 	t.Cleanup(n.end)
 	return n
 }
@@ -89,20 +77,13 @@ func (n *network) end() {
 	if n.t.Failed() {
 		n.explain()
 	}
-	if out, err := n.tinylb("down").CombinedOutput(); err != nil {
-		n.t.Errorf("tinylb down: %v\n%s", err, out)
-	}
+	n.Down()
 	n.checkNothingLeft()
 }
 
 // explain logs what helps to find out why a test failed.
 func (n *network) explain() {
-	status, _ := n.tinylb("status").CombinedOutput()
-	n.t.Logf("status:\n%s", status)
-	for i, d := range n.daemons {
-		d.dump()
-		n.t.Logf("log of run %d:\n%s", i+1, d.log)
-	}
+	n.Explain()
 	for _, node := range append(n.ends(), n.balancer) {
 		neighbours, err := node.Netlink().NeighList(0, 0)
 		if err != nil {
@@ -113,23 +94,6 @@ func (n *network) explain() {
 			fmt.Fprintf(&lines, "\n  %s %s, state %#x", neighbour.IP, neighbour.HardwareAddr, neighbour.State)
 		}
 		n.t.Logf("neighbours of %s:%s", node.Name(), &lines)
-	}
-}
-
-func (n *network) pinDir() string { return filepath.Join(pins, n.lab.Prefix()) }
-
-func (n *network) configFile() string { return filepath.Join(n.dir, "tinylb.yaml") }
-
-// writeConfig replaces the config file's contents in place.
-func (n *network) writeConfig(text string) {
-	n.t.Helper()
-	n.writeFile(n.configFile(), text)
-}
-
-func (n *network) writeFile(path, text string) {
-	n.t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		n.t.Fatal(err)
 	}
 }
 
@@ -167,28 +131,10 @@ func inBothModes(t *testing.T, test func(t *testing.T, mode lb.Mode)) {
 	}
 }
 
-// eventually polls until check succeeds, and ends the test if it does not in time.
-func eventually(t *testing.T, within time.Duration, check func() error) {
-	t.Helper()
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	deadline := time.Now().Add(within)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %v", within, err)
-		}
-		<-poll.C
-	}
-}
-
 // in is the same network for a subtest.
 func (n *network) in(t *testing.T) *network {
 	sub := *n
-	sub.t = t
+	sub.t, sub.Balancer = t, n.In(t)
 	return &sub
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tinylb/tinylb/internal/lab"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 // tinylb's exit codes.
@@ -26,7 +27,7 @@ func (n *network) mustFail(c *lab.Cmd, code int, texts ...string) {
 	if err := c.Start(); err != nil {
 		n.t.Fatal(err)
 	}
-	defer time.AfterFunc(daemonWait, func() { c.Signal(os.Kill) }).Stop()
+	defer time.AfterFunc(testnet.DaemonWait, func() { c.Signal(os.Kill) }).Stop()
 	var exit *exec.ExitError
 	if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != code {
 		n.t.Errorf("%v, want exit code %d; it printed\n%s", err, code, &stderr)

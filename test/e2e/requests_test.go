@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 // tolerance is how far from its weight's share a backend may be. The number of
@@ -32,7 +33,7 @@ func TestRequestsSpreadByWeight(t *testing.T) {
 				web := service("web", "tcp", webVIP,
 					fmt.Sprintf("{name: backend-a, address: %s:80, weight: %d}", addressA, test.weightA),
 					fmt.Sprintf("{name: backend-b, address: %s:80, weight: %d}", addressB, test.weightB))
-				n.run(n.config(web + "    scheduler: " + test.scheduler + "\n"))
+				n.Run(n.config(web + "    scheduler: " + test.scheduler + "\n"))
 
 				answers := n.askOften(n.client, webVIP, test.requests)
 				weights := float64(test.weightA + test.weightB)
@@ -59,15 +60,5 @@ func (n *network) checkChecksums() {
 	if n.mode != lb.ModeNative {
 		return
 	}
-	for _, node := range n.ends() {
-		for _, group := range []string{"Tcp", "Udp"} {
-			wrong, err := node.Counter(group, "InCsumErrors")
-			if err != nil {
-				n.t.Fatal(err)
-			}
-			if wrong != 0 {
-				n.t.Errorf("%s: %d %s packets with a wrong checksum", node.Name(), wrong, group)
-			}
-		}
-	}
+	testnet.CheckChecksums(n.t, n.ends()...)
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 func TestStatusAddsUpWithTheTraffic(t *testing.T) {
@@ -19,21 +19,21 @@ func TestStatusAddsUpWithTheTraffic(t *testing.T) {
 	inBothModes(t, func(t *testing.T, mode lb.Mode) {
 		n := newNetwork(t, mode)
 		n.webs()
-		n.echoUDP(n.backendA, addressA+":53", func(*net.UDPConn) error { return nil })
-		d := n.run(n.config(
+		testnet.EchoUDP(n.t, n.backendA, addressA+":53")
+		d := n.Run(n.config(
 			service("web", "tcp", webVIP),
 			service("dns", "udp", udpVIP, "{address: "+addressA+":53, weight: 7}")))
 
 		const requests, datagrams, size = 300, 20, 1000
 		n.askOften(n.client, webVIP, requests)
-		client := n.listenUDP(n.client, clientAddress+":0", func(*net.UDPConn) error { return nil })
+		client := testnet.ListenUDP(n.t, n.client, clientAddress+":0")
 		for range datagrams {
 			n.exchangeUDP(client, make([]byte, size))
 		}
 
-		s := n.status()
-		if s.Pin != n.pinDir() || s.DaemonPID != d.Process.Pid {
-			t.Errorf("pin %s, daemon %d; want %s and %d", s.Pin, s.DaemonPID, n.pinDir(), d.Process.Pid)
+		s := n.Status()
+		if s.Pin != n.PinDir() || s.DaemonPID != d.Process.Pid {
+			t.Errorf("pin %s, daemon %d; want %s and %d", s.Pin, s.DaemonPID, n.PinDir(), d.Process.Pid)
 		}
 		n.checkMode("eth0", mode)
 		dns, web := s.Services[0], s.Services[1]
@@ -60,7 +60,7 @@ func TestStatusAddsUpWithTheTraffic(t *testing.T) {
 
 func checkService(t *testing.T, s lb.ServiceStatus, name, vip, protocol string) {
 	t.Helper()
-	if s.Name != name || s.Address != addrPort(vip) || !slices.Equal(s.Protocols, []string{protocol}) ||
+	if s.Name != name || s.Address != lb.VIPAt(addrPort(vip)) || !slices.Equal(s.Protocols, []string{protocol}) ||
 		s.Forward != lb.ForwardNAT || s.Scheduler != lb.Maglev || s.TableSize == 0 {
 		t.Errorf("%s is %+v", name, s)
 	}
@@ -95,14 +95,14 @@ func checkTotals(t *testing.T, s lb.Status, service lb.ServiceStatus, flows uint
 		total.PacketsIn += b.Counters.PacketsIn
 		total.PacketsOut += b.Counters.PacketsOut
 	}
-	opened, forwarded := packets(s, service.Name, "new-flow"), packets(s, service.Name, "forwarded")
+	opened, forwarded := testnet.Packets(s, service.Name, "new-flow"), testnet.Packets(s, service.Name, "forwarded")
 	if opened != flows || total.Flows != flows {
 		t.Errorf("%s: %d flows counted at the backends and %d new ones, want %d", service.Name, total.Flows, opened, flows)
 	}
 	if total.PacketsIn != opened+forwarded {
 		t.Errorf("%s: %d packets in at the backends, %d new-flow and %d forwarded", service.Name, total.PacketsIn, opened, forwarded)
 	}
-	if replies := packets(s, service.Name, "reply"); total.PacketsOut != replies || replies < flows {
+	if replies := testnet.Packets(s, service.Name, "reply"); total.PacketsOut != replies || replies < flows {
 		t.Errorf("%s: %d packets out at the backends, %d replies", service.Name, total.PacketsOut, replies)
 	}
 }
@@ -111,7 +111,7 @@ func TestStatusWhileDaemonsComeAndGo(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, lb.ModeGeneric)
 	n.webs()
-	n.writeConfig(n.config(service("web", "tcp", webVIP)))
+	n.WriteConfig(n.config(service("web", "tcp", webVIP)))
 	over, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for {
@@ -121,7 +121,7 @@ func TestStatusWhileDaemonsComeAndGo(t *testing.T) {
 				return
 			default:
 			}
-			out, err := n.tinylb("status").CombinedOutput()
+			out, err := n.Tinylb("status").CombinedOutput()
 			if err != nil && !strings.Contains(string(out), "no data plane is loaded") {
 				ended <- fmt.Errorf("%w: %s", err, out)
 				return
@@ -130,7 +130,7 @@ func TestStatusWhileDaemonsComeAndGo(t *testing.T) {
 	}()
 	for range 3 {
 		for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGINT} {
-			n.runAgain().end(signal)
+			n.RunAgain().End(signal)
 		}
 	}
 	close(over)
@@ -143,9 +143,9 @@ func TestStatusJSONHasTheseKeys(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, lb.ModeNative)
 	n.webs()
-	n.run(n.config(service("web", "tcp", webVIP)))
+	n.Run(n.config(service("web", "tcp", webVIP)))
 	n.askOften(n.client, webVIP, 20)
-	out, err := n.tinylb("status", "-o", "json").Output()
+	out, err := n.Tinylb("status", "-o", "json").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

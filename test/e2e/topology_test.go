@@ -1,8 +1,8 @@
 package e2e
 
 import (
+	"errors"
 	"net/netip"
-	"path/filepath"
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/lab"
@@ -51,7 +51,7 @@ func TestClientBehindARouter(t *testing.T) {
 		n := newNetwork(t, mode)
 		n.webs()
 		far := n.addRouter("far-client")
-		n.run(n.config(service("web", "tcp", webVIP)))
+		n.Run(n.config(service("web", "tcp", webVIP)))
 		n.wantBoth(n.askOften(far, webVIP, 200))
 	})
 }
@@ -63,7 +63,7 @@ func TestBackendBehindARouter(t *testing.T) {
 		far := n.addRouter("far-backend")
 		n.route(n.balancer, farNetwork, nearRouter)
 		n.web(far, farMachineWeb)
-		n.run(n.config(service("web", "tcp", webVIP, "{address: "+farMachineWeb+"}")))
+		n.Run(n.config(service("web", "tcp", webVIP, "{address: "+farMachineWeb+"}")))
 		if answers := n.askOften(n.client, webVIP, 200); answers["far-backend"] != 200 {
 			t.Errorf("%v answered, want far-backend alone", answers)
 		}
@@ -82,7 +82,7 @@ func TestBackendsOnAnotherInterface(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.web(far, farMachineWeb)
-		n.run("interfaces: [eth0, eth1]\nmode: " + string(mode) + "\nservices:\n" +
+		n.Run("interfaces: [eth0, eth1]\nmode: " + string(mode) + "\nservices:\n" +
 			service("web", "tcp", webVIP, "{address: "+farMachineWeb+"}"))
 		if answers := n.askOften(n.client, webVIP, 200); answers["far-backend"] != 200 {
 			t.Errorf("%v answered, want far-backend alone", answers)
@@ -95,7 +95,7 @@ func TestBackendIsAClientToo(t *testing.T) {
 	inBothModes(t, func(t *testing.T, mode lb.Mode) {
 		n := newNetwork(t, mode)
 		n.webs()
-		n.run(n.config(service("web", "tcp", webVIP)))
+		n.Run(n.config(service("web", "tcp", webVIP)))
 		n.wantBoth(n.askOften(n.backendA, webVIP, 200))
 	})
 }
@@ -105,23 +105,13 @@ func TestJumboFrames(t *testing.T) {
 	inBothModes(t, func(t *testing.T, mode lb.Mode) {
 		n := newNetwork(t, mode)
 		for _, node := range append(n.ends(), n.balancer) {
-			setMTU(t, n.bridge.Node(), node.Name(), 9000)
-			setMTU(t, node, "eth0", 9000)
+			if err := errors.Join(n.bridge.Node().SetMTU(node.Name(), 9000), node.SetMTU("eth0", 9000)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		dir := n.web(n.backendA, addressA+":80")
-		n.run(n.config(service("web", "tcp", webVIP, "{address: "+addressA+":80}")))
-		n.transferBothWays(filepath.Join(dir, "down"), filepath.Join(dir, "up"), bulkSize/4)
+		n.Run(n.config(service("web", "tcp", webVIP, "{address: "+addressA+":80}")))
+		n.transferBothWays(dir, bulkSize/4)
 		n.checkChecksums()
 	})
-}
-
-func setMTU(t *testing.T, node *lab.Node, ifname string, mtu int) {
-	t.Helper()
-	link, err := node.Netlink().LinkByName(ifname)
-	if err == nil {
-		err = node.Netlink().LinkSetMTU(link, mtu)
-	}
-	if err != nil {
-		t.Fatalf("%s of %s: %v", ifname, node.Name(), err)
-	}
 }

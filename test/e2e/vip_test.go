@@ -11,6 +11,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 const extraAddress = "192.17.0.10"
@@ -20,15 +21,15 @@ func TestListenerOfTheBalancersOwnOnAnotherPortOfTheVIP(t *testing.T) {
 	inBothModes(t, func(t *testing.T, mode lb.Mode) {
 		n := newNetwork(t, mode)
 		n.webs()
-		n.run(n.config(service("web", "tcp", webVIP)))
+		n.Run(n.config(service("web", "tcp", webVIP)))
 		n.web(n.balancer, balancerAddress+":8080")
 		// the port of the service, but the other protocol
-		n.echoUDP(n.balancer, balancerAddress+":53", func(*net.UDPConn) error { return nil })
+		testnet.EchoUDP(n.t, n.balancer, balancerAddress+":53")
 
 		if name := n.whoAnswers(n.client, balancerAddress+":8080"); name != "lb" {
 			t.Errorf("port 8080 was answered by %q", name)
 		}
-		udp := n.listenUDP(n.client, clientAddress+":0", func(*net.UDPConn) error { return nil })
+		udp := testnet.ListenUDP(n.t, n.client, clientAddress+":0")
 		if name := n.askUDP(udp, 1000); name != "lb" {
 			t.Errorf("UDP was answered by %q", name)
 		}
@@ -43,7 +44,7 @@ func TestServiceOfOneProtocolLeavesTheOtherToTheKernel(t *testing.T) {
 	inBothModes(t, func(t *testing.T, mode lb.Mode) {
 		n := newNetwork(t, mode)
 		n.webs()
-		n.run(n.config(service("dns", "udp", webVIP)))
+		n.Run(n.config(service("dns", "udp", webVIP)))
 		n.web(n.balancer, webVIP)
 		if name := n.whoAnswers(n.client, webVIP); name != "lb" {
 			t.Errorf("TCP on the port of a UDP service was answered by %q", name)
@@ -56,7 +57,7 @@ func TestBalancersOwnConnectionsToABackend(t *testing.T) {
 	inBothModes(t, func(t *testing.T, mode lb.Mode) {
 		n := newNetwork(t, mode)
 		n.webs()
-		n.run(n.config(service("web", "tcp", webVIP)))
+		n.Run(n.config(service("web", "tcp", webVIP)))
 		answers := n.askOften(n.balancer, addressA+":80", 200)
 		if answers["backend-a"] != 200 {
 			t.Errorf("%v answered, want backend-a 200 times", answers)
@@ -69,7 +70,7 @@ func TestVIPAnswersPing(t *testing.T) {
 	inBothModes(t, func(t *testing.T, mode lb.Mode) {
 		n := newNetwork(t, mode)
 		n.webs()
-		n.run(n.config(service("web", "tcp", webVIP)))
+		n.Run(n.config(service("web", "tcp", webVIP)))
 		for sequence := range uint16(3) {
 			if err := n.ping(balancerAddress, sequence); err != nil {
 				t.Error(err)
@@ -96,7 +97,7 @@ func (n *network) ping(address string, sequence uint16) error {
 	if _, err := c.WriteTo(request.Bytes(), &to); err != nil {
 		return err
 	}
-	c.SetReadDeadline(time.Now().Add(answerWait))
+	c.SetReadDeadline(time.Now().Add(testnet.AnswerWait))
 	buffer := make([]byte, 1500)
 	for {
 		size, from, err := c.ReadFrom(buffer)
@@ -121,7 +122,7 @@ func TestVIPIsAnExtraAddressOfTheBalancer(t *testing.T) {
 		if err := n.balancer.AddAddress("eth0", prefixes(extraAddress)...); err != nil {
 			t.Fatal(err)
 		}
-		n.run(n.config(service("web", "tcp", extraAddress+":80")))
+		n.Run(n.config(service("web", "tcp", extraAddress+":80")))
 		n.wantBoth(n.askOften(n.client, extraAddress+":80", 200))
 	})
 }
@@ -144,7 +145,7 @@ func TestServiceOnSeveralVIPsWithBackendsOnOtherPorts(t *testing.T) {
 		for i, vip := range vips {
 			services = append(services, service(fmt.Sprint("web-", i), "tcp", vip, backends...))
 		}
-		n.run(n.config(services...))
+		n.Run(n.config(services...))
 		for _, vip := range vips {
 			n.wantBoth(n.askOften(n.client, vip, 200))
 		}

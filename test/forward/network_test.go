@@ -1,0 +1,170 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/tinylb/tinylb/internal/lab"
+	"github.com/tinylb/tinylb/internal/lab/labtest"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
+)
+
+const (
+	guePort = 6080
+	// tunnelMTU of the links between balancer and backends, in bytes, has room
+	// for the outer headers before what a client's link of 1500 carries.
+	tunnelMTU = 1600
+)
+
+// network is a client, a balancer and backends, connected as a way says.
+type network struct {
+	*testnet.Balancer
+	way
+	t             *testing.T
+	lab           *lab.Lab
+	front, back   *lab.Bridge
+	client        *lab.Node
+	backends      []*lab.Node
+	decapsulators []*lab.Decapsulator
+	files         string // directory of the first backend's web server
+}
+
+func newNetwork(t *testing.T, w way, backends int) *network {
+	t.Helper()
+	n := &network{t: t, way: w, lab: labtest.New(t, lab.Native(w.mode == lb.ModeNative))}
+	n.front = n.bridge("front")
+	n.back = n.front
+	if w.twoArm {
+		n.back = n.bridge("back")
+	}
+	n.addClient()
+	n.addBalancer()
+	for i := range backends {
+		n.addBackend(i)
+	}
+	t.Cleanup(n.end)
+	return n
+}
+
+// must ends the test if there is an error.
+func (n *network) must(errs ...error) {
+	n.t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *network) bridge(name string) *lab.Bridge {
+	n.t.Helper()
+	b, err := n.lab.AddBridge(name)
+	n.must(err)
+	return b
+}
+
+func (n *network) addClient() {
+	n.t.Helper()
+	n.client = labtest.Node(n.t, n.lab, "client")
+	n.must(n.client.Connect(n.front, "eth0", n.vip.address(front, clientHost)))
+	if vip := n.vipAddress(); !n.ownVIP() {
+		n.must(n.client.AddRoute(netip.PrefixFrom(vip, vip.BitLen()), n.vip.address(front, balancerHost).Addr()))
+	}
+}
+
+func (n *network) addBalancer() {
+	n.t.Helper()
+	node := labtest.Node(n.t, n.lab, "lb")
+	toFront := []netip.Prefix{v4.address(front, balancerHost), v6.address(front, balancerHost)}
+	toBack := []netip.Prefix{v4.address(back, balancerHost), v6.address(back, balancerHost)}
+	if n.twoArm {
+		n.must(node.Connect(n.front, "eth0", toFront...), node.Connect(n.back, "eth1", toBack...))
+		n.widen(node, "eth1")
+	} else {
+		n.must(node.Connect(n.front, "eth0", append(toFront, toBack...)...))
+		n.widen(node, "eth0")
+	}
+	n.Balancer = testnet.NewBalancer(n.t, n.lab, node)
+}
+
+// addBackend adds a machine whose answers find their way to the client, by the
+// balancer or, where that has no part in it, directly.
+func (n *network) addBackend(i int) {
+	n.t.Helper()
+	node := labtest.Node(n.t, n.lab, fmt.Sprintf("backend-%d", i))
+	n.backends = append(n.backends, node)
+	n.must(node.Connect(n.back, "eth0", netip.PrefixFrom(n.backendAddress(i), n.backend.address(back, 0).Bits())))
+	n.widen(node, "eth0")
+	if n.forward == lb.ForwardDNAT {
+		n.must(node.AddRoute(n.backend.everything(), n.backend.address(n.backendLink(), balancerHost).Addr()))
+	}
+	if n.forward.Translates() {
+		return
+	}
+	onFront := n.vip.address(front, backendHost+i)
+	if n.twoArm {
+		n.must(node.Connect(n.front, "eth1", onFront))
+	} else {
+		n.must(node.AddAddress("eth0", onFront))
+	}
+	n.must(node.AddVIP(n.vipAddress()))
+	if n.forward.Tunnels() {
+		n.decapsulators = append(n.decapsulators, labtest.Decapsulate(n.t, node, n.forward, guePort))
+	}
+}
+
+// widen makes room for tunnels on a link that they go by.
+func (n *network) widen(node *lab.Node, ifname string) {
+	n.t.Helper()
+	if n.forward.Tunnels() {
+		n.must(n.back.Node().SetMTU(node.Name(), tunnelMTU), node.SetMTU(ifname, tunnelMTU))
+	}
+}
+
+func (n *network) end() {
+	if n.t.Failed() {
+		n.Explain()
+	}
+	n.Down()
+}
+
+// config has a service that changes the port, where the way can, and one that
+// leaves all the others as they are.
+func (n *network) config() string {
+	var web, rest []string
+	for i := range n.backends {
+		address := n.backendAddress(i)
+		rest = append(rest, fmt.Sprintf("{address: %q}", address))
+		web = append(web, fmt.Sprintf("{address: %q}", netip.AddrPortFrom(address, n.webPort())))
+	}
+	interfaces := "[eth0]"
+	if n.twoArm {
+		interfaces = "[eth0, eth1]"
+	}
+	return fmt.Sprintf(`interfaces: %[1]s
+mode: %[2]s
+services:
+  - name: web
+    address: %[3]q
+    forward: %[4]s
+    backends: [%[5]s]
+  - name: rest
+    address: %[6]q
+    protocol: [tcp, udp]
+    forward: %[4]s
+    backends: [%[7]s]
+`, interfaces, n.mode, n.at(80), n.forward, strings.Join(web, ", "), lb.VIP{Addr: n.vipAddress(), Ports: lb.AllPorts()}, strings.Join(rest, ", "))
+}
+
+// at is the VIP with a port.
+func (n *network) at(port uint16) netip.AddrPort { return netip.AddrPortFrom(n.vipAddress(), port) }
+
+// url is what a client asks for at the VIP's port 80.
+func (n *network) url(path string) string { return "http://" + n.at(80).String() + path }
+
+// local is where a backend's server listens.
+func (n *network) local(i int, port uint16) string {
+	return netip.AddrPortFrom(n.serving(i), port).String()
+}
