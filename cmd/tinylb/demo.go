@@ -52,7 +52,8 @@ share a link, on which answers to the client would not pass the balancer.`,
 		},
 	}
 	cmd.Flags().IntVar(&flags.requests, "requests", 100, "HTTP requests to send")
-	cmd.Flags().Var(&oneOf{&flags.forward, []string{"nat", "dnat", "dsr", "ipip", "gue"}}, "forward", "`how` packets reach the backends: nat, dnat, dsr, ipip or gue")
+	cmd.Flags().Var(&oneOf{&flags.forward, []string{"nat", "dnat", "dsr", "ipip", "gue"}}, "forward",
+		"`how` packets reach the backends: nat, dnat, dsr, ipip or gue")
 	cmd.Flags().Var(&oneOf{&flags.mode, []string{"native", "generic"}}, "mode", "`where` the XDP program runs: native or generic")
 	cmd.Flags().BoolVar(&flags.interactive, "interactive", false, "leave everything standing until Ctrl-C")
 	outputFlag(cmd, &flags.output)

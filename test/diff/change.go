@@ -117,6 +117,16 @@ func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
 	}
 }
 
+// orphan often takes a backend away from its flows, for good or for a while.
+func (w *World) orphan(rng *rand.Rand, backend netip.AddrPort) {
+	switch rng.IntN(8) {
+	case 0, 1, 2:
+		w.remove(backend)
+	case 3, 4:
+		w.Hops[backend.Addr()] = lb.NextHop{Problem: "no answer"}
+	}
+}
+
 // remove takes a backend out of all services, but for the last of one.
 func (w *World) remove(backend netip.AddrPort) {
 	for i := range w.Config.Services {

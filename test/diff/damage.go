@@ -116,7 +116,7 @@ func flawed(rng *rand.Rand, frame []byte) []byte {
 	if isIPv6(frame) {
 		l4, protocol = l4At6, frame[nextHeaderAt]
 	}
-	switch rng.IntN(5) {
+	switch rng.IntN(6) {
 	case 0, 1:
 		if protocol == udp {
 			binary.BigEndian.PutUint16(frame[l4+4:], uint16(rng.IntN(8)))
@@ -125,7 +125,7 @@ func flawed(rng *rand.Rand, frame []byte) []byte {
 		}
 	case 2, 3:
 		return firstFragment(rng, frame)
-	case 4:
+	case 4, 5:
 		return frame[:l4+4+rng.IntN(len(frame)-l4-4)]
 	}
 	return frame

@@ -147,8 +147,8 @@ type way struct {
 }
 
 func ofKnownFlow(got model.Outcome) bool {
-	new := got.Reason == model.FlowTableFull || got.Reason == model.SNATExhausted
-	return got.Backend != "" && !new || got.Reason == model.BackendGone
+	refused := got.Reason == model.FlowTableFull || got.Reason == model.SNATExhausted
+	return got.Backend != "" && !refused || got.Reason == model.BackendGone
 }
 
 // learn takes over which way flows go.

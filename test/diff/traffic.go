@@ -39,8 +39,8 @@ func NewTraffic(rng *rand.Rand, port model.Options, w World) *Traffic {
 func (t *Traffic) Next() Event {
 	if chance(t.rng, 80) && (!t.patient || chance(t.rng, 4)) {
 		w := t.world.changed(t.rng)
-		if c := t.someone(); c != nil && chance(t.rng, 2) {
-			w.remove(c.chosen)
+		if c := t.someone(); c != nil {
+			w.orphan(t.rng, c.chosen)
 		}
 		return Event{After: t.pause(), World: &w}
 	}
@@ -63,12 +63,12 @@ func (t *Traffic) pause() time.Duration {
 	switch n := t.rng.IntN(2000); {
 	case t.patient && n < 25 && !chance(t.rng, 40):
 		return time.Duration(t.rng.Int64N(int64(100 * time.Millisecond)))
+	case n < 1:
+		return time.Duration(t.rng.Int64N(int64(3 * time.Hour)))
+	case n < 4:
+		return time.Duration(t.rng.Int64N(int64(5 * time.Minute)))
 	case n < 20:
 		return time.Duration(t.rng.Int64N(int64(3 * time.Second)))
-	case n < 19:
-		return time.Duration(t.rng.Int64N(int64(5 * time.Minute)))
-	case n < 16:
-		return time.Duration(t.rng.Int64N(int64(3 * time.Hour)))
 	case n < 100:
 		return 1
 	case n < 400: // less than searches are remembered

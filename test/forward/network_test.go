@@ -155,7 +155,8 @@ services:
     protocol: [tcp, udp]
     forward: %[4]s
     backends: [%[7]s]
-`, interfaces, n.mode, n.at(80), n.forward, strings.Join(web, ", "), lb.VIP{Addr: n.vipAddress(), Ports: lb.AllPorts()}, strings.Join(rest, ", "))
+`, interfaces, n.mode, n.at(80), n.forward, strings.Join(web, ", "),
+		lb.VIP{Addr: n.vipAddress(), Ports: lb.AllPorts()}, strings.Join(rest, ", "))
 }
 
 // at is the VIP with a port.

@@ -64,7 +64,7 @@ func Initramfs(file, root string, kernel Kernel, built Binaries, packages []Pack
 		test := guest.Test{
 			Name:    pkg.Path,
 			Binary:  "/bin/" + filepath.Base(built.Tests[pkg.Path]),
-			Args:    []string{"-test.v=test2json", "-test.timeout=" + pkg.Timeout.String(), "-test.run=" + pkg.Run},
+			Args:    append([]string{"-test.v=test2json", "-test.timeout=" + pkg.Timeout.String(), "-test.run=" + pkg.Run}, pkg.Args...),
 			Dir:     "/src/" + pkg.Path,
 			Timeout: pkg.Timeout,
 		}

@@ -15,6 +15,7 @@ import (
 type Package struct {
 	Path    string        // below the module's root, like internal/datapath
 	Run     string        // which tests, as in go test -run; . means all
+	Args    []string      // further arguments of the test binary
 	Modules []string      // kernel modules that the tests need, like veth
 	Timeout time.Duration // for all of them, without hardware support
 	// AllowedSkips match the output of the tests that may skip themselves.
@@ -33,7 +34,13 @@ func Packages() []Package {
 		{
 			Path:    "internal/simulate",
 			Run:     ".",
-			Timeout: 2 * time.Minute,
+			Timeout: 4 * time.Minute,
+		},
+		{
+			Path:    "test/diff",
+			Run:     "TestDifferential|TestCorpus",
+			Args:    []string{"-packets=16000"}, // of emulated processors; too few for the test to count reasons
+			Timeout: 8 * time.Minute,
 		},
 	}
 }
