@@ -70,6 +70,7 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 {
 	struct service *service;
 	struct backend *backend;
+	__u32 slot;
 
 	pkt->direction = FROM_CLIENT;
 	service = service_at(&pkt->tuple.dst, pkt->tuple.dport, pkt->tuple.protocol);
@@ -89,7 +90,8 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
-	*flow = flow_open(pkt, backend, now);
+	slot = flow_open(pkt, backend, now);
+	*flow = bpf_map_lookup_elem(&flows, &slot);
 	if (!*flow)
 		return VERDICT_DROP;
 	pkt->reason = pkt->source_nat && pkt->forward == FORWARD_DNAT ? REASON_NEW_FLOW_SNAT :

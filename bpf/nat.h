@@ -60,19 +60,21 @@ static __always_inline bool nat_addresses_v4(struct xdp_md *ctx, const struct pa
 	return true;
 }
 
-/* The L4 header of the packet that answers `other`. Returns what the addresses change in sums. */
-static __always_inline bool nat_ports(struct xdp_md *ctx, const struct packet *pkt,
-				      const struct tuple *other, __u64 *address_change)
+/* The L4 header of the packet that answers `other`. Verified by itself, like parse(). */
+__noinline bool nat_ports(struct xdp_md *ctx, const struct packet *pkt, const struct tuple *other,
+			  __u64 address_change)
 {
-	__be16 *ports = packet_at(ctx, pkt->l4_offset, 2 * sizeof(*ports));
-	__sum16 *csum = l4_checksum_field(ctx, pkt);
+	__be16 *ports;
+	__sum16 *csum;
 	__u64 change;
 
+	if (!pkt || !other)
+		return false;
+	csum = l4_checksum_field(ctx, pkt);
+	ports = packet_at(ctx, pkt->l4_offset, 2 * sizeof(*ports));
 	if (!csum || !ports)
 		return false;
-	*address_change = csum_addr_inverse(&pkt->tuple.src) + csum_addr_inverse(&pkt->tuple.dst) +
-			  csum_addr(&other->dst) + csum_addr(&other->src);
-	change = *address_change + (__u16)~pkt->tuple.sport + (__u16)~pkt->tuple.dport +
+	change = address_change + (__u16)~pkt->tuple.sport + (__u16)~pkt->tuple.dport +
 		 other->dport + other->sport;
 	*csum = nat_l4_checksum(ctx, pkt, *csum, &other->dst, &other->src, change);
 	ports[0] = other->dport;
@@ -98,7 +100,9 @@ __noinline bool nat_rewrite(struct xdp_md *ctx, struct packet *pkt, const struct
 	crosses = pkt->is_v6 == addr_is_v4(dst);
 	if (crosses && !translate_prepare(ctx, pkt, &header))
 		return false;
-	if (!nat_ports(ctx, pkt, other, &change))
+	change = csum_addr_inverse(&pkt->tuple.src) + csum_addr_inverse(&pkt->tuple.dst) +
+		 csum_addr(src) + csum_addr(dst);
+	if (!nat_ports(ctx, pkt, other, change))
 		return false;
 	if (crosses)
 		return translate(ctx, pkt, &header);

@@ -14,7 +14,6 @@ static __always_inline bool flow_enter(struct packet *pkt, struct flow *flow, __
 	struct flow_ref request = { .slot = slot, .direction = FROM_CLIENT };
 	struct flow_ref answer = { .slot = slot, .direction = FROM_BACKEND };
 
-	flow->tuple[FROM_CLIENT] = pkt->tuple;
 	flow->last_seen = now;
 	flow->service = pkt->service;
 	flow->backend = pkt->backend;
@@ -23,7 +22,7 @@ static __always_inline bool flow_enter(struct packet *pkt, struct flow *flow, __
 	flow->forward = pkt->forward;
 	flow->flags = flow_ends(pkt);
 	flow->phase = flow_phase(pkt->tuple.protocol, flow->flags);
-	if (bpf_map_update_elem(&flow_index, &pkt->tuple, &request, BPF_NOEXIST))
+	if (bpf_map_update_elem(&flow_index, &flow->tuple[FROM_CLIENT], &request, BPF_NOEXIST))
 		return false;
 	if (translates(flow->forward))
 		bpf_map_update_elem(&flow_index, &flow->tuple[FROM_BACKEND], &answer, BPF_EXIST);
@@ -35,8 +34,9 @@ static __always_inline bool flow_enter(struct packet *pkt, struct flow *flow, __
  * The tuple of the flow's answers. Where they do not pass here it only says who
  * the backend is. False, and pkt->reason set: it has none.
  */
-static __always_inline bool answer_choose(struct packet *pkt, const struct backend *backend,
-					  __u64 now, struct tuple *answer, __u32 *slot)
+static __always_inline bool answer_choose(struct packet *pkt, const struct tuple *request,
+					  const struct backend *backend, __u64 now,
+					  struct tuple *answer, __u32 *slot)
 {
 	if (!translates(pkt->forward)) {
 		*answer = (struct tuple){
@@ -51,7 +51,7 @@ static __always_inline bool answer_choose(struct packet *pkt, const struct backe
 		return true;
 	pkt->source_nat = true;
 	pkt->reason = REASON_SNAT_EXHAUSTED;
-	return snat_choose(pkt, backend, now, answer, slot);
+	return snat_choose(pkt, request, backend, now, answer, slot);
 }
 
 static __always_inline void answer_give_back(const struct packet *pkt, const struct tuple *answer)
@@ -61,37 +61,39 @@ static __always_inline void answer_give_back(const struct packet *pkt, const str
 }
 
 /*
- * Stores a new flow to `backend`; NULL with pkt->reason set when there is no
- * room for it. The port comes first: where there is none, no other flow must
- * have lost its slot. Not inlined, like what rewrites packets: what one keeps on
- * the stack, of which there are 512 bytes, is gone when the other runs.
+ * Stores a new flow to `backend` and returns its slot; NO_SLOT with pkt->reason
+ * set when there is no room for it. The port comes first: where there is none,
+ * no other flow must have lost its slot. Verified by itself, like parse().
  */
-static __noinline struct flow *flow_open(struct packet *pkt, const struct backend *backend,
-					 __u64 now)
+__noinline __u32 flow_open(struct packet *pkt, const struct backend *backend, __u64 now)
 {
+	struct tuple request, answer;
 	__u32 slot = NO_SLOT;
-	struct tuple answer;
 	struct flow *flow;
 
-	if (!answer_choose(pkt, backend, now, &answer, &slot)) {
+	if (!pkt || !backend)
+		return NO_SLOT;
+	request = pkt->tuple; /* as a key it must lie on the stack or in a map (Linux 6.1) */
+	if (!answer_choose(pkt, &request, backend, now, &answer, &slot)) {
 		slot_give_back(slot);
-		return NULL;
+		return NO_SLOT;
 	}
 	pkt->reason = REASON_FLOW_TABLE_FULL;
 	if (slot == NO_SLOT && !slot_take(now, &slot)) {
 		answer_give_back(pkt, &answer);
-		return NULL;
+		return NO_SLOT;
 	}
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (!flow)
-		return NULL;
+		return NO_SLOT;
+	flow->tuple[FROM_CLIENT] = request;
 	flow->tuple[FROM_BACKEND] = answer;
 	if (!flow_enter(pkt, flow, slot, backend, now)) {
 		answer_give_back(pkt, &answer);
 		slot_give_back(slot);
-		return NULL;
+		return NO_SLOT;
 	}
-	return flow;
+	return slot;
 }
 
 #endif

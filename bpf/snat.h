@@ -139,15 +139,16 @@ static __always_inline bool snat_search(struct port_search *search, struct port_
  * flow_index, leading nowhere yet. A flow that had to give way for it leaves its
  * slot, FLOW_BUSY and ours alone; else that is NO_SLOT. False: every port is needed.
  */
-static __always_inline bool snat_choose(const struct packet *pkt, const struct backend *backend,
-					__u64 now, struct tuple *answer, __u32 *slot)
+static __always_inline bool snat_choose(const struct packet *pkt, const struct tuple *request,
+					const struct backend *backend, __u64 now,
+					struct tuple *answer, __u32 *slot)
 {
 	struct port_pool *pool = port_pool_of(pkt->backend, pkt->tuple.protocol);
 	struct port_search search = {
 		.answer = { .src = backend->address,
 			    .sport = backend_port(backend, pkt),
 			    .protocol = pkt->tuple.protocol },
-		.request = &pkt->tuple,
+		.request = request,
 		.now = now,
 		.slot = NO_SLOT,
 		.snat_first = backend->snat_first,

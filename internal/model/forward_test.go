@@ -132,12 +132,15 @@ func TestForward(t *testing.T) {
 		vip, backend string
 		in, out      string
 	}{
-		"nat, 4 to 4":  {lb.ForwardNAT, vip4, backend4, syn4, "452e0028123440003f06156c 0a000001 0a000002" + snat4},
-		"nat, 6 to 6":  {lb.ForwardNAT, vip6, backend6, syn6, "62eabcde0014063f" + s6 + b6 + snat6},
-		"nat, 4 to 6":  {lb.ForwardNAT, vip4, backend6, syn4, "62e000000014063f" + s6 + b6 + snat6},
-		"nat, 6 to 4":  {lb.ForwardNAT, vip6, backend4, syn6, "452e0028567800003f061128 0a000001 0a000002" + snat4},
-		"dnat, 4":      {lb.ForwardDNAT, vip4, backend4, syn4, "452e0028123440003f06f531 c6336407 0a000002 9c401f90 01020304 00000000 5002ffff bbcf0000"},
-		"dnat, 6":      {lb.ForwardDNAT, vip6, backend6, syn6, "62eabcde0014063f 20010db8000000000000000000000001" + b6 + "04001f90 01020304 00000000 5002ffff 2cce0000"},
+		"nat, 4 to 4": {lb.ForwardNAT, vip4, backend4, syn4, "452e0028123440003f06156c 0a000001 0a000002" + snat4},
+		"nat, 6 to 6": {lb.ForwardNAT, vip6, backend6, syn6, "62eabcde0014063f" + s6 + b6 + snat6},
+		"nat, 4 to 6": {lb.ForwardNAT, vip4, backend6, syn4, "62e000000014063f" + s6 + b6 + snat6},
+		"nat, 6 to 4": {lb.ForwardNAT, vip6, backend4, syn6, "452e0028567800003f061128 0a000001 0a000002" + snat4},
+		"dnat, 4":     {lb.ForwardDNAT, vip4, backend4, syn4, "452e0028123440003f06f531 c6336407 0a000002 9c401f90 01020304 00000000 5002ffff bbcf0000"},
+		"dnat, 6": {
+			lb.ForwardDNAT, vip6, backend6, syn6,
+			"62eabcde0014063f 20010db8000000000000000000000001" + b6 + "04001f90 01020304 00000000 5002ffff 2cce0000",
+		},
 		"dsr, 4":       {lb.ForwardDSR, vip4, "10.0.0.2:80", syn4, syn4},
 		"dsr, 6":       {lb.ForwardDSR, vip6, "10.0.0.2:0", syn6, syn6},
 		"ipip, 4 in 4": {lb.ForwardIPIP, vip4, "10.0.0.2:0", syn4, "452e003c0000400040048de3 ac10f69a 0a000002" + syn4},

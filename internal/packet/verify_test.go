@@ -170,6 +170,8 @@ func TestDiffNeverMissesAByte(t *testing.T) {
 	for _, p := range []Packet{
 		tagged, NewUDP(clientV6(), vipV6(), "hello"), NewEcho(client().Addr(), vip().Addr(), 1, 1, "x"),
 		tagged.Fragments(36)[1], {Src: client(), Dst: vip(), Protocol: 47, Payload: []byte("gre")},
+		around(client(), vip(), IPv4InIP, packetOf(tagged)[:44]), inGUE(clientV6(), vipV6(), IPv6InIP, packetOf(NewUDP(clientV6(), vipV6(), "x"))),
+		timeExceeded(vip(), client(), packetOf(NewTCP(client(), vip(), SYN, ""))[:30]),
 	} {
 		frame := p.Frame()
 		for i := range frame {

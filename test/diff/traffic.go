@@ -123,17 +123,17 @@ func (t *Traffic) packet() []byte {
 		return t.notForAService().Frame()
 	case n < 11:
 		return damaged(t.rng, t.forAService().Frame())
-	case n < 19:
-		return flawed(t.rng, t.forAService().Frame())
 	case n < 21:
+		return flawed(t.rng, t.forAService().Frame())
+	case n < 23:
 		return wrongChecksum(t.rng, t.forAService().Frame())
-	case n < 29:
+	case n < 31:
 		return t.forAService().PartialFrame()
-	case n < 30:
+	case n < 32:
 		p := t.forAService()
 		p.DstMAC = pick(t.rng, randomMAC(t.rng), lb.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, lb.MAC{1, 0, 0x5e, 0, 0, 1})
 		return p.Frame()
-	case n < 31: // gone around too long, sent to many or by nobody, and yet for a service
+	case n < 33: // gone around too long, sent to many or by nobody, and yet for a service
 		p := t.opening()
 		p.TTL, p.DstMAC = 1, pick(t.rng, localMAC(), lb.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 		return p.Frame()

@@ -237,6 +237,9 @@ func randomSNAT(rng *rand.Rand, s lb.Service) lb.SNAT {
 	default:
 		snat.Ports = lb.PortRange{First: 1024, Last: 32767}
 	}
+	if s.Forward == lb.ForwardDNAT && chance(rng, 2) { // few of its flows need a port
+		snat.Ports = lb.OnePort(first)
+	}
 	return snat
 }
 
