@@ -223,35 +223,34 @@ static long slot_step(__u32 i, struct slot_search *search)
 	return 0;
 }
 
-/* A slot for a new flow, FLOW_BUSY and ours alone; false when all are needed. */
-static __always_inline bool slot_take(__u64 now, __u32 *slot)
+/* A slot for a new flow, FLOW_BUSY and ours alone; NO_SLOT when all are needed. Verified by itself, like parse(). */
+__noinline __u32 slot_take(__u64 now)
 {
 	struct slot_search search = { .now = now };
-	__u32 zero = 0, slots = flow_slots < SLOTS_MAX ? flow_slots : SLOTS_MAX;
+	__u32 zero = 0, slots = flow_slots < SLOTS_MAX ? flow_slots : SLOTS_MAX, slot;
 	struct flow_cursor *cursor;
 	struct flow *flow;
 	bool full;
 
 	cursor = bpf_map_lookup_elem(&flow_cursors, &zero);
 	if (!cursor)
-		return false;
+		return NO_SLOT;
 	full = slots > SLOT_WINDOW && now < cursor->full_until;
 	search.start = __sync_fetch_and_add(&cursor->slot, 1);
 	bpf_loop(full ? SLOT_WINDOW : slots, slot_step, &search, 0);
-	*slot = search.slot;
 	if (search.found) {
 		if (search.slot != search.start % flow_slots)
 			cursor->slot = search.slot + 1; /* past those in use, for the next one */
-		return true;
+		return search.slot;
 	}
 	if (!full)
 		cursor->full_until = now + slots * SLOT_RETRY_NS;
 	cursor->slot = search.start + SLOT_WINDOW;
 	if (!search.victim.phase)
-		return false;
-	*slot = search.victim.slot;
-	flow = bpf_map_lookup_elem(&flows, slot);
-	return flow && flow_release(flow) && flow_claim(flow, FLOW_FREE);
+		return NO_SLOT;
+	slot = search.victim.slot;
+	flow = bpf_map_lookup_elem(&flows, &slot);
+	return flow && flow_release(flow) && flow_claim(flow, FLOW_FREE) ? slot : NO_SLOT;
 }
 
 static __always_inline void slot_give_back(__u32 slot)

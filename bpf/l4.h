@@ -43,20 +43,23 @@ static __always_inline __u16 l4_checksum(struct xdp_md *ctx, const struct packet
 	return ~csum_fold(sum + pseudo);
 }
 
-/* For packets whose addresses stay: nobody completes a partial checksum after native XDP. */
-static __always_inline bool l4_complete(struct xdp_md *ctx, const struct packet *pkt)
+/*
+ * For packets whose addresses stay: nobody completes a partial checksum after
+ * native XDP. Verified by itself, like parse().
+ */
+__noinline bool l4_complete(struct xdp_md *ctx, const struct packet *pkt)
 {
-	__sum16 *field = l4_checksum_field(ctx, pkt);
+	__sum16 *field;
 	__u16 csum;
 
+	if (!pkt)
+		return false;
+	field = l4_checksum_field(ctx, pkt);
 	if (!field)
 		return false;
 	if (checksum_mode != CHECKSUM_COMPLETE || !l4_is_partial(pkt, *field))
 		return true;
 	csum = l4_checksum(ctx, pkt, *field);
-	field = l4_checksum_field(ctx, pkt);
-	if (!field)
-		return false;
 	*field = pkt->tuple.protocol == IPPROTO_UDP && !csum ? 0xffff : csum;
 	return true;
 }
@@ -64,26 +67,30 @@ static __always_inline bool l4_complete(struct xdp_md *ctx, const struct packet 
 /*
  * The sum over a stretch of the packet from `offset` on, as it will be when the
  * kernel has completed a partial checksum: then the L4 part, as far as it is in
- * the stretch, sums to the inverse of the pseudo header's sum.
+ * the stretch, sums to the inverse of the pseudo header's sum. Verified by
+ * itself, like parse().
  */
-static __always_inline bool l4_final_sum(struct xdp_md *ctx, const struct packet *pkt, __u32 offset,
-					 __u32 length, __u16 *sum)
+__noinline bool l4_final_sum(struct xdp_md *ctx, const struct packet *pkt, __u32 offset,
+			     __u32 length, __u16 *sum)
 {
-	__sum16 *field = l4_checksum_field(ctx, pkt);
-	__u32 before = pkt->l4_offset - offset, behind;
+	__u32 before, behind = 0;
 	__u16 head, tail;
+	__sum16 *field;
 
+	if (!pkt || !sum)
+		return false;
+	field = l4_checksum_field(ctx, pkt);
+	before = pkt->l4_offset - offset;
 	if (!field)
 		return false;
 	if (checksum_mode != CHECKSUM_KEEP_PARTIAL || length <= before ||
 	    !l4_is_partial(pkt, *field))
 		return csum_range(ctx, offset, length, sum);
-	behind = length - before > pkt->l4_length ? length - before - pkt->l4_length : 0;
-	head = ~*field;
-	*sum = head;
-	if (!csum_range(ctx, offset, before, &head))
-		return false;
-	if (!csum_range(ctx, offset + length - behind, behind, &tail))
+	if (length - before > pkt->l4_length)
+		behind = length - before - pkt->l4_length;
+	*sum = ~*field;
+	if (!csum_range(ctx, offset, before, &head) ||
+	    !csum_range(ctx, offset + length - behind, behind, &tail))
 		return false;
 	if (pkt->l4_length & 1)
 		tail = __builtin_bswap16(tail);

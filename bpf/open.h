@@ -79,7 +79,9 @@ __noinline __u32 flow_open(struct packet *pkt, const struct backend *backend, __
 		return NO_SLOT;
 	}
 	pkt->reason = REASON_FLOW_TABLE_FULL;
-	if (slot == NO_SLOT && !slot_take(now, &slot)) {
+	if (slot == NO_SLOT)
+		slot = slot_take(now);
+	if (slot == NO_SLOT) {
 		answer_give_back(pkt, &answer);
 		return NO_SLOT;
 	}

@@ -92,7 +92,7 @@ func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
 	case 0:
 		s.Name = w.freeName()
 	case 1:
-		s.Address, s.Protocols = randomVIP(rng), randomProtocols(rng)
+		s.Address, s.Protocols = randomVIP(rng, pick(rng, families()...)), randomProtocols(rng)
 	case 2:
 		w.addBackend(rng, s, "")
 		s.SNAT, s.Tunnel = keepFamilies(*s)

@@ -19,7 +19,7 @@ var (
 )
 
 const (
-	packetsPerSeed = 1250
+	packetsPerSeed = 1000
 	enoughPackets  = 200_000 // for the following to hold
 	leastOfAKind   = 50
 	leastForUs     = 0.7

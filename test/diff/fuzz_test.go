@@ -40,7 +40,7 @@ func fuzzed() []Case {
 	var all []Case
 	for _, port := range ports {
 		for _, flows := range limits {
-			w := randomWorld(rand.New(rand.NewPCG(1, 0)), flows)
+			w := randomWorld(rand.New(rand.NewPCG(1, 0)), flows, ways()[0])
 			w.Config.Limits.Backends = 2 * maxServices * maxBackends // the old ones and the new ones
 			all = append(all, Case{Port: port, World: w})
 		}
@@ -76,7 +76,7 @@ func FuzzDifferential(f *testing.F) {
 		c := cases[int(which)%len(cases)]
 		p := pairs[int(which)%len(cases)]
 		rng := rand.New(newTape(data))
-		w := randomWorld(rng, c.World.Config.Limits.Flows)
+		w := randomWorld(rng, c.World.Config.Limits.Flows, pick(rng, ways()...))
 		begin := Event{After: longEnough, World: &w}
 		if _, err := p.Step(begin); err != nil {
 			t.Fatal(err)

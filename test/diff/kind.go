@@ -72,6 +72,16 @@ func Kinds() []Kind {
 	return all
 }
 
+// ways lists the kinds of forwarding, whatever becomes of the packets.
+func ways() (all []Kind) {
+	for _, k := range Kinds() {
+		if k.Fate.Reason == model.NewFlow && k.Impossible() == "" {
+			all = append(all, Kind{Forward: k.Forward, Client: k.Client, Backend: k.Backend})
+		}
+	}
+	return all
+}
+
 // Impossible is why there can be no packet of a kind; "" if there can.
 func (k Kind) Impossible() string {
 	f, reason := k.Forward, k.Fate.Reason
@@ -181,19 +191,19 @@ func (t *Tally) String() string {
 	for _, why := range reasons {
 		fmt.Fprintf(&lines, "%8d %s\n", t.Reasons[why], why)
 	}
-	ways := map[string][]string{}
+	fates := map[string][]string{}
 	var order []string
 	for _, k := range Kinds() {
 		if !slices.Contains(order, k.Way()) {
 			order = append(order, k.Way())
 		}
 		if n := t.Kinds[k]; n > 0 || k.Impossible() == "" {
-			ways[k.Way()] = append(ways[k.Way()], fmt.Sprintf("%v %d", k.Fate, n))
+			fates[k.Way()] = append(fates[k.Way()], fmt.Sprintf("%v %d", k.Fate, n))
 		}
 	}
 	for _, way := range order {
-		if len(ways[way]) > 0 {
-			fmt.Fprintf(&lines, "%-10s %s\n", way, strings.Join(ways[way], ", "))
+		if len(fates[way]) > 0 {
+			fmt.Fprintf(&lines, "%-10s %s\n", way, strings.Join(fates[way], ", "))
 		}
 	}
 	return lines.String()

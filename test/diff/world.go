@@ -29,8 +29,9 @@ func randomPort(rng *rand.Rand) model.Options {
 	}
 }
 
-// randomWorld is a valid config with a next hop to each backend.
-func randomWorld(rng *rand.Rand, flows uint32) World {
+// randomWorld is a valid config with a next hop to each backend, and with a
+// service that forwards as the given kind does, between its families.
+func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 	w := World{
 		Config: lb.Config{
 			Timeouts:   randomTimeouts(rng),
@@ -39,7 +40,8 @@ func randomWorld(rng *rand.Rand, flows uint32) World {
 		},
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
-	for more := 2 + rng.IntN(maxServices-1); more > 0 || len(w.Config.Services) == 0; more-- {
+	w.addServiceOf(rng, k)
+	for more := 1 + rng.IntN(maxServices-1); more > 0 || len(w.Config.Services) == 0; more-- {
 		w.addService(rng)
 	}
 	w.findHops(rng)
@@ -76,25 +78,29 @@ func randomRateLimits(rng *rand.Rand) lb.RateLimits {
 	return lb.RateLimits{Resets: limit(), ICMPErrors: limit()}
 }
 
-// addService adds one, unless chance makes none that fits in.
+// addService adds any, unless chance makes none that fits in.
 func (w *World) addService(rng *rand.Rand) {
+	w.addServiceOf(rng, Kind{randomForward(rng), pick(rng, families()...), pick(rng, ipv4, ipv6, ""), Fate{}})
+}
+
+// addServiceOf adds one that forwards so between these families; backend "" is both.
+func (w *World) addServiceOf(rng *rand.Rand, k Kind) {
 	if len(w.Config.Services) == maxServices {
 		return
 	}
 	s := lb.Service{
-		Name: w.freeName(), Protocols: randomProtocols(rng), Forward: randomForward(rng),
+		Name: w.freeName(), Protocols: randomProtocols(rng), Forward: k.Forward,
 		Scheduler: pick(rng, lb.Maglev, lb.Maglev, lb.Random), TableSize: pick[uint32](rng, 0, 127, 251),
 		Tunnel: lb.Tunnel{Port: 6080},
 	}
 	for range 20 {
-		s.Address = randomVIP(rng)
+		s.Address = randomVIP(rng, k.Client)
 		if w.takes(s) {
 			break
 		}
 	}
-	mix := pick(rng, familyOf(s.Address.Addr), familyOf(s.Address.Addr).other(), "")
 	for range 1 + rng.IntN(maxBackends) {
-		w.addBackend(rng, &s, mix)
+		w.addBackend(rng, &s, k.Backend)
 	}
 	if len(s.Backends) > 0 && w.takes(s) {
 		s.SNAT, s.Tunnel = randomSNAT(rng, s), randomTunnel(rng, s)
@@ -121,13 +127,13 @@ func randomForward(rng *rand.Rand) lb.Forward {
 }
 
 // randomVIP is often a single port, and often in a range that another one is in.
-func randomVIP(rng *rand.Rand) lb.VIP {
+func randomVIP(rng *rand.Rand, f family) lb.VIP {
 	ports := pick(rng,
 		lb.OnePort(53), lb.OnePort(80), lb.OnePort(80), lb.OnePort(443), lb.OnePort(1026), lb.OnePort(1026),
 		lb.PortRange{First: 1, Last: 65535}, lb.PortRange{First: 1, Last: 1023}, lb.PortRange{First: 50, Last: 100},
 		lb.PortRange{First: 79, Last: 80}, lb.PortRange{First: 440, Last: 450}, lb.PortRange{First: 1024, Last: 2047},
 		lb.PortRange{First: 1025, Last: 1030}, lb.AllPorts(), lb.AllPorts())
-	return lb.VIP{Addr: pick(rng, families()...).vipAddress(rng), Ports: ports}
+	return lb.VIP{Addr: f.vipAddress(rng), Ports: ports}
 }
 
 // takes reports whether one more service could be there.
