@@ -148,7 +148,7 @@ func (c *conversation) grows() bool {
 // vary changes what must not matter, or not for where the packet goes.
 func vary(rng *rand.Rand, p *packet.Packet) {
 	p.TOS, p.ID, p.TTL = uint8(rng.Uint32()), uint16(rng.Uint32()), uint8(2+rng.IntN(254))
-	if chance(rng, 12) {
+	if chance(rng, 10) {
 		p.TTL = pick[uint8](rng, 0, 1, 1, 2)
 	}
 	p.FlowLabel = rng.Uint32()
