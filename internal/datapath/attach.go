@@ -56,6 +56,12 @@ type knobs struct {
 	recordDecisions bool
 }
 
+// Load returns the program that Attach would attach, for whoever runs it by other
+// means, such as a benchmark; the caller closes it.
+func (d *Datapath) Load(a Attachment) (*ebpf.Program, error) {
+	return d.load(knobs{checksum: a.checksumHandling(), mac: a.MAC, txByRedirect: a.TXByRedirect})
+}
+
 func (d *Datapath) load(k knobs) (*ebpf.Program, error) {
 	spec, err := sizedSpec(d.limits)
 	if err != nil {
@@ -154,7 +160,7 @@ func Attached(dir string) ([]AttachedInterface, error) {
 // update where ours is attached in this mode already, else anew. It fails with
 // ErrOccupied or ErrNoNative where those are the reason.
 func (d *Datapath) Attach(a Attachment) error {
-	program, err := d.load(knobs{checksum: a.checksumHandling(), mac: a.MAC, txByRedirect: a.TXByRedirect})
+	program, err := d.Load(a)
 	if err != nil {
 		return err
 	}

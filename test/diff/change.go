@@ -120,9 +120,9 @@ func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
 // orphan often takes a backend away from its flows, for good or for a while.
 func (w *World) orphan(rng *rand.Rand, backend netip.AddrPort) {
 	switch rng.IntN(8) {
-	case 0, 1, 2:
+	case 0, 1, 2, 3:
 		w.remove(backend)
-	case 3, 4:
+	case 4, 5:
 		w.Hops[backend.Addr()] = lb.NextHop{Problem: "no answer"}
 	}
 }

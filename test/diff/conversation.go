@@ -134,13 +134,16 @@ func (c *conversation) packet(rng *rand.Rand, fromBackend bool, flags packet.TCP
 	}
 	p.SrcMAC, p.DstMAC = mac, localMAC()
 	vary(rng, &p)
-	if chance(rng, 200) || c.grows() && chance(rng, 8) {
+	if c.grows() && chance(rng, 12) { // what IPv6 cannot say
+		p.IPOptions = []byte{looseRoute, 7, 4, 192, 0, 2, 1}
+	}
+	if chance(rng, 200) || c.grows() && chance(rng, 7) {
 		p.Payload, p.Trailer = randomBytes(rng, hugePayload(rng, p)), nil
 	}
 	return p
 }
 
-// grows reports whether its packets may become too long.
+// grows reports whether its packets get another IP header, and may become too long.
 func (c *conversation) grows() bool {
 	return c.forward.Tunnels() || c.src.Addr().Is4() != c.backend.Addr().Is4()
 }
@@ -200,16 +203,19 @@ func hugePayload(rng *rand.Rand, p packet.Packet) int {
 	if p.Src.Addr().Is6() {
 		headers -= l4At6 - ipAt
 	}
-	headroom := pick(rng, 0, 0, 20, 32, 40, 52, 60, 72, rng.IntN(100))
+	headroom := pick(rng, 0, 0, 0, 10, 20, 32, 40, 52, 60, 72, rng.IntN(100))
 	return 65535 - headers - max(0, headroom+pick(rng, -1, 0, 0, 1))
 }
+
+// looseRoute is the option of a packet that is to go by way of others.
+const looseRoute = 131
 
 // randomOptions are IPv4 options (RFC 791, section 3.1), now and then broken.
 func randomOptions(rng *rand.Rand) []byte {
 	if chance(rng, 4) {
 		return randomBytes(rng, 4*(1+rng.IntN(10)))
 	}
-	const end, none, recordRoute, timestamp, looseRoute, strictRoute, routerAlert = 0, 1, 7, 68, 131, 137, 148
+	const end, none, recordRoute, timestamp, strictRoute, routerAlert = 0, 1, 7, 68, 137, 148
 	var options []byte
 	for range 1 + rng.IntN(3) {
 		kind := pick[byte](rng, end, none, none, recordRoute, timestamp, looseRoute, looseRoute, strictRoute, routerAlert)

@@ -72,11 +72,17 @@ func Kinds() []Kind {
 	return all
 }
 
-// ways lists the kinds of forwarding, whatever becomes of the packets.
+// ways lists the kinds of forwarding, whatever becomes of the packets; nat and
+// dnat, where the most can become of them, twice.
 func ways() (all []Kind) {
 	for _, k := range Kinds() {
-		if k.Fate.Reason == model.NewFlow && k.Impossible() == "" {
-			all = append(all, Kind{Forward: k.Forward, Client: k.Client, Backend: k.Backend})
+		if k.Fate.Reason != model.NewFlow || k.Impossible() != "" {
+			continue
+		}
+		k.Fate = Fate{}
+		all = append(all, k)
+		if k.Forward.Translates() {
+			all = append(all, k)
 		}
 	}
 	return all

@@ -32,7 +32,8 @@ type Traffic struct {
 
 // NewTraffic is traffic through a balancer.
 func NewTraffic(rng *rand.Rand, port model.Options, w World) *Traffic {
-	return &Traffic{rng: rng, world: w, port: port, patient: chance(rng, 2), now: start(), ways: map[ends]way{}}
+	isSmall := w.Config.Limits.Flows <= 16 // such a table does get full
+	return &Traffic{rng: rng, world: w, port: port, patient: chance(rng, 3) || isSmall && chance(rng, 2), now: start(), ways: map[ends]way{}}
 }
 
 // Next is what happens next.
@@ -260,7 +261,7 @@ func (t *Traffic) Changed(w World) {
 	t.orphans = slices.DeleteFunc(slices.Clone(t.known), func(c *conversation) bool {
 		return !isGone(c) && w.Hops[c.chosen.Addr()].Usable()
 	})
-	if chance(t.rng, 3) && slices.ContainsFunc(t.orphans, isGone) { // rarer than those cut off
+	if chance(t.rng, 2) && slices.ContainsFunc(t.orphans, isGone) { // rarer than those cut off
 		t.orphans = slices.DeleteFunc(t.orphans, func(c *conversation) bool { return c.protocol == lb.UDP || !isGone(c) })
 	}
 }

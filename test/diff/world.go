@@ -233,8 +233,8 @@ func randomSNAT(rng *rand.Rand, s lb.Service) lb.SNAT {
 		}
 	}
 	first := 1024 + uint16(rng.IntN(3))
-	switch rng.IntN(8) {
-	case 0, 1, 7:
+	switch rng.IntN(10) {
+	case 0, 1, 5, 6, 7:
 		snat.Ports = lb.PortRange{First: first, Last: first + uint16(rng.IntN(3))}
 	case 2, 3:
 		snat.Ports = lb.PortRange{First: first, Last: first + uint16(rng.IntN(16))}
