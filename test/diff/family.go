@@ -28,13 +28,6 @@ func familyOf(a netip.Addr) family {
 	return ipv6
 }
 
-func (f family) other() family {
-	if f == ipv4 {
-		return ipv6
-	}
-	return ipv4
-}
-
 // address is a.b.c.d, or the same below a prefix of IPv6.
 func (f family) address(a, b, c, d int) netip.Addr {
 	if f == ipv6 {
