@@ -12,12 +12,15 @@
 #include "csum.h"
 #include "packet.h"
 
+static __always_inline __u32 l4_checksum_offset(const struct packet *pkt)
+{
+	return pkt->tuple.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) :
+						    offsetof(struct udphdr, check);
+}
+
 static __always_inline __sum16 *l4_checksum_field(struct xdp_md *ctx, const struct packet *pkt)
 {
-	__u32 offset = pkt->tuple.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) :
-							    offsetof(struct udphdr, check);
-
-	return packet_at(ctx, pkt->l4_offset + offset, sizeof(__sum16));
+	return packet_at(ctx, pkt->l4_offset + l4_checksum_offset(pkt), sizeof(__sum16));
 }
 
 static __always_inline bool l4_is_partial(const struct packet *pkt, __u16 csum)
@@ -83,8 +86,9 @@ __noinline bool l4_final_sum(struct xdp_md *ctx, const struct packet *pkt, __u32
 	before = pkt->l4_offset - offset;
 	if (!field)
 		return false;
-	if (checksum_mode != CHECKSUM_KEEP_PARTIAL || length <= before ||
-	    !l4_is_partial(pkt, *field))
+	/* without its field nobody can complete it */
+	if (checksum_mode != CHECKSUM_KEEP_PARTIAL || !l4_is_partial(pkt, *field) ||
+	    length < before + l4_checksum_offset(pkt) + sizeof(*field))
 		return csum_range(ctx, offset, length, sum);
 	if (length - before > pkt->l4_length)
 		behind = length - before - pkt->l4_length;

@@ -117,7 +117,9 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, struct packet *p
 	struct backend *backend = flow_backend(flow);
 	struct next_hop *toward, hop;
 
-	if (!eth || !backend)
+	if (!backend) /* since a moment ago */
+		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
+	if (!eth)
 		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
 	if (pkt->direction == FROM_CLIENT) {
 		if (translates(flow->forward))

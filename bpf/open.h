@@ -24,8 +24,11 @@ static __always_inline bool flow_enter(struct packet *pkt, struct flow *flow, __
 	flow->phase = flow_phase(pkt->tuple.protocol, flow->flags);
 	if (bpf_map_update_elem(&flow_index, &flow->tuple[FROM_CLIENT], &request, BPF_NOEXIST))
 		return false;
-	if (translates(flow->forward))
-		bpf_map_update_elem(&flow_index, &flow->tuple[FROM_BACKEND], &answer, BPF_EXIST);
+	if (translates(flow->forward) &&
+	    bpf_map_update_elem(&flow_index, &flow->tuple[FROM_BACKEND], &answer, BPF_EXIST)) {
+		bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_CLIENT]);
+		return false;
+	}
 	__atomic_exchange_n(&flow->state, FLOW_LIVE, __ATOMIC_SEQ_CST);
 	return true;
 }

@@ -95,7 +95,8 @@ func standIns() [2]netip.Addr {
 }
 
 // withSources gives services, for each family that the config names no SNAT address
-// or no tunnel source of, the VIP or, where that is of the other family, a stand-in.
+// or no tunnel source of, the VIP or, where that is of the other family, a stand-in:
+// the first address from there on that is no backend's.
 func withSources(cfg lb.Config) lb.Config {
 	services := make([]lb.Service, len(cfg.Services))
 	for i, service := range cfg.Services {
@@ -104,6 +105,9 @@ func withSources(cfg lb.Config) lb.Config {
 		for _, source := range standIns() {
 			if sameFamily(source, service.Address.Addr) {
 				source = service.Address.Addr
+			}
+			for slices.Contains(cfg.BackendAddresses(), source) {
+				source = source.Next()
 			}
 			if !slices.ContainsFunc(service.SNAT.Addresses, func(a netip.Addr) bool { return sameFamily(a, source) }) {
 				service.SNAT.Addresses = append(service.SNAT.Addresses, source)

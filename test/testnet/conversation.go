@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tinylb/tinylb/internal/lab"
 )
 
@@ -57,6 +59,18 @@ type Conversation struct {
 	Backend string // who greeted
 	reader  *bufio.Reader
 	bytes   *rand.ChaCha8
+}
+
+// AcknowledgeNow sends the acknowledgement that the kernel may hold back for up to
+// 40 ms (TCP_QUICKACK in tcp(7)): nothing more comes from this end until it exchanges.
+func (c *Conversation) AcknowledgeNow() error {
+	raw, err := c.Conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var setErr error
+	err = raw.Control(func(fd uintptr) { setErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
+	return errors.Join(err, setErr)
 }
 
 // Talk opens a conversation from a node's address and port, port 0 for any. It
