@@ -12,7 +12,7 @@ N            ?= 10000000
 
 # Tests of several packages use the same host: its BPF file system, container
 # engine and cores. One package at a time (-p 1) keeps them out of each other's way.
-TESTFLAGS    ?= -count=1 -p 1 -timeout 20m
+TESTFLAGS    ?= -count=1 -p 1 -timeout 40m
 
 .PHONY: help
 help: ## list the targets

@@ -29,7 +29,7 @@ func Packages() []Package {
 			Path:    "internal/datapath",
 			Run:     ".",
 			Modules: []string{"veth"},
-			Timeout: 8 * time.Minute,
+			Timeout: 15 * time.Minute,
 		},
 		{
 			Path:    "internal/simulate",
@@ -39,8 +39,8 @@ func Packages() []Package {
 		{
 			Path:    "test/diff",
 			Run:     "TestDifferential|TestCorpus",
-			Args:    []string{"-packets=16000"}, // of emulated processors; too few for the test to count reasons
-			Timeout: 8 * time.Minute,
+			Args:    []string{"-packets=8000"}, // of emulated processors; too few for the test to count reasons
+			Timeout: 10 * time.Minute,
 		},
 	}
 }
