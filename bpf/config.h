@@ -23,8 +23,12 @@ volatile const __u8 interface_mac[6] = {};
  */
 volatile const __u8 tx_by_redirect = 0;
 
-/* Slots in `flows`. */
-volatile const __u32 flow_slots = 1;
+/* Entries of `flow_buckets` and `answer_buckets`. */
+volatile const __u32 flow_bucket_count = 1;
+volatile const __u32 answer_bucket_count = 1;
+
+/* What `all_hash_keys` holds. */
+volatile const struct hash_keys flow_hash_keys = {};
 
 /* Time and randomness come from `test_inputs` instead of the kernel. */
 volatile const __u8 test_clock = 0;

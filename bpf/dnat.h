@@ -23,13 +23,11 @@ static __always_inline bool client_is_near(const struct packet *pkt, const struc
 	return interface && (!*interface || (hop && *interface == hop->interface));
 }
 
-/* False: another flow's answers look the same, as of a client with one port to two VIPs. */
-static __always_inline bool dnat_choose(const struct packet *pkt, const struct backend *backend,
-					__u64 now, struct tuple *answer)
+/* NO_SLOT: another flow's answers look the same, as of a client with one port to two VIPs. */
+static __always_inline __u32 dnat_choose(const struct packet *pkt, const struct backend *backend,
+					 __u64 now, struct tuple *answer)
 {
-	struct flow_ref *ref;
-	struct flow *flow;
-	__u32 slot;
+	__u32 owner;
 
 	*answer = (struct tuple){
 		.src = backend->address,
@@ -38,15 +36,7 @@ static __always_inline bool dnat_choose(const struct packet *pkt, const struct b
 		.dport = pkt->tuple.sport,
 		.protocol = pkt->tuple.protocol,
 	};
-	ref = bpf_map_lookup_elem(&flow_index, answer);
-	if (ref) {
-		slot = ref->slot;
-		flow = bpf_map_lookup_elem(&flows, &slot);
-		if (!flow || flow_state(flow) != FLOW_LIVE || !flow_is_dead(flow, now) ||
-		    !flow_release(flow))
-			return false;
-	}
-	return answer_take(answer);
+	return answer_take_from_dead(answer, now, &owner);
 }
 
 #endif

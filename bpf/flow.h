@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Stage 2: known flows, and the table that holds them. A flow lies in one slot
- * of `flows` and is found by either of its tuples through `flow_index`. Slots
- * are handed out round the table, so the next one is the longest in use:
- * whatever has expired is cleared when a new flow comes by, without a daemon.
+ * Stage 2: known flows, and the table that holds them. A flow lies in `flows` where
+ * its request's tuple says; its answers find it by `answer_slots`. Whatever has expired is cleared
+ * when a new flow needs the place, without a daemon. ARCHITECTURE.md, "The flow table", argues
+ * why CPUs do not get in each other's way.
  */
 #ifndef TINYLB_FLOW_H
 #define TINYLB_FLOW_H
 
+#include "bucket.h"
 #include "clock.h"
+#include "hash.h"
+#include "lock.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -16,6 +19,12 @@
 static __always_inline bool translates(enum forward_mode forward)
 {
 	return forward == FORWARD_NAT || forward == FORWARD_DNAT;
+}
+
+/* A flow has IPv6 in one of its tuples. */
+static __always_inline bool flow_is_wide(enum flow_flags flags)
+{
+	return flags & (FLOW_REQUEST_V6 | FLOW_ANSWER_V6);
 }
 
 static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags flags)
@@ -31,90 +40,328 @@ static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags
 	return PHASE_TCP_ESTABLISHED;
 }
 
-static __always_inline bool flow_expired(const struct flow *flow, __u64 now)
+static __always_inline bool flow_expired(enum flow_phase phase, __u64 last_seen, __u64 now)
 {
-	__u32 zero = 0, phase = flow->phase;
-	struct settings *settings = bpf_map_lookup_elem(&all_settings, &zero);
+	struct settings *settings;
+	__u32 zero = 0;
 
+	settings = bpf_map_lookup_elem(&all_settings, &zero);
 	if (!settings || phase >= PHASE_COUNT)
 		return false;
 	/* signed: another CPU may have seen it later than our `now` */
-	return (__s64)(now - flow->last_seen) > (__s64)settings->timeout[phase];
+	return (__s64)(now - last_seen) > (__s64)settings->timeout[phase];
 }
 
-/* The best flow to give up that a search has seen: of those in the last phase the oldest. */
-struct victim {
-	__u64 last_seen;
-	__u32 slot;
-	__u32 phase; /* 0: none seen */
+union life_word {
+	struct flow_life life;
+	__u64 word;
 };
 
-static __always_inline bool victim_consider(struct victim *victim, const struct flow *flow,
-					    __u32 slot)
+static __always_inline __u64 *life_of(struct flow *flow)
 {
-	__u32 phase = flow->phase;
+	return (__u64 *)&flow->life;
+}
 
-	if (phase < PHASE_UDP_STREAM || phase < victim->phase ||
-	    (phase == victim->phase && (__s64)(flow->last_seen - victim->last_seen) >= 0))
+static __always_inline struct flow_life flow_life(const struct flow *flow)
+{
+	union life_word now = { .word = *(const volatile __u64 *)&flow->life };
+
+	return now.life;
+}
+
+static __always_inline bool flow_life_change(struct flow *flow, struct flow_life was,
+					     struct flow_life is)
+{
+	union life_word from = { .life = was }, to = { .life = is };
+
+	return __sync_val_compare_and_swap(life_of(flow), from.word, to.word) == from.word;
+}
+
+static __always_inline bool ends_equal(const struct flow_ends *ends, const struct tuple *t)
+{
+	return ends->src == t->src.word[3] && ends->dst == t->dst.word[3] &&
+	       ends->sport == t->sport && ends->dport == t->dport;
+}
+
+/* A live flow has this tuple in that direction. */
+static __always_inline bool flow_has(__u32 slot, const struct tuple *t, enum direction direction)
+{
+	bool from_client = direction == FROM_CLIENT, is_v6 = !addr_is_v4(&t->dst);
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow_prefixes *prefixes;
+	struct flow_life life;
+
+	if (!flow)
 		return false;
-	victim->phase = phase;
-	victim->slot = slot;
-	victim->last_seen = flow->last_seen;
-	return true;
-}
-
-static __always_inline enum flow_state flow_state(const struct flow *flow)
-{
-	return *(const volatile enum flow_state *)&flow->state;
-}
-
-static __always_inline bool flow_claim(struct flow *flow, enum flow_state from)
-{
-	return __sync_val_compare_and_swap(&flow->state, from, FLOW_BUSY) == from;
-}
-
-static __always_inline void flow_unlink(const struct flow *flow)
-{
-	bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_CLIENT]);
-	if (translates(flow->forward))
-		bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_BACKEND]);
-}
-
-/* Forgets a flow; its port is free at once. False: another CPU was first. */
-static __always_inline bool flow_release(struct flow *flow)
-{
-	if (!flow_claim(flow, FLOW_LIVE))
+	life = flow_life(flow);
+	if (!life.phase || life.protocol != t->protocol ||
+	    !(life.flags & (from_client ? FLOW_REQUEST_V6 : FLOW_ANSWER_V6)) == is_v6 ||
+	    !ends_equal(from_client ? &flow->request : &flow->answer, t) ||
+	    (!from_client && !translates(life.forward)))
 		return false;
-	flow_unlink(flow);
-	__atomic_exchange_n(&flow->state, FLOW_FREE, __ATOMIC_SEQ_CST);
-	return true;
+	if (!is_v6)
+		return true;
+	prefixes = bpf_map_lookup_elem(&all_flow_prefixes, &slot);
+	return prefixes &&
+	       prefix_equal(from_client ? &prefixes->request_src : &prefixes->answer_src,
+			    &t->src) &&
+	       prefix_equal(from_client ? &prefixes->request_dst : &prefixes->answer_dst, &t->dst);
 }
 
-static __always_inline const struct tuple *flow_tuple(const struct flow *flow, __u32 direction)
-{
-	asm volatile("" : "+r"(direction)); /* or the verifier does not see the bound below */
-	return &flow->tuple[direction & 1];
-}
+struct slot_search {
+	const struct tuple *tuple;
+	__u64 hash;
+	enum direction direction;
+	__u32 bucket;
+	__u32 slot; /* that was found, or one of the two below */
+};
 
-static __always_inline struct flow *flow_find(struct packet *pkt, __u64 now)
+/* Somebody takes the tuple of an answer just now, or lets it go. */
+#define SLOT_PENDING 0xfffffffe
+
+/* The flow that the place of a table belongs to. */
+static __always_inline __u32 slot_at(enum direction table, __u32 place)
 {
-	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, &pkt->tuple);
-	struct flow *flow;
+	__u32 index = place / BUCKET_PLACES;
+	struct bucket_slots *slots;
 	__u32 slot;
 
-	if (!ref)
-		return NULL;
-	slot = ref->slot;
-	pkt->direction = ref->direction;
-	flow = bpf_map_lookup_elem(&flows, &slot);
-	if (!flow || flow_state(flow) != FLOW_LIVE ||
-	    !tuple_equal(flow_tuple(flow, pkt->direction), &pkt->tuple))
-		return NULL; /* being cleared by another CPU */
-	if (flow_expired(flow, now)) {
-		flow_release(flow);
-		return NULL;
+	if (table == FROM_CLIENT)
+		return place;
+	slots = bpf_map_lookup_elem(&answer_slots, &index);
+	if (!slots)
+		return NO_SLOT;
+	slot = *(volatile __u32 *)&slots->slot[place & (BUCKET_PLACES - 1)];
+	return slot ? slot - 1 : SLOT_PENDING;
+}
+
+static __always_inline void slot_set(__u32 place, __u32 slot)
+{
+	__u32 index = place / BUCKET_PLACES;
+	struct bucket_slots *slots = bpf_map_lookup_elem(&answer_slots, &index);
+
+	if (slots)
+		*(volatile __u32 *)&slots->slot[place & (BUCKET_PLACES - 1)] = slot + 1;
+}
+
+/* Looks at those of a word's four places that have the tag. */
+static long search_word(__u32 i, struct slot_search *search)
+{
+	struct bucket *bucket = bucket_at(search->direction, search->bucket);
+	__u32 word = (first_word(search->hash) + i) & (BUCKET_WORDS - 1), slot;
+	__u64 matches;
+
+	if (!bucket)
+		return 1;
+	matches = word_matches(bucket_word(bucket, word), hash_tag(search->hash));
+	for (int n = 0; n < WORD_PLACES && matches; n++) {
+		slot = slot_at(search->direction, search->bucket * BUCKET_PLACES +
+							  word * WORD_PLACES +
+							  lowest_part(matches));
+		if (slot == SLOT_PENDING) {
+			search->slot = SLOT_PENDING;
+		} else if (flow_has(slot, search->tuple, search->direction)) {
+			search->slot = slot;
+			return 1;
+		}
+		matches &= matches - 1;
 	}
-	return flow;
+	return 0;
+}
+
+static __always_inline void search_bucket(struct slot_search *search, __u32 index)
+{
+	struct bucket *bucket = bucket_at(search->direction, index);
+
+	search->bucket = index;
+	if (bucket && bucket_may_have(bucket, hash_tag(search->hash)))
+		bpf_loop(BUCKET_WORDS, search_word, search, 0);
+}
+
+/* The live flow with this tuple in that direction; NO_SLOT, or SLOT_PENDING for an answer's. Verified by itself, like parse(). */
+__noinline __u32 slot_find(const struct tuple *tuple, __u64 hash, enum direction direction)
+{
+	struct slot_search search = {
+		.tuple = tuple, .hash = hash, .direction = direction, .slot = NO_SLOT
+	};
+
+	if (!tuple)
+		return NO_SLOT;
+	search_bucket(&search, first_bucket(direction, hash));
+	if (search.slot >= SLOT_PENDING)
+		search_bucket(&search, second_bucket(direction, hash));
+	return search.slot;
+}
+
+/* Who has the tuple, in either direction; else as slot_find(). */
+static __always_inline __u32 tuple_owner(const struct tuple *tuple, __u64 hash)
+{
+	__u32 slot = slot_find(tuple, hash, FROM_CLIENT);
+
+	return slot != NO_SLOT ? slot : slot_find(tuple, hash, FROM_BACKEND);
+}
+
+/* Verified by itself, like parse(). */
+__noinline bool flow_tuple(const struct flow *flow, __u32 slot, enum direction direction,
+			   struct tuple *tuple)
+{
+	const struct addr_prefix v4 = { .word = { 0, 0, bpf_htonl(0xffff) } };
+	bool from_client = direction == FROM_CLIENT;
+	const struct addr_prefix *src = &v4, *dst = &v4;
+	struct flow_prefixes *prefixes;
+	const struct flow_ends *ends;
+
+	if (!flow || !tuple)
+		return false;
+	if (flow_is_wide(flow->life.flags)) {
+		prefixes = bpf_map_lookup_elem(&all_flow_prefixes, &slot);
+		if (!prefixes)
+			return false;
+		src = from_client ? &prefixes->request_src : &prefixes->answer_src;
+		dst = from_client ? &prefixes->request_dst : &prefixes->answer_dst;
+	}
+	ends = from_client ? &flow->request : &flow->answer;
+	*tuple = (struct tuple){
+		.src = addr_join(src, ends->src),
+		.dst = addr_join(dst, ends->dst),
+		.sport = ends->sport,
+		.dport = ends->dport,
+		.protocol = flow->life.protocol,
+	};
+	return true;
+}
+
+struct answer_search {
+	__u64 hash;
+	__u32 bucket;
+	__u32 slot;
+	__u32 place; /* that leads there; NO_SLOT: none */
+};
+
+static long answer_step(__u32 i, struct answer_search *search)
+{
+	__u32 place = search->bucket * BUCKET_PLACES + i;
+
+	if (slot_at(FROM_BACKEND, place) != search->slot)
+		return 0;
+	search->place = place;
+	return 1;
+}
+
+static __always_inline void answer_give_back(__u32 place)
+{
+	slot_set(place, -1);
+	place_free(FROM_BACKEND, place);
+}
+
+/* A flow's answers lead to it no more. Verified by itself, like parse(). */
+__noinline int answer_forget(const struct flow *flow, __u32 slot)
+{
+	struct answer_search search = { .slot = slot, .place = NO_SLOT };
+	struct tuple answer;
+
+	if (!flow || !flow_tuple(flow, slot, FROM_BACKEND, &answer))
+		return 0;
+	search.hash = hash_tuple(&answer);
+	search.bucket = first_bucket(FROM_BACKEND, search.hash);
+	bpf_loop(BUCKET_PLACES, answer_step, &search, 0);
+	if (search.place == NO_SLOT) {
+		search.bucket = second_bucket(FROM_BACKEND, search.hash);
+		bpf_loop(BUCKET_PLACES, answer_step, &search, 0);
+	}
+	if (search.place != NO_SLOT)
+		answer_give_back(search.place);
+	return 0;
+}
+
+/* Packets change a flow's flags at the same time, but not often. */
+#define RELEASE_TRIES 4
+
+/* Forgets a flow; its port is free at once. False: another CPU was first. */
+static __always_inline bool flow_release(__u32 slot)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow_life was, free = {};
+	bool ours = false;
+
+	if (!flow)
+		return false;
+	for (int i = 0; i < RELEASE_TRIES && !ours; i++) {
+		was = flow_life(flow);
+		if (!was.phase)
+			return false;
+		free.turn = was.turn + 1;
+		free.flags = was.flags; /* the families are still to be read */
+		free.protocol = was.protocol;
+		ours = flow_life_change(flow, was, free);
+	}
+	if (!ours)
+		return false;
+	if (translates(was.forward))
+		answer_forget(flow, slot);
+	place_free(FROM_CLIENT, slot);
+	return true;
+}
+
+static __always_inline struct backend *backend_of(__u32 id, __u32 generation)
+{
+	struct backend *backend = bpf_map_lookup_elem(&backends, &id);
+
+	return backend && backend->service && backend->generation == generation ? backend : NULL;
+}
+
+/* Of the packet's flow. */
+static __always_inline struct backend *flow_backend(const struct packet *pkt)
+{
+	return backend_of(pkt->flow.backend, pkt->flow.backend_generation);
+}
+
+/* Its time is over, or its backend is gone: room for whoever needs it. */
+static __always_inline bool flow_is_dead(const struct flow *flow, __u64 now)
+{
+	return flow_expired(flow->life.phase, flow->last_seen, now) ||
+	       !backend_of(flow->backend, flow->backend_generation);
+}
+
+/* Copies the flow, so that all that follows is of one flow. False: meanwhile it became another one. */
+static __always_inline bool flow_read(struct packet *pkt)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->slot);
+	struct flow_life life;
+
+	if (!flow)
+		return false;
+	life = flow_life(flow);
+	pkt->flow = *flow;
+	pkt->flow.life = life;
+	return life.phase && flow_tuple(&pkt->flow, pkt->slot, !pkt->direction, &pkt->other) &&
+	       flow_life(flow).turn == life.turn;
+}
+
+/* Verified by itself, like parse(). */
+__noinline bool flow_find(struct packet *pkt, __u64 now)
+{
+	struct tuple tuple;
+	__u32 *lock;
+
+	if (!pkt)
+		return false;
+	tuple = pkt->tuple;
+	pkt->hash = hash_tuple(&tuple);
+	lock = lock_of(pkt->hash);
+	pkt->lock_seen = lock ? lock_read(lock) : LOCK_HELD;
+	pkt->direction = FROM_CLIENT;
+	pkt->slot = slot_find(&tuple, pkt->hash, FROM_CLIENT);
+	if (pkt->slot >= SLOT_PENDING) {
+		pkt->direction = FROM_BACKEND;
+		pkt->slot = slot_find(&tuple, pkt->hash, FROM_BACKEND);
+	}
+	if (pkt->slot >= SLOT_PENDING || !flow_read(pkt))
+		return false;
+	if (!flow_expired(pkt->flow.life.phase, pkt->flow.last_seen, now))
+		return true;
+	flow_release(pkt->slot);
+	return false;
 }
 
 /* A TCP segment that can begin a connection, or any UDP datagram. */
@@ -124,21 +371,11 @@ static __always_inline bool opens_flow(const struct packet *pkt)
 	       (pkt->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
-static __always_inline struct backend *flow_backend(const struct flow *flow)
-{
-	__u32 id = flow->backend;
-	struct backend *backend = bpf_map_lookup_elem(&backends, &id);
-
-	return backend && backend->service && backend->generation == flow->backend_generation ?
-		       backend :
-		       NULL;
-}
-
 /* The client starts anew from the same port: after a close, or because its backend is gone. */
-static __always_inline bool flow_superseded(const struct packet *pkt, const struct flow *flow)
+static __always_inline bool flow_superseded(const struct packet *pkt)
 {
 	return pkt->direction == FROM_CLIENT && !pkt->flaw && opens_flow(pkt) &&
-	       (flow->phase == PHASE_TCP_CLOSED || !flow_backend(flow));
+	       (pkt->flow.life.phase == PHASE_TCP_CLOSED || !flow_backend(pkt));
 }
 
 /* The packet ends the connection, or one direction of it. */
@@ -153,112 +390,129 @@ static __always_inline enum flow_flags flow_ends(const struct packet *pkt)
 	return flags;
 }
 
-/* What this packet says of the connection's life (RFC 9293, 3.3.2, seen from the middle). */
-static __always_inline void flow_track(struct flow *flow, const struct packet *pkt, __u64 now)
+/* What a packet without SYN says of both sides. */
+static __always_inline enum flow_flags flow_hears(enum direction direction, struct flow_life life)
 {
-	enum flow_flags flags = flow->flags | flow_ends(pkt);
+	if (direction == FROM_BACKEND)
+		return FLOW_ANSWERED;
+	return life.flags & FLOW_ANSWERED || !translates(life.forward) ? FLOW_CONFIRMED : 0;
+}
 
-	if (pkt->direction == FROM_BACKEND)
-		flags |= FLOW_ANSWERED;
-	else if ((flags & FLOW_ANSWERED || !translates(flow->forward)) &&
-		 !(pkt->tcp_flags & TCP_SYN))
-		flags |= FLOW_CONFIRMED;
-	if (flow->flags != flags) {
-		flow->flags = flags;
-		flow->phase = flow_phase(pkt->tuple.protocol, flags);
+/* Another CPU may follow another packet of the flow; flags only come. */
+#define TRACK_TRIES 4
+
+/* What this packet says of the connection's life (RFC 9293, 3.3.2, seen from the middle). */
+static __always_inline void flow_track(const struct packet *pkt, __u64 now)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->slot);
+	struct flow_life was, is;
+
+	if (!flow)
+		return;
+	for (int i = 0; i < TRACK_TRIES; i++) {
+		was = flow_life(flow);
+		if (was.turn != pkt->flow.life.turn)
+			return;
+		is = was;
+		is.flags |= flow_ends(pkt);
+		if (pkt->direction == FROM_BACKEND || !(pkt->tcp_flags & TCP_SYN))
+			is.flags |= flow_hears(pkt->direction, was);
+		is.phase = flow_phase(was.protocol, is.flags);
+		if ((is.flags == was.flags && is.phase == was.phase) ||
+		    flow_life_change(flow, was, is))
+			break;
 	}
 	if (flow->last_seen != now)
 		flow->last_seen = now;
 }
 
+static __always_inline bool macs_equal(const struct flow_macs *a, const void *frame)
+{
+	const __u32 *x = (const void *)a, *y = frame;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
 /* Clients move: a router fails over, a cable is changed. */
-static __always_inline void flow_learn(struct flow *flow, const struct ethhdr *eth, __u32 interface)
+static __always_inline void flow_learn(const struct packet *pkt, const struct ethhdr *eth,
+				       __u32 interface)
 {
-	if (flow->client_interface != interface)
-		flow->client_interface = interface;
-	if (__builtin_memcmp(flow->client_mac, eth->h_source, 6))
-		__builtin_memcpy(flow->client_mac, eth->h_source, 6);
-	if (__builtin_memcmp(flow->local_mac, eth->h_dest, 6))
-		__builtin_memcpy(flow->local_mac, eth->h_dest, 6);
-}
-
-/* Slots looked at while the table is known to be full; smaller tables are always searched whole. */
-#define SLOT_WINDOW 64
-/* The outcome of a whole search is believed for so long per slot: some ten times what it took. */
-#define SLOT_RETRY_NS 500ULL
-#define SLOTS_MAX (8 * 1024 * 1024) /* more steps bpf_loop() does not take */
-
-#define NO_SLOT 0xffffffff /* no flow lies there */
-
-struct slot_search {
-	__u64 now;
-	__u64 start;
-	struct victim victim;
-	__u32 slot;
-	bool found;
-};
-
-/* Its time is over, or its backend is gone: room for whoever needs it. */
-static __always_inline bool flow_is_dead(const struct flow *flow, __u64 now)
-{
-	return flow_expired(flow, now) || !flow_backend(flow);
-}
-
-static long slot_step(__u32 i, struct slot_search *search)
-{
-	__u32 slot = (search->start + i) % flow_slots;
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->slot);
 
 	if (!flow)
-		return 1;
-	if (flow_state(flow) == FLOW_LIVE && flow_is_dead(flow, search->now))
-		flow_release(flow);
-	if (flow_state(flow) == FLOW_FREE && flow_claim(flow, FLOW_FREE)) {
-		search->slot = slot;
+		return;
+	if (flow->client_interface != interface)
+		flow->client_interface = interface;
+	if (!macs_equal(&flow->macs, eth))
+		__builtin_memcpy(&flow->macs, eth, sizeof(flow->macs));
+}
+
+/* The best flow to give up that a search has seen: of those in the last phase the oldest. */
+struct victim {
+	__u64 last_seen;
+	__u32 slot;
+	__u32 phase; /* 0: none seen */
+};
+
+static __always_inline bool victim_consider(struct victim *victim, const struct flow *flow,
+					    __u32 slot)
+{
+	__u32 phase = flow->life.phase;
+
+	if (phase < PHASE_UDP_STREAM || phase < victim->phase ||
+	    (phase == victim->phase && (__s64)(flow->last_seen - victim->last_seen) >= 0))
+		return false;
+	victim->phase = phase;
+	victim->slot = slot;
+	victim->last_seen = flow->last_seen;
+	return true;
+}
+
+struct room_search {
+	__u64 now;
+	__u32 bucket;
+	bool found; /* a flow that was dead, and has been cleared */
+	struct victim victim;
+};
+
+static long room_step(__u32 i, struct room_search *search)
+{
+	__u32 slot = search->bucket * BUCKET_PLACES + i;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+
+	if (!flow || !flow_life(flow).phase)
+		return 0;
+	if (flow_is_dead(flow, search->now) && flow_release(slot)) {
 		search->found = true;
 		return 1;
 	}
-	if (flow_state(flow) == FLOW_LIVE)
-		victim_consider(&search->victim, flow, slot);
+	victim_consider(&search->victim, flow, slot);
 	return 0;
 }
 
-/* A slot for a new flow, FLOW_BUSY and ours alone; NO_SLOT when all are needed. Verified by itself, like parse(). */
-__noinline __u32 slot_take(__u64 now)
+/* Clears one of the places that a new flow may have. False: all are needed. */
+static __always_inline bool room_make(__u64 hash, __u64 now)
 {
-	struct slot_search search = { .now = now };
-	__u32 zero = 0, slots = flow_slots < SLOTS_MAX ? flow_slots : SLOTS_MAX, slot;
-	struct flow_cursor *cursor;
-	struct flow *flow;
-	bool full;
+	struct room_search search = {
+		.now = now,
+		.bucket = first_bucket(FROM_CLIENT, hash),
+	};
 
-	cursor = bpf_map_lookup_elem(&flow_cursors, &zero);
-	if (!cursor)
-		return NO_SLOT;
-	full = slots > SLOT_WINDOW && now < cursor->full_until;
-	search.start = __sync_fetch_and_add(&cursor->slot, 1);
-	bpf_loop(full ? SLOT_WINDOW : slots, slot_step, &search, 0);
-	if (search.found) {
-		if (search.slot != search.start % flow_slots)
-			cursor->slot = search.slot + 1; /* past those in use, for the next one */
-		return search.slot;
-	}
-	if (!full)
-		cursor->full_until = now + slots * SLOT_RETRY_NS;
-	cursor->slot = search.start + SLOT_WINDOW;
-	if (!search.victim.phase)
-		return NO_SLOT;
-	slot = search.victim.slot;
-	flow = bpf_map_lookup_elem(&flows, &slot);
-	return flow && flow_release(flow) && flow_claim(flow, FLOW_FREE) ? slot : NO_SLOT;
+	bpf_loop(BUCKET_PLACES, room_step, &search, 0);
+	search.bucket = second_bucket(FROM_CLIENT, hash);
+	if (!search.found)
+		bpf_loop(BUCKET_PLACES, room_step, &search, 0);
+	return search.found || (search.victim.phase && flow_release(search.victim.slot));
 }
 
-static __always_inline void slot_give_back(__u32 slot)
+/* A slot for a new flow, ours alone; NO_SLOT when all are needed. Verified by itself, like parse(). */
+__noinline __u32 slot_take(__u64 hash, __u64 now)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	__u32 slot = place_claim(FROM_CLIENT, hash);
 
-	if (flow)
-		__atomic_exchange_n(&flow->state, FLOW_FREE, __ATOMIC_SEQ_CST);
+	if (slot == NO_SLOT && room_make(hash, now))
+		slot = place_claim(FROM_CLIENT, hash);
+	return slot;
 }
 
 #endif

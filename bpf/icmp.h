@@ -73,12 +73,10 @@ static __always_inline bool icmp_error(struct xdp_md *ctx, const struct packet *
 }
 
 /* Whose address says that the packet's time is over: ours, that it was sent to or by way of. */
-static __always_inline const struct addr *our_address(const struct packet *pkt,
-						      const struct flow *flow)
+static __always_inline const struct addr *our_address(const struct packet *pkt, bool known)
 {
-	if (flow && pkt->direction == FROM_BACKEND &&
-	    addr_equal(&pkt->tuple.dst, &flow->tuple[FROM_CLIENT].src))
-		return &flow->tuple[FROM_CLIENT].dst;
+	if (known && pkt->direction == FROM_BACKEND && addr_equal(&pkt->tuple.dst, &pkt->other.src))
+		return &pkt->other.dst;
 	return &pkt->tuple.dst;
 }
 

@@ -22,15 +22,15 @@
 #include "tunnel.h"
 #include "types.h"
 
-/* The ids of a backend that has gone, and of its service, may be a stranger's by now. */
-static __always_inline void name_flow(struct packet *pkt, const struct flow *flow, bool gone)
+/* The id of a backend that has gone, and of its service, may be a stranger's by now. */
+static __always_inline void name_flow(struct packet *pkt, const struct backend *backend)
 {
-	const struct tuple *request = &flow->tuple[FROM_CLIENT];
+	const struct tuple *request = pkt->direction == FROM_CLIENT ? &pkt->tuple : &pkt->other;
 	struct service *service;
 
-	if (!gone) {
-		pkt->service = flow->service;
-		pkt->backend = flow->backend;
+	if (backend) {
+		pkt->service = backend->service;
+		pkt->backend = pkt->flow.backend;
 		return;
 	}
 	service = service_at(&request->dst, request->dport, request->protocol);
@@ -48,29 +48,27 @@ static __always_inline bool ttl_is_over(struct xdp_md *ctx, const struct packet 
 	return translates(forward) && ttl && *ttl <= 1;
 }
 
-static __always_inline enum verdict known_flow(struct xdp_md *ctx, struct packet *pkt,
-					       struct flow *flow, __u64 now)
+static __always_inline enum verdict known_flow(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
-	bool gone = !flow_backend(flow);
+	struct backend *backend = flow_backend(pkt);
 
-	name_flow(pkt, flow, gone);
+	name_flow(pkt, backend);
 	if (pkt->flaw)
 		return refuse_flawed(pkt);
-	if (gone)
+	if (!backend)
 		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
-	if (ttl_is_over(ctx, pkt, flow->forward))
+	if (ttl_is_over(ctx, pkt, pkt->flow.life.forward))
 		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
-	flow_track(flow, pkt, now);
+	flow_track(pkt, now);
 	pkt->reason = pkt->direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY;
 	return VERDICT_CONTINUE;
 }
 
-static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *pkt,
-					     struct flow **flow, __u64 now)
+static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
 	struct service *service;
 	struct backend *backend;
-	__u32 slot;
+	enum opened opened;
 
 	pkt->direction = FROM_CLIENT;
 	service = service_at(&pkt->tuple.dst, pkt->tuple.dport, pkt->tuple.protocol);
@@ -90,31 +88,33 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
-	slot = flow_open(pkt, backend, now);
-	*flow = bpf_map_lookup_elem(&flows, &slot);
-	if (!*flow)
+	opened = flow_open(ctx, pkt, backend, now);
+	if (opened == OPENED_NOTHING)
 		return VERDICT_DROP;
+	if (opened == OPENED_ALREADY)
+		return known_flow(ctx, pkt, now);
 	pkt->reason = pkt->source_nat && pkt->forward == FORWARD_DNAT ? REASON_NEW_FLOW_SNAT :
 									REASON_NEW_FLOW;
 	return VERDICT_CONTINUE;
 }
 
 /* False: it cannot be, for pkt->reason. */
-static __always_inline bool rewrite(struct xdp_md *ctx, struct packet *pkt, struct flow *flow,
+static __always_inline bool rewrite(struct xdp_md *ctx, struct packet *pkt,
 				    const struct backend *backend)
 {
-	if (translates(flow->forward))
-		return nat_rewrite(ctx, pkt, flow_tuple(flow, !pkt->direction));
-	if (flow->forward == FORWARD_DSR)
+	enum forward_mode forward = pkt->flow.life.forward;
+
+	if (translates(forward))
+		return nat_rewrite(ctx, pkt, &pkt->other);
+	if (forward == FORWARD_DSR)
 		return l4_complete(ctx, pkt);
-	return tunnel_rewrite(ctx, pkt, backend, flow->forward == FORWARD_GUE);
+	return tunnel_rewrite(ctx, pkt, backend, forward == FORWARD_GUE);
 }
 
-static __always_inline enum verdict forward(struct xdp_md *ctx, struct packet *pkt,
-					    struct flow *flow)
+static __always_inline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
-	struct backend *backend = flow_backend(flow);
+	struct backend *backend = flow_backend(pkt);
 	struct next_hop *toward, hop;
 
 	if (!backend) /* since a moment ago */
@@ -122,16 +122,16 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, struct packet *p
 	if (!eth)
 		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
 	if (pkt->direction == FROM_CLIENT) {
-		if (translates(flow->forward))
-			flow_learn(flow, eth, ctx->ingress_ifindex);
+		if (translates(pkt->flow.life.forward))
+			flow_learn(pkt, eth, ctx->ingress_ifindex);
 		toward = next_hop_of(backend);
 		if (!toward)
 			return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
 		hop = *toward;
 	} else {
-		next_hop_to_client(flow, &hop);
+		next_hop_to_client(&pkt->flow, &hop);
 	}
-	if (!rewrite(ctx, pkt, flow, backend))
+	if (!rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
 			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);
 	return send(ctx, &hop);
@@ -155,25 +155,22 @@ __noinline enum verdict answer(struct xdp_md *ctx, struct packet *pkt, const str
 static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *pkt)
 {
 	enum verdict verdict;
-	struct flow *flow;
+	bool known;
 	__u64 now;
 
 	verdict = parse(ctx, pkt);
 	if (verdict != VERDICT_CONTINUE)
 		return verdict;
 	now = clock_now();
-	flow = flow_find(pkt, now);
-	if (flow && flow_superseded(pkt, flow)) {
-		flow_release(flow);
-		flow = NULL;
+	known = flow_find(pkt, now);
+	if (known && flow_superseded(pkt)) {
+		flow_release(pkt->slot);
+		known = false;
 	}
-	if (flow)
-		verdict = known_flow(ctx, pkt, flow, now);
-	else
-		verdict = new_flow(ctx, pkt, &flow, now);
+	verdict = known ? known_flow(ctx, pkt, now) : new_flow(ctx, pkt, now);
 	if (verdict == VERDICT_ANSWER)
-		return answer(ctx, pkt, our_address(pkt, flow), now);
-	return verdict == VERDICT_CONTINUE ? forward(ctx, pkt, flow) : verdict;
+		return answer(ctx, pkt, our_address(pkt, known), now);
+	return verdict == VERDICT_CONTINUE ? forward(ctx, pkt) : verdict;
 }
 
 SEC("xdp.frags")
@@ -184,7 +181,7 @@ int tinylb(struct xdp_md *ctx)
 
 	if (!pkt)
 		return XDP_ABORTED;
-	__builtin_memset(pkt, 0, sizeof(*pkt));
+	packet_clear(pkt);
 	return finish(pkt, process(ctx, pkt));
 }
 

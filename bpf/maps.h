@@ -90,7 +90,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } address_filters SEC(".maps");
 
-/* data plane only; user space lists it. limits.flows; mapped, so that listing costs no system call a flow. */
+/* data plane only; user space lists it. limits.flows, in whole buckets; mapped, so that listing costs no system call a flow. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -100,23 +100,69 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flows SEC(".maps");
 
-/* data plane only: both tuples of each flow. 2 x limits.flows and one per CPU, so that it cannot be full before `flows` is. */
+/* data plane only; user space lists it. As many as flows; only those with IPv6 touch theirs. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, struct tuple);
-	__type(value, struct flow_ref);
-	__uint(max_entries, 2);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct flow_prefixes);
+	__uint(max_entries, 1);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} flow_index SEC(".maps");
+} all_flow_prefixes SEC(".maps");
 
-/* data plane only, per new flow. */
+/* data plane only: which slots of `flows` are taken, and by whom. One for 32 flows. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct flow_cursor);
+	__type(value, struct bucket);
 	__uint(max_entries, 1);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} flow_cursors SEC(".maps");
+} flow_buckets SEC(".maps");
+
+/* data plane only: the tuples of the flows' answers. A quarter more than flow_buckets, so that it is never full before `flows` is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct bucket);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} answer_buckets SEC(".maps");
+
+/* data plane only: where in `flows` they lead. As many as answer_buckets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct bucket_slots);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} answer_slots SEC(".maps");
+
+/* data plane only, per new flow: see lock.h. Enough for CPUs not to meet by chance. */
+#define LOCKS 1024
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, LOCKS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} locks SEC(".maps");
+
+/* user space, once: what only this host knows; see hash.h. It lives as long as the flows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct hash_keys);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} all_hash_keys SEC(".maps");
+
+/* data plane only: the time of this tick; see clock.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct tick);
+	__uint(max_entries, 1);
+} ticks SEC(".maps");
 
 /* data plane only, per answer. */
 struct {

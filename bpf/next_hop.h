@@ -19,8 +19,8 @@ static __always_inline struct next_hop *next_hop_of(const struct backend *backen
 static __always_inline void next_hop_to_client(const struct flow *flow, struct next_hop *to)
 {
 	to->interface = flow->client_interface;
-	__builtin_memcpy(to->mac, flow->client_mac, 6);
-	__builtin_memcpy(to->source_mac, flow->local_mac, 6);
+	__builtin_memcpy(to->mac, flow->macs.client, 6);
+	__builtin_memcpy(to->source_mac, flow->macs.local, 6);
 }
 
 static __always_inline enum verdict leave_by(struct xdp_md *ctx, __u32 interface)

@@ -5,42 +5,19 @@
 
 #include "dnat.h"
 #include "flow.h"
+#include "lock.h"
 #include "snat.h"
 
-/* Makes the flow findable. False: another CPU was first with this client tuple. */
-static __always_inline bool flow_enter(struct packet *pkt, struct flow *flow, __u32 slot,
-				       const struct backend *backend, __u64 now)
-{
-	struct flow_ref request = { .slot = slot, .direction = FROM_CLIENT };
-	struct flow_ref answer = { .slot = slot, .direction = FROM_BACKEND };
-
-	flow->last_seen = now;
-	flow->service = pkt->service;
-	flow->backend = pkt->backend;
-	flow->backend_generation = backend->generation;
-	flow->client_interface = 0;
-	flow->forward = pkt->forward;
-	flow->flags = flow_ends(pkt);
-	flow->phase = flow_phase(pkt->tuple.protocol, flow->flags);
-	if (bpf_map_update_elem(&flow_index, &flow->tuple[FROM_CLIENT], &request, BPF_NOEXIST))
-		return false;
-	if (translates(flow->forward) &&
-	    bpf_map_update_elem(&flow_index, &flow->tuple[FROM_BACKEND], &answer, BPF_EXIST)) {
-		bpf_map_delete_elem(&flow_index, &flow->tuple[FROM_CLIENT]);
-		return false;
-	}
-	__atomic_exchange_n(&flow->state, FLOW_LIVE, __ATOMIC_SEQ_CST);
-	return true;
-}
-
 /*
- * The tuple of the flow's answers. Where they do not pass here it only says who
- * the backend is. False, and pkt->reason set: it has none.
+ * The tuple of the flow's answers, pkt->other, and its place among those of all; NO_SLOT where
+ * they do not pass here, and it only says who the backend is. False, and
+ * pkt->reason set: there is none.
  */
 static __always_inline bool answer_choose(struct packet *pkt, const struct tuple *request,
 					  const struct backend *backend, __u64 now,
-					  struct tuple *answer, __u32 *slot)
+					  struct tuple *answer, __u32 *place)
 {
+	*place = NO_SLOT;
 	if (!translates(pkt->forward)) {
 		*answer = (struct tuple){
 			.src = backend->address,
@@ -49,56 +26,137 @@ static __always_inline bool answer_choose(struct packet *pkt, const struct tuple
 		};
 		return true;
 	}
-	if (pkt->forward == FORWARD_DNAT && !client_is_near(pkt, backend) &&
-	    dnat_choose(pkt, backend, now, answer))
-		return true;
+	if (pkt->forward == FORWARD_DNAT && !client_is_near(pkt, backend)) {
+		*place = dnat_choose(pkt, backend, now, answer);
+		if (*place != NO_SLOT)
+			return true;
+	}
 	pkt->source_nat = true;
 	pkt->reason = REASON_SNAT_EXHAUSTED;
-	return snat_choose(pkt, request, backend, now, answer, slot);
+	*place = snat_choose(pkt, request, backend, now, answer);
+	return *place != NO_SLOT;
 }
 
-static __always_inline void answer_give_back(const struct packet *pkt, const struct tuple *answer)
+static __always_inline void ends_take(struct flow_ends *ends, const struct tuple *t)
 {
-	if (translates(pkt->forward))
-		bpf_map_delete_elem(&flow_index, answer);
+	ends->src = t->src.word[3];
+	ends->dst = t->dst.word[3];
+	ends->sport = t->sport;
+	ends->dport = t->dport;
+}
+
+static __always_inline void prefixes_take(__u32 slot, const struct tuple *request,
+					  const struct tuple *answer)
+{
+	struct flow_prefixes *prefixes = bpf_map_lookup_elem(&all_flow_prefixes, &slot);
+
+	if (!prefixes)
+		return;
+	prefix_take(&prefixes->request_src, &request->src);
+	prefix_take(&prefixes->request_dst, &request->dst);
+	prefix_take(&prefixes->answer_src, &answer->src);
+	prefix_take(&prefixes->answer_dst, &answer->dst);
+}
+
+/* Describes the flow in its slot, which is ours alone. From its last line on it can be found. */
+static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __u32 slot,
+				      const struct tuple *answer, const struct backend *backend,
+				      __u64 now)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
+	union life_word is;
+
+	if (!flow || !eth)
+		return false;
+	is.life = (struct flow_life){
+		.turn = flow->life.turn,
+		.flags = flow_ends(pkt) | (pkt->is_v6 ? FLOW_REQUEST_V6 : 0) |
+			 (addr_is_v4(&answer->src) ? 0 : FLOW_ANSWER_V6),
+		.forward = pkt->forward,
+		.protocol = pkt->tuple.protocol,
+	};
+	is.life.phase = flow_phase(is.life.protocol, is.life.flags);
+	flow->last_seen = now;
+	flow->backend = pkt->backend;
+	flow->backend_generation = backend->generation;
+	__builtin_memcpy(&flow->macs, eth, sizeof(flow->macs));
+	flow->client_interface = ctx->ingress_ifindex;
+	ends_take(&flow->request, &pkt->tuple);
+	ends_take(&flow->answer, answer);
+	if (flow_is_wide(is.life.flags))
+		prefixes_take(slot, &pkt->tuple, answer);
+	__atomic_exchange_n(life_of(flow), is.word, __ATOMIC_SEQ_CST);
+	return true;
 }
 
 /*
- * Stores a new flow to `backend` and returns its slot; NO_SLOT with pkt->reason
- * set when there is no room for it. The port comes first: where there is none,
+ * Takes the lock of the packet's tuple; it is known to have no flow. False: another
+ * CPU has opened one, pkt->slot, or whoever holds the lock does not let go of it.
+ */
+static __always_inline bool flow_lock(struct packet *pkt, const struct tuple *request, __u32 *lock)
+{
+	__u32 seen = pkt->lock_seen;
+
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (lock_take(lock, seen))
+			return true;
+		seen = lock_read(lock);
+		pkt->slot = tuple_owner(request, pkt->hash);
+		if (pkt->slot != NO_SLOT)
+			return false;
+	}
+	return false;
+}
+
+/* Puts the flow into pkt->slot, NO_SLOT where all are needed. */
+static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt,
+				       const struct tuple *answer, __u32 place,
+				       const struct backend *backend, __u64 now)
+{
+	pkt->slot = slot_take(pkt->hash, now);
+	if (pkt->slot == NO_SLOT)
+		return false;
+	if (place != NO_SLOT)
+		slot_set(place, pkt->slot);
+	return flow_fill(ctx, pkt, pkt->slot, answer, backend, now);
+}
+
+enum opened {
+	OPENED_NOTHING, /* for pkt->reason */
+	OPENED_NEW,
+	OPENED_ALREADY, /* by another CPU, meanwhile */
+};
+
+/*
+ * Stores a new flow to `backend`. The port comes first: where there is none,
  * no other flow must have lost its slot. Verified by itself, like parse().
  */
-__noinline __u32 flow_open(struct packet *pkt, const struct backend *backend, __u64 now)
+__noinline enum opened flow_open(struct xdp_md *ctx, struct packet *pkt,
+				 const struct backend *backend, __u64 now)
 {
 	struct tuple request, answer;
-	__u32 slot = NO_SLOT;
-	struct flow *flow;
+	bool is_new = false;
+	__u32 *lock, place;
 
 	if (!pkt || !backend)
-		return NO_SLOT;
-	request = pkt->tuple; /* as a key it must lie on the stack or in a map (Linux 6.1) */
-	if (!answer_choose(pkt, &request, backend, now, &answer, &slot)) {
-		slot_give_back(slot);
-		return NO_SLOT;
+		return OPENED_NOTHING;
+	request = pkt->tuple; /* on the stack, as those that are verified by themselves want it */
+	if (!answer_choose(pkt, &request, backend, now, &answer, &place))
+		return OPENED_NOTHING;
+	pkt->slot = NO_SLOT;
+	lock = lock_of(pkt->hash);
+	pkt->reason = REASON_FLOW_TABLE_BUSY;
+	if (lock && flow_lock(pkt, &request, lock)) {
+		pkt->reason = REASON_FLOW_TABLE_FULL;
+		is_new = flow_enter(ctx, pkt, &answer, place, backend, now);
+		lock_release(lock);
 	}
-	pkt->reason = REASON_FLOW_TABLE_FULL;
-	if (slot == NO_SLOT)
-		slot = slot_take(now);
-	if (slot == NO_SLOT) {
-		answer_give_back(pkt, &answer);
-		return NO_SLOT;
-	}
-	flow = bpf_map_lookup_elem(&flows, &slot);
-	if (!flow)
-		return NO_SLOT;
-	flow->tuple[FROM_CLIENT] = request;
-	flow->tuple[FROM_BACKEND] = answer;
-	if (!flow_enter(pkt, flow, slot, backend, now)) {
-		answer_give_back(pkt, &answer);
-		slot_give_back(slot);
-		return NO_SLOT;
-	}
-	return slot;
+	if (!is_new && place != NO_SLOT)
+		answer_give_back(place);
+	if (pkt->slot >= SLOT_PENDING || !flow_read(pkt))
+		return OPENED_NOTHING;
+	return is_new ? OPENED_NEW : OPENED_ALREADY;
 }
 
 #endif

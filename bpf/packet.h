@@ -12,9 +12,17 @@
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 struct packet {
-	struct tuple tuple; /* first: it is also the key for look-ups */
+	/* of the flow that was found or opened; not cleared for each packet */
+	struct flow flow; /* as it was */
+	struct tuple other; /* of its other direction */
+	struct tuple tuple; /* as it came; the first that is cleared */
+	__u64 hash; /* of the tuple; see hash.h */
+	__u32 lock_seen; /* before it was looked for; see lock.h */
+	__u32 slot;
 	__u32 l3_offset; /* from the frame's first byte, as is l4_offset; see packet_at() */
 	__u32 l4_offset;
 	__u32 l4_length; /* as IP says, never past the frame's end */
@@ -32,6 +40,11 @@ struct packet {
 	bool source_nat; /* a new flow's source is rewritten, too */
 	enum forward_mode forward; /* of a new flow */
 };
+
+static __always_inline void packet_clear(struct packet *pkt)
+{
+	__builtin_memset(&pkt->tuple, 0, sizeof(*pkt) - offsetof(struct packet, tuple));
+}
 
 /* data plane only: the packet in hand. The stack, 512 bytes for all functions together, is too small for it. */
 struct {
@@ -107,6 +120,26 @@ static __always_inline struct addr addr_from_v6(const struct in6_addr *v6)
 {
 	return (struct addr){ .word = { v6->in6_u.u6_addr32[0], v6->in6_u.u6_addr32[1],
 					v6->in6_u.u6_addr32[2], v6->in6_u.u6_addr32[3] } };
+}
+
+static __always_inline struct addr addr_join(const struct addr_prefix *prefix, __u32 last)
+{
+	return (struct addr){
+		.word = { prefix->word[0], prefix->word[1], prefix->word[2], last },
+	};
+}
+
+static __always_inline bool prefix_equal(const struct addr_prefix *prefix, const struct addr *a)
+{
+	return prefix->word[0] == a->word[0] && prefix->word[1] == a->word[1] &&
+	       prefix->word[2] == a->word[2];
+}
+
+static __always_inline void prefix_take(struct addr_prefix *prefix, const struct addr *a)
+{
+	prefix->word[0] = a->word[0];
+	prefix->word[1] = a->word[1];
+	prefix->word[2] = a->word[2];
 }
 
 static __always_inline bool mac_is_zero(const __u8 *mac)

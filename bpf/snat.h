@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Source ports for nat. A port is taken when `flow_index` holds the tuple that
+ * Source ports for nat. A port is taken when the flow table holds the tuple that
  * the backend's answers would carry, so it serves every other backend
  * address:port at the same time. Search goes round the pool from where the last
  * one ended: what it meets first has been in use longest.
@@ -9,6 +9,7 @@
 #define TINYLB_SNAT_H
 
 #include "flow.h"
+#include "lock.h"
 #include "service.h"
 
 /* Ports looked at while a pool is known to be full; smaller pools are always searched whole. */
@@ -23,7 +24,7 @@ struct port_search {
 	struct tuple answer; /* what the backend would send: backend -> address:port */
 	const struct tuple *request;
 	__u64 now;
-	__u32 slot; /* that came free with the port */
+	__u32 place; /* of the answer, once it is taken */
 	__u32 snat_first;
 	__u32 ports;
 	__u32 port_first;
@@ -33,7 +34,6 @@ struct port_search {
 	struct victim victim;
 	__u32 victim_at;
 	__u32 enough; /* enum flow_phase: such a victim ends the search */
-	bool found;
 };
 
 static __always_inline bool port_name(struct port_search *search, __u32 at)
@@ -53,56 +53,81 @@ static __always_inline bool port_name(struct port_search *search, __u32 at)
 	       !service_on_port(&search->answer.dst, search->answer.dport, search->answer.protocol);
 }
 
-/* Enters the tuple of a new flow's answers, which leads nowhere yet. */
-static __always_inline bool answer_take(const struct tuple *answer)
+/*
+ * Enters the tuple of a new flow's answers, which leads nowhere yet, and returns its place; NO_SLOT
+ * if it is taken, by *owner, or by somebody who comes or goes just now: SLOT_PENDING. Verified by
+ * itself, like parse().
+ */
+__noinline __u32 answer_take(const struct tuple *answer, __u32 *owner)
 {
-	struct flow_ref ref = { .slot = NO_SLOT, .direction = FROM_BACKEND };
+	__u32 *lock, seen, place;
+	bool taken = false;
+	__u64 hash;
 
-	return !bpf_map_update_elem(&flow_index, answer, &ref, BPF_NOEXIST);
+	if (!answer || !owner)
+		return NO_SLOT;
+	*owner = SLOT_PENDING;
+	hash = hash_tuple(answer);
+	lock = lock_of(hash);
+	if (!lock)
+		return NO_SLOT;
+	for (int i = 0; i < LOCK_TRIES && !taken; i++) {
+		seen = lock_read(lock);
+		*owner = tuple_owner(answer, hash);
+		if (*owner != NO_SLOT)
+			return NO_SLOT;
+		taken = lock_take(lock, seen);
+	}
+	*owner = SLOT_PENDING;
+	if (!taken)
+		return NO_SLOT;
+	place = place_claim(FROM_BACKEND, hash);
+	lock_release(lock);
+	return place;
 }
 
-static __always_inline bool port_take(struct port_search *search)
+/* The same, once more if the owner's time is over. */
+static __always_inline __u32 answer_take_from_dead(const struct tuple *answer, __u64 now,
+						   __u32 *owner)
 {
-	search->found = answer_take(&search->answer);
-	return search->found;
+	__u32 place = answer_take(answer, owner);
+	struct flow *flow;
+
+	if (place != NO_SLOT || *owner >= SLOT_PENDING)
+		return place;
+	flow = bpf_map_lookup_elem(&flows, owner);
+	if (flow && flow_life(flow).phase && flow_is_dead(flow, now) && flow_release(*owner))
+		return answer_take(answer, owner);
+	return NO_SLOT;
 }
 
 static long port_step(__u32 i, struct port_search *search)
 {
-	struct flow_ref *ref;
 	struct flow *flow;
-	__u32 slot;
+	__u32 owner;
 
 	if (!search->ports || !search->pool ||
 	    !port_name(search, (search->start + i) % search->pool))
 		return 0;
-	ref = bpf_map_lookup_elem(&flow_index, &search->answer);
-	if (!ref)
-		return port_take(search);
-	slot = ref->slot;
-	flow = bpf_map_lookup_elem(&flows, &slot);
-	if (!flow || flow_state(flow) != FLOW_LIVE)
+	search->place = answer_take_from_dead(&search->answer, search->now, &owner);
+	if (search->place != NO_SLOT)
+		return 1;
+	if (owner >= SLOT_PENDING)
 		return 0;
-	if (flow_is_dead(flow, search->now))
-		return flow_release(flow) && port_take(search);
-	if (victim_consider(&search->victim, flow, slot))
+	flow = bpf_map_lookup_elem(&flows, &owner);
+	if (flow && flow_life(flow).phase && victim_consider(&search->victim, flow, owner))
 		search->victim_at = search->at;
 	return i >= PORT_WINDOW_SHORT && search->victim.phase >= search->enough;
 }
 
-static __always_inline bool port_take_over(struct port_search *search)
+static __always_inline __u32 port_take_over(struct port_search *search)
 {
-	__u32 slot = search->victim.slot;
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	__u32 owner;
 
-	if (!search->victim.phase || !search->ports || !flow)
-		return false;
+	if (!search->victim.phase || !search->ports)
+		return NO_SLOT;
 	port_name(search, search->victim_at);
-	if (!flow_release(flow))
-		return false;
-	if (flow_claim(flow, FLOW_FREE))
-		search->slot = slot;
-	return port_take(search);
+	return flow_release(search->victim.slot) ? answer_take(&search->answer, &owner) : NO_SLOT;
 }
 
 static __always_inline __be16 backend_port(const struct backend *backend, const struct packet *pkt)
@@ -119,14 +144,14 @@ static __always_inline struct port_pool *port_pool_of(__u32 backend_id, __u8 pro
 }
 
 /* Looks at all ports, or where a moment ago none was free, at those that come next. */
-static __always_inline bool snat_search(struct port_search *search, struct port_pool *pool)
+static __always_inline __u32 snat_search(struct port_search *search, struct port_pool *pool)
 {
 	bool full = search->pool > PORT_WINDOW && search->now < pool->full_until;
 
 	search->enough = full && pool->victim ? pool->victim : PHASE_COUNT;
 	bpf_loop(full ? PORT_WINDOW : search->pool, port_step, search, 0);
-	if (search->found)
-		return true;
+	if (search->place != NO_SLOT)
+		return search->place;
 	if (!full) {
 		pool->full_until = search->now + search->pool * PORT_RETRY_NS;
 		pool->victim = search->victim.phase;
@@ -135,13 +160,12 @@ static __always_inline bool snat_search(struct port_search *search, struct port_
 }
 
 /*
- * Finds a port for a flow: `answer` becomes the tuple of its answers, and is in
- * flow_index, leading nowhere yet. A flow that had to give way for it leaves its
- * slot, FLOW_BUSY and ours alone; else that is NO_SLOT. False: every port is needed.
+ * Finds a port for a flow: `answer` becomes the tuple of its answers, which is entered, leading
+ * nowhere yet. Returns its place; NO_SLOT: every port is needed.
  */
-static __always_inline bool snat_choose(const struct packet *pkt, const struct tuple *request,
-					const struct backend *backend, __u64 now,
-					struct tuple *answer, __u32 *slot)
+static __always_inline __u32 snat_choose(const struct packet *pkt, const struct tuple *request,
+					 const struct backend *backend, __u64 now,
+					 struct tuple *answer)
 {
 	struct port_pool *pool = port_pool_of(pkt->backend, pkt->tuple.protocol);
 	struct port_search search = {
@@ -150,24 +174,23 @@ static __always_inline bool snat_choose(const struct packet *pkt, const struct t
 			    .protocol = pkt->tuple.protocol },
 		.request = request,
 		.now = now,
-		.slot = NO_SLOT,
+		.place = NO_SLOT,
 		.snat_first = backend->snat_first,
 		.port_first = backend->snat_port_first,
 		.ports = backend->snat_port_last - backend->snat_port_first + 1,
 	};
-	bool chosen;
+	__u32 place;
 
 	if (!pool)
-		return false;
+		return NO_SLOT;
 	search.pool = search.ports * backend->snat_count;
 	if (search.pool > PORT_POOL_MAX)
 		search.pool = PORT_POOL_MAX;
 	search.start = pool->cursor;
-	chosen = snat_search(&search, pool);
-	pool->cursor = chosen ? search.at + 1 : search.start + PORT_WINDOW;
+	place = snat_search(&search, pool);
+	pool->cursor = place != NO_SLOT ? search.at + 1 : search.start + PORT_WINDOW;
 	*answer = search.answer;
-	*slot = search.slot;
-	return chosen;
+	return place;
 }
 
 #endif

@@ -56,6 +56,7 @@ enum reason {
 	REASON_TTL_EXPIRED, /* TX when the sender is told, else DROP */
 	REASON_TOO_BIG, /* for an IP packet or the driver's buffer, once encapsulated or translated: DROP */
 	REASON_SOURCE_ROUTE, /* IPv4 cannot be translated to IPv6 with it: DROP */
+	REASON_FLOW_TABLE_BUSY, /* other CPUs open flows in the same place all the time: DROP */
 	REASON_COUNT,
 };
 
@@ -165,14 +166,12 @@ enum direction {
 	FROM_BACKEND,
 };
 
-enum flow_state {
-	FLOW_FREE,
-	FLOW_BUSY, /* one CPU is filling or clearing it */
-	FLOW_LIVE,
-};
-
-/* In the order in which flows give way when room is needed: the last ones first, the first two never. */
+/*
+ * What a slot of `flows` holds. Live phases are in the order in which flows give way
+ * when room is needed: the last ones first, the first two never.
+ */
 enum flow_phase {
+	PHASE_FREE, /* nothing, or one CPU is filling or clearing it */
 	PHASE_TCP_ESTABLISHED,
 	PHASE_TCP_HALF_CLOSED, /* FIN from one side */
 	PHASE_UDP_STREAM,
@@ -189,40 +188,99 @@ enum flow_flags {
 	FLOW_FIN_CLIENT = 4,
 	FLOW_FIN_BACKEND = 8,
 	FLOW_RESET = 16,
+	FLOW_REQUEST_V6 = 32, /* the family of the tuple, as is the next */
+	FLOW_ANSWER_V6 = 64,
 } BYTE_ENUM;
 
-/* One connection. Its tuples lead here through `flow_index`. */
+/* What changes in a flow's life; eight bytes, so that it changes at once. */
+struct flow_life {
+	__u32 turn; /* how often the slot was cleared: who sees the same turn before and after saw one flow */
+	enum flow_phase phase;
+	enum flow_flags flags;
+	enum forward_mode forward;
+	__u8 protocol;
+};
+ASSERT_SIZE(struct flow_life, 8);
+
+/* A tuple's part that IPv4 needs: of each address the last 32 bits. */
+struct flow_ends {
+	__be32 src;
+	__be32 dst;
+	__be16 sport;
+	__be16 dport;
+};
+ASSERT_SIZE(struct flow_ends, 12);
+
+/* The first 12 bytes of a client's frames. */
+struct flow_macs {
+	__u8 local[6]; /* sent to which address of ours ... */
+	__u8 client[6]; /* ... by whom */
+};
+ASSERT_SIZE(struct flow_macs, 12);
+
+/*
+ * One connection, in one cache line. Where its request's tuple hashes to is where it lies;
+ * its answers find it through `answer_slots`.
+ */
 struct flow {
-	struct tuple
-		tuple[2]; /* by direction, as the packets arrive; the second only in nat and dnat */
 	__u64 last_seen; /* ns of the clock in clock.h */
-	enum flow_state state;
-	__u32 service;
+	struct flow_life life;
 	__u32 backend;
 	__u32 backend_generation;
-	__u32 client_interface; /* where the client's packets come in ... */
-	__u8 client_mac[6]; /* ... from whom ... */
-	__u8 local_mac[6]; /* ... sent to which address of ours */
-	enum flow_flags flags;
-	enum flow_phase phase; /* what `flags` amount to */
-	enum forward_mode forward;
-	__u8 pad[5];
+	struct flow_macs macs;
+	__u32 client_interface; /* where the client's packets come in */
+	struct flow_ends request; /* as the client's packets carry it */
+	struct flow_ends answer; /* as the backend's do; the destination only where they pass here */
 };
-ASSERT_SIZE(struct flow, 128);
+ASSERT_SIZE(struct flow, 64);
 
-struct flow_ref {
-	__u32 slot;
-	__u32 direction;
+/* The rest of an IPv6 address. */
+struct addr_prefix {
+	__u32 word[3];
 };
-ASSERT_SIZE(struct flow_ref, 8);
 
-/* Where the next search for a free slot or port starts, and when it may go all round again. */
-struct flow_cursor {
-	__u64 slot;
-	__u64 full_until; /* ns: a whole search found no free slot */
+/* The rest of the tuples of a flow that has IPv6 in one of them; in the slot of the same number. */
+struct flow_prefixes {
+	struct addr_prefix request_src;
+	struct addr_prefix request_dst;
+	struct addr_prefix answer_src;
+	struct addr_prefix answer_dst;
+	__u32 pad[4]; /* to a cache line */
 };
-ASSERT_SIZE(struct flow_cursor, 16);
+ASSERT_SIZE(struct flow_prefixes, 64);
 
+/*
+ * 32 places, each with 16 bits of the hash of who has it; 0: nobody. One cache line tells
+ * where in a table to look, and whether at all. Four to a word, to be compared at once.
+ */
+#define BUCKET_PLACES 32
+#define BUCKET_WORDS 8
+#define WORD_PLACES 4
+struct bucket {
+	__u64 words[BUCKET_WORDS];
+};
+ASSERT_SIZE(struct bucket, 64);
+
+/* Of the flows of the bucket's answers, which lie elsewhere. */
+struct bucket_slots {
+	__u32 slot[BUCKET_PLACES];
+};
+ASSERT_SIZE(struct bucket_slots, 128);
+
+/* Of the hash in hash.h: two 32-bit words for each pair of a tuple's words. */
+#define HASH_KEYS 10
+struct hash_keys {
+	__u32 key[HASH_KEYS];
+};
+ASSERT_SIZE(struct hash_keys, 40);
+
+struct tick {
+	__u64 jiffies;
+	__u64 now; /* ns */
+};
+ASSERT_SIZE(struct tick, 16);
+
+/* Where the next search for a free port starts, and when it may go all round again. */
 struct port_pool {
 	__u64 full_until; /* ns: a whole search found no free port ... */
 	enum flow_phase victim; /* ... but a flow in this phase to take one over from */
@@ -242,7 +300,7 @@ struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
 };
-ASSERT_SIZE(struct settings, 64);
+ASSERT_SIZE(struct settings, 72);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {
@@ -252,7 +310,8 @@ ASSERT_SIZE(struct answer_clock, 16);
 
 /*
  * A Bloom filter of one cache line: as destinations VIPs and SNAT addresses, as
- * sources the backends of dnat services.
+ * sources the backends of dnat services; and, to know requests from answers, VIPs with
+ * their ports.
  */
 struct address_filter {
 	__u64 bits[8];

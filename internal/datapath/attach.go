@@ -70,13 +70,20 @@ func (d *Datapath) load(k knobs) (*ebpf.Program, error) {
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinNone
 	}
+	var keys lbHashKeys
+	if err := d.maps.AllHashKeys.Lookup(uint32(0), &keys); err != nil {
+		return nil, fmt.Errorf("read the flow table's hash keys: %w", err)
+	}
+	table := flowTableFor(d.limits)
 	for name, value := range map[string]any{
-		"checksum_mode":    k.checksum,
-		"interface_mac":    k.mac,
-		"tx_by_redirect":   k.txByRedirect,
-		"flow_slots":       d.limits.Flows,
-		"test_clock":       k.testClock,
-		"record_decisions": k.recordDecisions,
+		"flow_hash_keys":      keys,
+		"flow_bucket_count":   table.flowBuckets,
+		"answer_bucket_count": table.answerBuckets,
+		"checksum_mode":       k.checksum,
+		"interface_mac":       k.mac,
+		"tx_by_redirect":      k.txByRedirect,
+		"test_clock":          k.testClock,
+		"record_decisions":    k.recordDecisions,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set knob %s: %w", name, err)

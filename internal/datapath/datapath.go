@@ -42,6 +42,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the BPF object: %w", err)
 	}
+	table := flowTableFor(limits)
 	entries := map[string]uint32{
 		"services":             2 * limits.Services,
 		"service_blocks":       64 * limits.Services,               // 30 are the most of a range, for TCP and UDP each
@@ -50,8 +51,11 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"backends":             limits.Backends + 1,
 		"next_hops":            limits.Backends + 1,
 		"snat_addresses":       max(minSNATAddresses, limits.Backends),
-		"flows":                limits.Flows,
-		"flow_index":           2*limits.Flows + uint32(ebpf.MustPossibleCPU()), // and one for each flow being opened
+		"flows":                table.slots,
+		"all_flow_prefixes":    table.slots,
+		"flow_buckets":         table.flowBuckets,
+		"answer_buckets":       table.answerBuckets,
+		"answer_slots":         table.answerBuckets,
 		"port_pools":           2 * (limits.Backends + 1),
 		"reason_counters":      (limits.Services + 1) * ReasonSlots,
 		"all_backend_counters": limits.Backends + 1,
@@ -95,6 +99,10 @@ func Open(opts Options) (*Datapath, error) {
 		d.all[name] = created
 	}
 	d.assign()
+	if err := d.prepareFlowTable(); err != nil {
+		d.Close()
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -109,8 +117,13 @@ func (d *Datapath) assign() {
 		Backends:           d.all["backends"],
 		ChecksumBuffers:    d.all["checksum_buffers"],
 		Decisions:          d.all["decisions"],
-		FlowCursors:        d.all["flow_cursors"],
-		FlowIndex:          d.all["flow_index"],
+		AllFlowPrefixes:    d.all["all_flow_prefixes"],
+		AllHashKeys:        d.all["all_hash_keys"],
+		AnswerBuckets:      d.all["answer_buckets"],
+		AnswerSlots:        d.all["answer_slots"],
+		FlowBuckets:        d.all["flow_buckets"],
+		Locks:              d.all["locks"],
+		Ticks:              d.all["ticks"],
 		Flows:              d.all["flows"],
 		NearClients:        d.all["near_clients"],
 		NextHops:           d.all["next_hops"],

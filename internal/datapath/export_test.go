@@ -18,55 +18,85 @@ func (r *Runner) RunThrough(wrap func(*ebpf.Program) (*ebpf.Program, error)) err
 	return behind.Close()
 }
 
-// LiveFlows is Flows. It fails unless the index finds every live flow by all of
-// its tuples, and nothing else.
+// LiveFlows is Flows. It fails unless every live flow has its places, in the table and where
+// answers lead to it, and nothing else has one.
 func (d *Datapath) LiveFlows() ([]Flow, error) {
-	index := map[lbTuple]lbFlowRef{}
-	if err := each(d.maps.FlowIndex, func(t lbTuple, ref lbFlowRef) { index[t] = ref }); err != nil {
+	answers, err := d.answerPlaces()
+	if err != nil {
 		return nil, err
 	}
 	var live []Flow
 	var wrong error
-	entries := 0
-	err := each(d.maps.Flows, func(slot uint32, f lbFlow) {
-		switch f.State {
-		case lbFlowStateFLOW_FREE:
-			return
-		case lbFlowStateFLOW_BUSY:
-			wrong = fmt.Errorf("slot %d was left half-filled", slot)
-			return
-		}
-		flow := flowFromBPF(f)
+	err = d.eachFlow(func(slot uint32, f lbFlow, p lbFlowPrefixes) {
+		flow := flowFromBPF(f, p)
 		live = append(live, flow)
-		tuples := f.Tuple[:]
-		if !flow.Forward.Translates() {
-			tuples = tuples[:1] // answers do not pass
+		want := 0
+		if flow.Forward.Translates() {
+			want = 1
 		}
-		entries += len(tuples)
-		for direction, tuple := range tuples {
-			want := lbFlowRef{Slot: slot, Direction: uint32(direction)}
-			if ref, ok := index[tuple]; !ok || ref != want {
-				wrong = fmt.Errorf("the index has %v (found: %v) for %v, want %v", ref, ok, flow, want)
-			}
+		if answers[slot] != want {
+			wrong = fmt.Errorf("%d answers lead to slot %d, want %d: %+v", answers[slot], slot, want, flow)
 		}
+		delete(answers, slot)
 	})
 	if err == nil {
 		err = wrong
 	}
-	if err == nil && len(index) != entries {
-		err = fmt.Errorf("the index has %d entries for %d live flows", len(index), len(live))
+	if err == nil && len(answers) > 0 {
+		err = fmt.Errorf("answers lead to slots without a flow: %v", answers)
+	}
+	taken, placesErr := takenPlaces(d.maps.FlowBuckets)
+	if err == nil {
+		err = placesErr
+	}
+	closed := d.maps.FlowBuckets.MaxEntries()*bucketPlaces - d.maps.Flows.MaxEntries()
+	if err == nil && taken != len(live)+int(closed) {
+		err = fmt.Errorf("%d places are taken, %d of them for good, by %d flows", taken, closed, len(live))
 	}
 	return live, err
+}
+
+// answerPlaces counts the places that lead to each slot.
+func (d *Datapath) answerPlaces() (map[uint32]int, error) {
+	count := map[uint32]int{}
+	leading := 0
+	err := each(d.maps.AnswerSlots, func(_ uint32, slots lbBucketSlots) {
+		for _, slot := range slots.Slot {
+			if slot != 0 {
+				count[slot-1]++
+				leading++
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	taken, err := takenPlaces(d.maps.AnswerBuckets)
+	if err == nil && taken != leading {
+		err = fmt.Errorf("%d answers' places are taken, but %d lead somewhere", taken, leading)
+	}
+	return count, err
+}
+
+func takenPlaces(m *ebpf.Map) (n int, err error) {
+	err = each(m, func(_ uint32, b lbBucket) {
+		for _, word := range b.Words {
+			for ; word != 0; word >>= 16 {
+				if word&0xffff != 0 {
+					n++
+				}
+			}
+		}
+	})
+	return n, err
 }
 
 // MoveClients makes it look as if every flow's client came in by the given interface.
 func (d *Datapath) MoveClients(index uint32) error {
 	moved := map[uint32]lbFlow{}
-	err := each(d.maps.Flows, func(slot uint32, f lbFlow) {
-		if f.State == lbFlowStateFLOW_LIVE {
-			f.ClientInterface = index
-			moved[slot] = f
-		}
+	err := d.eachFlow(func(slot uint32, f lbFlow, _ lbFlowPrefixes) {
+		f.ClientInterface = index
+		moved[slot] = f
 	})
 	if err != nil {
 		return err

@@ -23,21 +23,69 @@ type Flow struct {
 // until their room is needed.
 func (d *Datapath) Flows() ([]Flow, error) {
 	var flows []Flow
-	err := each(d.maps.Flows, func(_ uint32, f lbFlow) {
-		if f.State == lbFlowStateFLOW_LIVE {
-			flows = append(flows, flowFromBPF(f))
-		}
+	err := d.eachFlow(func(_ uint32, f lbFlow, p lbFlowPrefixes) {
+		flows = append(flows, flowFromBPF(f, p))
 	})
 	return flows, err
 }
 
-func flowFromBPF(f lbFlow) Flow {
-	request, answer := f.Tuple[0], f.Tuple[1]
+// eachFlow calls visit with every live flow, and the prefixes of its addresses if they are IPv6.
+func (d *Datapath) eachFlow(visit func(slot uint32, f lbFlow, p lbFlowPrefixes)) error {
+	flows, err := mapped[lbFlow](d.maps.Flows)
+	if err != nil {
+		return err
+	}
+	prefixes, err := mapped[lbFlowPrefixes](d.maps.AllFlowPrefixes)
+	if err != nil {
+		return err
+	}
+	for slot, f := range flows.all() {
+		if f.Life.Phase == lbFlowPhasePHASE_FREE {
+			continue
+		}
+		var p lbFlowPrefixes
+		if f.Life.Flags&(lbFlowFlagsFLOW_REQUEST_V6|lbFlowFlagsFLOW_ANSWER_V6) != 0 {
+			p = prefixes.at(slot)
+		}
+		// the data plane does not wait: a flow that another one has replaced meanwhile is left out
+		if flows.at(slot).Life.Turn == f.Life.Turn {
+			visit(slot, f, p)
+		}
+	}
+	return nil
+}
+
+// v4Prefix is what addresses are kept behind where they are IPv4 (RFC 4291, section 2.5.5.2).
+func v4Prefix() lbAddrPrefix {
+	mapped := addrToBPF(netip.IPv4Unspecified())
+	return lbAddrPrefix{Word: [3]uint32(mapped.Word[:3])}
+}
+
+func addrJoin(prefix lbAddrPrefix, last uint32) lbAddr {
+	return lbAddr{Word: [4]uint32{prefix.Word[0], prefix.Word[1], prefix.Word[2], last}}
+}
+
+func tuplesFromBPF(f lbFlow, p lbFlowPrefixes) (request, answer lbTuple) {
+	if f.Life.Flags&(lbFlowFlagsFLOW_REQUEST_V6|lbFlowFlagsFLOW_ANSWER_V6) == 0 {
+		v4 := v4Prefix()
+		p = lbFlowPrefixes{RequestSrc: v4, RequestDst: v4, AnswerSrc: v4, AnswerDst: v4}
+	}
+	tuple := func(src, dst lbAddrPrefix, ends lbFlowEnds) lbTuple {
+		return lbTuple{
+			Src: addrJoin(src, ends.Src), Dst: addrJoin(dst, ends.Dst),
+			Sport: ends.Sport, Dport: ends.Dport, Protocol: f.Life.Protocol,
+		}
+	}
+	return tuple(p.RequestSrc, p.RequestDst, f.Request), tuple(p.AnswerSrc, p.AnswerDst, f.Answer)
+}
+
+func flowFromBPF(f lbFlow, p lbFlowPrefixes) Flow {
+	request, answer := tuplesFromBPF(f, p)
 	flow := Flow{
-		Protocol: lb.Protocol(request.Protocol), Forward: forwardFromBPF(f.Forward),
+		Protocol: lb.Protocol(request.Protocol), Forward: forwardFromBPF(f.Life.Forward),
 		Client: addrPort(request.Src, request.Sport), VIP: addrPort(request.Dst, request.Dport),
 		Backend: addrPort(answer.Src, answer.Sport),
-		Phase:   phaseName(f.Phase), LastSeen: f.LastSeen,
+		Phase:   phaseName(f.Life.Phase), LastSeen: f.LastSeen,
 	}
 	if flow.Forward.Translates() {
 		flow.Source = addrPort(answer.Dst, answer.Dport)

@@ -18,6 +18,11 @@ type lbAddr struct {
 	Word [4]uint32
 }
 
+type lbAddrPrefix struct {
+	_    structs.HostLayout
+	Word [3]uint32
+}
+
 type lbAddressFilter struct {
 	_    structs.HostLayout
 	Bits [8]uint64
@@ -63,6 +68,16 @@ type lbBackendName struct {
 	Service uint32
 }
 
+type lbBucket struct {
+	_     structs.HostLayout
+	Words [8]uint64
+}
+
+type lbBucketSlots struct {
+	_    structs.HostLayout
+	Slot [32]uint32
+}
+
 type lbChecksumBuffer struct {
 	_     structs.HostLayout
 	Words [129]uint32
@@ -85,26 +100,34 @@ type lbDecision struct {
 }
 
 type lbFlow struct {
-	_                 structs.HostLayout
-	Tuple             [2]lbTuple
-	LastSeen          uint64
-	State             lbFlowState
-	Service           uint32
+	_        structs.HostLayout
+	LastSeen uint64
+	Life     struct {
+		_        structs.HostLayout
+		Turn     uint32
+		Phase    lbFlowPhase
+		Flags    lbFlowFlags
+		Forward  lbForwardMode
+		Protocol uint8
+	}
 	Backend           uint32
 	BackendGeneration uint32
-	ClientInterface   uint32
-	ClientMac         [6]uint8
-	LocalMac          [6]uint8
-	Flags             lbFlowFlags
-	Phase             lbFlowPhase
-	Forward           lbForwardMode
-	Pad               [5]uint8
+	Macs              struct {
+		_      structs.HostLayout
+		Local  [6]uint8
+		Client [6]uint8
+	}
+	ClientInterface uint32
+	Request         lbFlowEnds
+	Answer          lbFlowEnds
 }
 
-type lbFlowCursor struct {
-	_         structs.HostLayout
-	Slot      uint64
-	FullUntil uint64
+type lbFlowEnds struct {
+	_     structs.HostLayout
+	Src   uint32
+	Dst   uint32
+	Sport uint16
+	Dport uint16
 }
 
 type lbFlowFlags uint8
@@ -115,33 +138,31 @@ const (
 	lbFlowFlagsFLOW_FIN_CLIENT  lbFlowFlags = 4
 	lbFlowFlagsFLOW_FIN_BACKEND lbFlowFlags = 8
 	lbFlowFlagsFLOW_RESET       lbFlowFlags = 16
+	lbFlowFlagsFLOW_REQUEST_V6  lbFlowFlags = 32
+	lbFlowFlagsFLOW_ANSWER_V6   lbFlowFlags = 64
 )
 
 type lbFlowPhase uint8
 
 const (
-	lbFlowPhasePHASE_TCP_ESTABLISHED lbFlowPhase = 0
-	lbFlowPhasePHASE_TCP_HALF_CLOSED lbFlowPhase = 1
-	lbFlowPhasePHASE_UDP_STREAM      lbFlowPhase = 2
-	lbFlowPhasePHASE_UDP_UNCONFIRMED lbFlowPhase = 3
-	lbFlowPhasePHASE_TCP_UNCONFIRMED lbFlowPhase = 4
-	lbFlowPhasePHASE_TCP_CLOSED      lbFlowPhase = 5
-	lbFlowPhasePHASE_COUNT           lbFlowPhase = 6
+	lbFlowPhasePHASE_FREE            lbFlowPhase = 0
+	lbFlowPhasePHASE_TCP_ESTABLISHED lbFlowPhase = 1
+	lbFlowPhasePHASE_TCP_HALF_CLOSED lbFlowPhase = 2
+	lbFlowPhasePHASE_UDP_STREAM      lbFlowPhase = 3
+	lbFlowPhasePHASE_UDP_UNCONFIRMED lbFlowPhase = 4
+	lbFlowPhasePHASE_TCP_UNCONFIRMED lbFlowPhase = 5
+	lbFlowPhasePHASE_TCP_CLOSED      lbFlowPhase = 6
+	lbFlowPhasePHASE_COUNT           lbFlowPhase = 7
 )
 
-type lbFlowRef struct {
-	_         structs.HostLayout
-	Slot      uint32
-	Direction uint32
+type lbFlowPrefixes struct {
+	_          structs.HostLayout
+	RequestSrc lbAddrPrefix
+	RequestDst lbAddrPrefix
+	AnswerSrc  lbAddrPrefix
+	AnswerDst  lbAddrPrefix
+	Pad        [4]uint32
 }
-
-type lbFlowState uint32
-
-const (
-	lbFlowStateFLOW_FREE lbFlowState = 0
-	lbFlowStateFLOW_BUSY lbFlowState = 1
-	lbFlowStateFLOW_LIVE lbFlowState = 2
-)
 
 type lbForwardMode uint8
 
@@ -152,6 +173,11 @@ const (
 	lbForwardModeFORWARD_IPIP lbForwardMode = 3
 	lbForwardModeFORWARD_GUE  lbForwardMode = 4
 )
+
+type lbHashKeys struct {
+	_   structs.HostLayout
+	Key [10]uint32
+}
 
 type lbNearClient struct {
 	_       structs.HostLayout
@@ -169,7 +195,12 @@ type lbNextHop struct {
 
 type lbPacket struct {
 	_                 structs.HostLayout
+	Flow              lbFlow
+	Other             lbTuple
 	Tuple             lbTuple
+	Hash              uint64
+	LockSeen          uint32
+	Slot              uint32
 	L3Offset          uint32
 	L4Offset          uint32
 	L4Length          uint32
@@ -224,7 +255,8 @@ const (
 	lbReasonREASON_TTL_EXPIRED     lbReason = 21
 	lbReasonREASON_TOO_BIG         lbReason = 22
 	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
-	lbReasonREASON_COUNT           lbReason = 24
+	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
+	lbReasonREASON_COUNT           lbReason = 25
 )
 
 type lbService struct {
@@ -270,7 +302,7 @@ type lbServiceName struct {
 
 type lbSettings struct {
 	_        structs.HostLayout
-	Timeout  [6]uint64
+	Timeout  [7]uint64
 	Interval [2]uint64
 }
 
@@ -289,6 +321,12 @@ type lbTestInput struct {
 	_      structs.HostLayout
 	Now    uint64
 	Random uint64
+}
+
+type lbTick struct {
+	_       structs.HostLayout
+	Jiffies uint64
+	Now     uint64
 }
 
 type lbTuple struct {
@@ -319,15 +357,19 @@ const (
 const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
+	lbMapAllFlowPrefixes    = "all_flow_prefixes"
+	lbMapAllHashKeys        = "all_hash_keys"
 	lbMapAllSettings        = "all_settings"
+	lbMapAnswerBuckets      = "answer_buckets"
 	lbMapAnswerClocks       = "answer_clocks"
+	lbMapAnswerSlots        = "answer_slots"
 	lbMapBackendNames       = "backend_names"
 	lbMapBackends           = "backends"
 	lbMapChecksumBuffers    = "checksum_buffers"
 	lbMapDecisions          = "decisions"
-	lbMapFlowCursors        = "flow_cursors"
-	lbMapFlowIndex          = "flow_index"
+	lbMapFlowBuckets        = "flow_buckets"
 	lbMapFlows              = "flows"
+	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
 	lbMapPackets            = "packets"
@@ -339,9 +381,12 @@ const (
 	lbMapSnatAddresses      = "snat_addresses"
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
+	lbMapTicks              = "ticks"
 	lbProgTinylb            = "tinylb"
+	lbVarAnswerBucketCount  = "answer_bucket_count"
 	lbVarChecksumMode       = "checksum_mode"
-	lbVarFlowSlots          = "flow_slots"
+	lbVarFlowBucketCount    = "flow_bucket_count"
+	lbVarFlowHashKeys       = "flow_hash_keys"
 	lbVarInterfaceMac       = "interface_mac"
 	lbVarRecordDecisions    = "record_decisions"
 	lbVarTestClock          = "test_clock"
@@ -399,15 +444,19 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
+	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
+	AnswerBuckets      *ebpf.MapSpec `ebpf:"answer_buckets"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
+	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
-	FlowCursors        *ebpf.MapSpec `ebpf:"flow_cursors"`
-	FlowIndex          *ebpf.MapSpec `ebpf:"flow_index"`
+	FlowBuckets        *ebpf.MapSpec `ebpf:"flow_buckets"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
@@ -419,18 +468,21 @@ type lbMapSpecs struct {
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
+	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	ChecksumMode    *ebpf.VariableSpec `ebpf:"checksum_mode"`
-	FlowSlots       *ebpf.VariableSpec `ebpf:"flow_slots"`
-	InterfaceMac    *ebpf.VariableSpec `ebpf:"interface_mac"`
-	RecordDecisions *ebpf.VariableSpec `ebpf:"record_decisions"`
-	TestClock       *ebpf.VariableSpec `ebpf:"test_clock"`
-	TxByRedirect    *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
+	AnswerBucketCount *ebpf.VariableSpec `ebpf:"answer_bucket_count"`
+	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
+	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
+	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
+	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
+	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
+	TxByRedirect      *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -455,15 +507,19 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
+	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
+	AnswerBuckets      *ebpf.Map `ebpf:"answer_buckets"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
+	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
-	FlowCursors        *ebpf.Map `ebpf:"flow_cursors"`
-	FlowIndex          *ebpf.Map `ebpf:"flow_index"`
+	FlowBuckets        *ebpf.Map `ebpf:"flow_buckets"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
@@ -475,21 +531,26 @@ type lbMaps struct {
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
+	Ticks              *ebpf.Map `ebpf:"ticks"`
 }
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
 		m.AllBackendCounters,
+		m.AllFlowPrefixes,
+		m.AllHashKeys,
 		m.AllSettings,
+		m.AnswerBuckets,
 		m.AnswerClocks,
+		m.AnswerSlots,
 		m.BackendNames,
 		m.Backends,
 		m.ChecksumBuffers,
 		m.Decisions,
-		m.FlowCursors,
-		m.FlowIndex,
+		m.FlowBuckets,
 		m.Flows,
+		m.Locks,
 		m.NearClients,
 		m.NextHops,
 		m.Packets,
@@ -501,6 +562,7 @@ func (m *lbMaps) Close() error {
 		m.SnatAddresses,
 		m.Tables,
 		m.TestInputs,
+		m.Ticks,
 	)
 }
 
@@ -508,12 +570,14 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	ChecksumMode    *ebpf.Variable `ebpf:"checksum_mode"`
-	FlowSlots       *ebpf.Variable `ebpf:"flow_slots"`
-	InterfaceMac    *ebpf.Variable `ebpf:"interface_mac"`
-	RecordDecisions *ebpf.Variable `ebpf:"record_decisions"`
-	TestClock       *ebpf.Variable `ebpf:"test_clock"`
-	TxByRedirect    *ebpf.Variable `ebpf:"tx_by_redirect"`
+	AnswerBucketCount *ebpf.Variable `ebpf:"answer_bucket_count"`
+	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
+	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
+	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
+	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
+	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
+	TestClock         *ebpf.Variable `ebpf:"test_clock"`
+	TxByRedirect      *ebpf.Variable `ebpf:"tx_by_redirect"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

@@ -88,6 +88,8 @@ func (r Reason) String() string {
 		return "too-big"
 	case lbReasonREASON_SOURCE_ROUTE:
 		return "source-route"
+	case lbReasonREASON_FLOW_TABLE_BUSY:
+		return "flow-table-busy"
 	}
 	return "unknown"
 }

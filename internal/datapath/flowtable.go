@@ -1,0 +1,69 @@
+package datapath
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/tinylb/tinylb/internal/lb"
+)
+
+const (
+	bucketPlaces = uint32(len(lbBucketSlots{}.Slot))
+	wordPlaces   = uint32(64 / 16) // 16 bits each
+	// A table of two buckets is searched whole for each flow, so it can be any size;
+	// larger ones have whole buckets.
+	searchedWhole = 2 * bucketPlaces
+	// nobodys marks places that there is no room for.
+	nobodys = 0xffff
+)
+
+// flowTable is how large the flow table's maps are.
+type flowTable struct {
+	slots, flowBuckets, answerBuckets uint32
+}
+
+func flowTableFor(limits lb.Limits) flowTable {
+	buckets := (limits.Flows + bucketPlaces - 1) / bucketPlaces
+	t := flowTable{slots: limits.Flows, flowBuckets: buckets, answerBuckets: buckets + (buckets+3)/4}
+	if t.slots > searchedWhole {
+		t.slots = buckets * bucketPlaces
+	}
+	return t
+}
+
+// prepareFlowTable makes what the data plane does not make for itself, once: the
+// hash's keys, and marks on the places of the last bucket that have no slot.
+func (d *Datapath) prepareFlowTable() error {
+	var keys lbHashKeys
+	if err := d.maps.AllHashKeys.Lookup(uint32(0), &keys); err != nil {
+		return fmt.Errorf("read the flow table's hash keys: %w", err)
+	}
+	if keys == (lbHashKeys{}) {
+		for i := range keys.Key {
+			var random [4]byte
+			rand.Read(random[:]) // never fails
+			keys.Key[i] = binary.NativeEndian.Uint32(random[:])
+		}
+		if err := put(d.maps.AllHashKeys, uint32(0), &keys); err != nil {
+			return err
+		}
+	}
+	return d.closePlaces()
+}
+
+func (d *Datapath) closePlaces() error {
+	slots := d.maps.Flows.MaxEntries()
+	if slots%bucketPlaces == 0 {
+		return nil
+	}
+	last := slots / bucketPlaces
+	var bucket lbBucket
+	if err := d.maps.FlowBuckets.Lookup(last, &bucket); err != nil {
+		return fmt.Errorf("read the flow table's last bucket: %w", err)
+	}
+	for place := slots % bucketPlaces; place < bucketPlaces; place++ {
+		bucket.Words[place/wordPlaces] |= nobodys << (16 * (place % wordPlaces))
+	}
+	return put(d.maps.FlowBuckets, last, &bucket)
+}
