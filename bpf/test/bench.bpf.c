@@ -2,9 +2,9 @@
 /*
  * For benchmarks only. The kernel's test-run, told to repeat, gives a program its
  * own output again. The programs here make each round's packet anew, a template
- * with the addresses and ports of the next flow in it, call the program that is
- * measured, and count its verdict. That program is linked in where `measured` is,
- * so what a round costs beside it is the same for all.
+ * with the addresses and ports of the next flow in it, run the program that is
+ * measured, and count its verdict. The loader puts that program where `measured` is
+ * called, so what a round costs beside it is the same for all.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -60,7 +60,7 @@ struct {
 	__type(value, struct ends_v6);
 } all_ends_v6 SEC(".maps");
 
-/* The loader puts another program here; weak, or clang reads in it what that one will do. */
+/* Weak, or clang would learn from this one what the programs in its place do. */
 __weak int measured(struct xdp_md *ctx)
 {
 	return ctx ? XDP_ABORTED : XDP_DROP;
@@ -98,7 +98,8 @@ static __always_inline __u32 next_flow(void)
 
 static __always_inline int counted(__u32 verdict)
 {
-	asm volatile("" : "+r"(verdict)); /* or clang checks a copy, and the verifier sees no check */
+	/* unlike a function, what was measured keeps no register; and clang must not check a copy, which the verifier would not see */
+	asm volatile("" : "+r"(verdict) : : "r6", "r7", "r8", "r9");
 	if (verdict >= VERDICTS)
 		verdict = VERDICTS - 1;
 	current.verdicts[verdict]++;

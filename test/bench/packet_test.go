@@ -16,7 +16,7 @@ import (
 
 // packets are those of one round, in which the empty program and the one that is
 // measured take turns, so that the machine's moods meet both.
-const packets = 50_000
+const packets = 100_000
 
 // BenchmarkPacket is what the data plane costs per packet, by test-run: ns/op,
 // and x-empty, how many times as long as an empty program in the same run.

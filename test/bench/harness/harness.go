@@ -144,9 +144,13 @@ type Result struct {
 	PerPacket float64 // ns
 	Packets   int     // more than were wanted if a signal ended the test-run: it was begun again
 	Verdicts  [verdicts]uint64
+	Last      []byte // frame, as the program left it
 }
 
-const verdicts = len(benchRun{}.Verdicts)
+const (
+	verdicts = len(benchRun{}.Verdicts)
+	maxFrame = 256 // with all that a program puts before it
+)
 
 // All reports whether every packet had this verdict.
 func (r Result) All(verdict datapath.Verdict) bool {
@@ -163,7 +167,8 @@ func (h *Harness) Run(program *Program, packets int) (Result, error) {
 	if err := h.current.Set(&run); err != nil {
 		return Result{}, err
 	}
-	if _, err := program.around.Run(&ebpf.RunOptions{Data: h.frame, Repeat: uint32(packets)}); err != nil {
+	options := ebpf.RunOptions{Data: h.frame, DataOut: make([]byte, maxFrame), Repeat: uint32(packets)}
+	if _, err := program.around.Run(&options); err != nil {
 		return Result{}, fmt.Errorf("test-run: %w", err)
 	}
 	if err := h.current.Get(&run); err != nil {
@@ -174,7 +179,7 @@ func (h *Harness) Run(program *Program, packets int) (Result, error) {
 	}
 	return Result{
 		PerPacket: float64(run.Ended-run.Began) / float64(packets-1),
-		Packets:   int(run.Made), Verdicts: run.Verdicts,
+		Packets:   int(run.Made), Verdicts: run.Verdicts, Last: options.DataOut,
 	}, nil
 }
 
