@@ -29,11 +29,9 @@ type benchRun struct {
 	Verdicts [8]uint64
 	Made     uint64
 	ClockAt  uint64
-	Last     uint64
-	Began    uint64
-	Ended    uint64
 	Flow     uint32
 	Flows    uint32
+	Clocks   [2048]uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -55,15 +55,13 @@ func checkFresh(t *testing.T, traffic harness.Traffic, frames [][]byte) {
 	}
 	defer h.Close()
 	made := 0
-	for _, n := range []int{2, 3, 5, 7} {
-		got := run(t, h, h.Empty, n)
+	for _, n := range []int{2, 3, 5, 700} {
 		made += n
-		if want := frames[(made-1)%len(frames)]; !bytes.Equal(got, want) {
+		want := frames[(made-1)%len(frames)]
+		if got := run(t, h, h.Empty, n); !bytes.Equal(got, want) {
 			t.Errorf("frame %d is\n%x, want\n%x", made, got, want)
 		}
-		got = run(t, h, h.Floor, n)
-		made += n
-		want := frames[(made-1)%len(frames)][ethernetSize:]
+		got, want := run(t, h, h.Floor, n), want[ethernetSize:]
 		if len(got) != ethernetSize+outerSize+len(want) || !bytes.Equal(got[ethernetSize+outerSize:], want) {
 			t.Errorf("frame %d, encapsulated, is\n%x, want at its end\n%x", made, got, want)
 		}
@@ -83,6 +81,9 @@ func run(t *testing.T, h *harness.Harness, program *harness.Program, packets int
 	}
 	if result.Packets != packets || !result.All(sent) || result.All(dropped) {
 		t.Fatalf("%d packets with the verdicts %v, want %d sent", result.Packets, result.Verdicts, packets)
+	}
+	if timed := packets >= harness.Fewest; timed != (result.PerPacket > 0) {
+		t.Errorf("%d packets took %v ns each", packets, result.PerPacket)
 	}
 	return result.Last
 }
