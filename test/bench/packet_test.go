@@ -71,6 +71,7 @@ func cases(forward lb.Forward) []packetCase {
 func benchmarkEstablished(b *testing.B, forward lb.Forward, f family, flows int) {
 	s := newScene(b, forward, f, flows)
 	s.open()
+	shuffled(s.ends)
 	s.give(s.tcp(packet.ACK), s.ends)
 	s.measure(b, s.program, sent, "forwarded")
 }
@@ -79,6 +80,8 @@ func benchmarkUDP(b *testing.B, forward lb.Forward, f family, flows int) {
 	s := newScene(b, forward, f, flows)
 	s.give(s.udp(), s.ends)
 	s.open()
+	shuffled(s.ends)
+	s.give(s.udp(), s.ends)
 	s.measure(b, s.program, sent, "forwarded")
 }
 

@@ -132,6 +132,8 @@ func (f family) config(forward lb.Forward, flows int) lb.Config {
 	}
 }
 
+// shuffled puts ends into another order: were flows used in the order in which they
+// were opened, the processor could fetch them ahead.
 func shuffled(ends []harness.Ends) []harness.Ends {
 	rng := rand.New(rand.NewPCG(1, 2))
 	rng.Shuffle(len(ends), func(i, j int) { ends[i], ends[j] = ends[j], ends[i] })
