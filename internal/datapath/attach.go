@@ -56,13 +56,28 @@ type knobs struct {
 	recordDecisions bool
 }
 
-// Load returns the program that Attach would attach, for whoever runs it by other
-// means, such as a benchmark; the caller closes it.
-func (d *Datapath) Load(a Attachment) (*ebpf.Program, error) {
-	return d.load(knobs{checksum: a.checksumHandling(), mac: a.MAC, txByRedirect: a.TXByRedirect})
+func (a Attachment) knobs() knobs {
+	return knobs{checksum: a.checksumHandling(), mac: a.MAC, txByRedirect: a.TXByRedirect}
 }
 
+// Load returns the program that Attach would attach, for whoever runs it by other
+// means; the caller closes it.
+func (d *Datapath) Load(a Attachment) (*ebpf.Program, error) { return d.load(a.knobs()) }
+
 func (d *Datapath) load(k knobs) (*ebpf.Program, error) {
+	spec, err := d.spec(k)
+	if err != nil {
+		return nil, err
+	}
+	var loaded lbPrograms
+	if err := spec.LoadAndAssign(&loaded, &ebpf.CollectionOptions{MapReplacements: d.all}); err != nil {
+		return nil, fmt.Errorf("load the XDP program: %w", err)
+	}
+	return loaded.Tinylb, nil
+}
+
+// spec is the BPF object with its knobs set; d's maps are to take the place of its own.
+func (d *Datapath) spec(k knobs) (*ebpf.CollectionSpec, error) {
 	spec, err := sizedSpec(d.limits)
 	if err != nil {
 		return nil, err
@@ -89,11 +104,7 @@ func (d *Datapath) load(k knobs) (*ebpf.Program, error) {
 			return nil, fmt.Errorf("set knob %s: %w", name, err)
 		}
 	}
-	var loaded lbPrograms
-	if err := spec.LoadAndAssign(&loaded, &ebpf.CollectionOptions{MapReplacements: d.all}); err != nil {
-		return nil, fmt.Errorf("load the XDP program: %w", err)
-	}
-	return loaded.Tinylb, nil
+	return spec, nil
 }
 
 // linkPin names the pin by all that a link does not tell by itself. A bpffs

@@ -5,29 +5,27 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/cilium/ebpf"
-
+	"github.com/tinylb/tinylb/internal/datapath"
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/packet"
 	"github.com/tinylb/tinylb/test/bench/harness"
 	"github.com/tinylb/tinylb/test/need"
 )
 
-// rounds is how often the empty program and the one that is measured take turns,
-// so that the machine's moods meet both.
-const rounds = 9
+// packets are those of one round, in which the empty program and the one that is
+// measured take turns, so that the machine's moods meet both.
+const packets = 100_000
 
 // BenchmarkPacket is what the data plane costs per packet, by test-run: ns/op,
 // and x-empty, how many times as long as an empty program in the same run.
 func BenchmarkPacket(b *testing.B) {
 	need.Root(b)
-	bare := sync.OnceValue(func() *scene { return newScene(b, lb.ForwardNAT, v4, 1) })
-	b.Run("empty", func(b *testing.B) { bare().measure(b, bare().traffic.Empty(), "") })
-	b.Run("floor", func(b *testing.B) { bare().measure(b, bare().traffic.Floor(), "") })
-	b.Run("not-ours", func(b *testing.B) { bare().notOurs(b) })
+	b.Run("bare", benchmarkBare)
+	b.Run("empty", benchmarkEmpty)
+	b.Run("floor", benchmarkFloor)
+	b.Run("not-ours", benchmarkNotOurs)
 	for _, forward := range lb.Forwards() {
 		for _, f := range []family{v4, v6} {
 			for _, c := range cases(forward) {
@@ -72,20 +70,24 @@ func cases(forward lb.Forward) []packetCase {
 
 func benchmarkEstablished(b *testing.B, forward lb.Forward, f family, flows int) {
 	s := newScene(b, forward, f, flows)
-	s.open(lb.TCP)
-	s.frame(s.tcp(packet.ACK))
-	s.measure(b, s.program, "forwarded")
+	s.open()
+	shuffled(s.ends)
+	s.give(s.tcp(packet.ACK), s.ends)
+	s.measure(b, s.program, sent, "forwarded")
 }
 
 func benchmarkUDP(b *testing.B, forward lb.Forward, f family, flows int) {
 	s := newScene(b, forward, f, flows)
-	s.open(lb.UDP)
-	s.measure(b, s.program, "forwarded")
+	s.give(s.udp(), s.ends)
+	s.open()
+	shuffled(s.ends)
+	s.give(s.udp(), s.ends)
+	s.measure(b, s.program, sent, "forwarded")
 }
 
 func benchmarkReply(b *testing.B, forward lb.Forward, f family, flows int) {
 	s := newScene(b, forward, f, flows)
-	s.open(lb.TCP)
+	s.open()
 	listed, err := s.datapath.Flows()
 	s.must(err)
 	ends := make([]harness.Ends, len(listed))
@@ -93,78 +95,94 @@ func benchmarkReply(b *testing.B, forward lb.Forward, f family, flows int) {
 		ends[i] = harness.Ends{Src: f.Backend, Dst: f.Source}
 	}
 	s.give(f.frame(packet.NewTCP(ends[0].Src, ends[0].Dst, packet.ACK, "")), shuffled(ends))
-	s.measure(b, s.program, "reply")
+	s.measure(b, s.program, sent, "reply")
 }
 
 // benchmarkNew stores flows until there are so many, and begins again.
 func benchmarkNew(b *testing.B, forward lb.Forward, f family, flows int) {
-	b.StopTimer()
-	idle := newScene(b, forward, f, 1)
-	var perPacket, times []float64
-	for left := b.N; left > 0; left -= flows {
+	var m measurement
+	for b.Loop() {
 		s := newScene(b, forward, f, flows+spare)
-		for range rounds {
-			empty := idle.time(idle.traffic.Empty(), emptyPackets)
-			b.StartTimer()
-			took := s.time(s.program, flows/rounds)
-			b.StopTimer()
-			perPacket, times = append(perPacket, took), append(times, took/empty)
+		opened, some := 0, min(packets, flows/5)
+		for opened < flows {
+			opened += m.round(s, s.program, some, sent)
 		}
-		s.counted(nil, "new-flow", flows/rounds*rounds)
+		s.counted(nil, "new-flow", opened)
 		s.close()
 	}
-	report(b, perPacket, times)
+	m.report(b)
 }
 
 // spare flows are for test-runs that a signal ended early.
 const spare = 10_000
 
-// emptyPackets is how many packets the empty program gets where the other's number is fixed.
-const emptyPackets = 20_000
+// benchmarkBare is what test-run itself costs: an XDP_TX, and no harness around it.
+func benchmarkBare(b *testing.B) {
+	s := newScene(b, lb.ForwardNAT, v4, 1)
+	var m measurement
+	for b.Loop() {
+		empty := s.run(s.traffic.Empty, packets, sent)
+		took, err := s.traffic.Bare(packets)
+		s.must(err)
+		m.add(took, empty.PerPacket)
+	}
+	m.report(b)
+}
 
-func (s *scene) notOurs(b *testing.B) {
-	other := netip.MustParseAddrPort("192.0.2.99:80")
-	s.give(s.family.frame(packet.NewTCP(s.family.client(0), other, packet.ACK, "")), []harness.Ends{{Src: s.family.client(0), Dst: other}})
-	s.measure(b, s.program, "not-ours")
+func benchmarkEmpty(b *testing.B) {
+	s := newScene(b, lb.ForwardNAT, v4, 1)
+	s.measure(b, s.traffic.Empty, sent, "")
+}
+
+func benchmarkFloor(b *testing.B) {
+	s := newScene(b, lb.ForwardNAT, v4, 1)
+	s.measure(b, s.traffic.Floor, sent, "")
+}
+
+func benchmarkNotOurs(b *testing.B) {
+	s := newScene(b, lb.ForwardNAT, v4, 1)
+	ends := harness.Ends{Src: v4.client(0), Dst: netip.MustParseAddrPort("192.0.2.99:80")}
+	s.give(v4.frame(packet.NewTCP(ends.Src, ends.Dst, packet.ACK, "")), []harness.Ends{ends})
+	s.measure(b, s.program, passed, "not-ours")
 }
 
 // measure has the empty program and another take turns. Every packet must have
-// ended for the reason, if one is given.
-func (s *scene) measure(b *testing.B, program *ebpf.Program, reason string) {
+// the verdict and have ended for the reason, if one is given.
+func (s *scene) measure(b *testing.B, program *harness.Program, verdict datapath.Verdict, reason string) {
 	b.Helper()
-	b.StopTimer()
-	packets := max(b.N/rounds, 1000)
 	before := s.counts()
-	var perPacket, times []float64
-	for range rounds {
-		empty := s.time(s.traffic.Empty(), packets)
-		b.StartTimer()
-		took := s.time(program, packets)
-		b.StopTimer()
-		perPacket, times = append(perPacket, took), append(times, took/empty)
+	var m measurement
+	made := 0
+	for b.Loop() {
+		made += m.round(s, program, packets, verdict)
 	}
 	if reason != "" {
-		s.counted(before, reason, rounds*packets)
+		s.counted(before, reason, made)
 	}
-	report(b, perPacket, times)
+	m.report(b)
 }
 
-// time is ns per packet.
-func (s *scene) time(program *ebpf.Program, packets int) float64 {
+// measurement is what all rounds showed.
+type measurement struct {
+	perPacket, timesEmpty []float64
+}
+
+// round returns how many packets the program got.
+func (m *measurement) round(s *scene, program *harness.Program, packets int, verdict datapath.Verdict) int {
 	s.t.Helper()
-	perPacket, verdict, err := s.traffic.Run(program, packets)
-	s.must(err)
-	if verdict != xdpPass && verdict != xdpTX {
-		s.t.Fatalf("the last verdict is %d", verdict)
-	}
-	return perPacket
+	empty := s.run(s.traffic.Empty, packets, sent)
+	took := s.run(program, packets, verdict)
+	m.add(took.PerPacket, empty.PerPacket)
+	return took.Packets
 }
 
-const xdpPass, xdpTX = 2, 3
+func (m *measurement) add(perPacket, empty float64) {
+	m.perPacket, m.timesEmpty = append(m.perPacket, perPacket), append(m.timesEmpty, perPacket/empty)
+}
 
-func report(b *testing.B, perPacket, times []float64) {
-	b.ReportMetric(median(perPacket), "ns/op")
-	b.ReportMetric(median(times), "x-empty")
+func (m *measurement) report(b *testing.B) {
+	b.ReportMetric(median(m.perPacket), "ns/op")
+	b.ReportMetric(median(m.timesEmpty), "x-empty")
 }
 
 func median(values []float64) float64 {

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/tinylb/tinylb/internal/datapath"
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/packet"
@@ -59,6 +57,7 @@ func (f family) frame(p packet.Packet) []byte {
 		size += 20 - 8
 	}
 	p.Payload = make([]byte, size)
+	p.DontFragment = p.Src.Addr().Is4() // as Linux sends TCP and UDP
 	return p.Frame()
 }
 
@@ -68,8 +67,8 @@ type scene struct {
 	family   family
 	ends     []harness.Ends
 	datapath *datapath.Datapath
-	program  *ebpf.Program
 	traffic  *harness.Harness
+	program  *harness.Program // the data plane's
 	service  uint32
 	closed   bool
 }
@@ -101,9 +100,12 @@ func newScene(t testing.TB, forward lb.Forward, f family, flows int) *scene {
 	for id := range tables.ServiceNames {
 		s.service = id
 	}
-	s.program, err = s.datapath.Load(datapath.Attachment{})
+	s.traffic, err = harness.New(harness.Traffic{Frame: s.tcp(packet.SYN), Ends: s.ends})
 	s.must(err)
-	s.give(s.tcp(packet.SYN), s.ends)
+	program, err := s.datapath.Unloaded(datapath.Attachment{})
+	s.must(err)
+	s.program, err = s.traffic.Load(program)
+	s.must(err)
 	return s
 }
 
@@ -130,6 +132,8 @@ func (f family) config(forward lb.Forward, flows int) lb.Config {
 	}
 }
 
+// shuffled puts ends into another order: were flows used in the order in which they
+// were opened, the processor could fetch them ahead.
 func shuffled(ends []harness.Ends) []harness.Ends {
 	rng := rand.New(rand.NewPCG(1, 2))
 	rng.Shuffle(len(ends), func(i, j int) { ends[i], ends[j] = ends[j], ends[i] })
@@ -151,9 +155,6 @@ func (s *scene) close() {
 	if s.traffic != nil {
 		s.traffic.Close()
 	}
-	if s.program != nil {
-		s.program.Close()
-	}
 	s.datapath.Close()
 }
 
@@ -163,35 +164,35 @@ func (s *scene) tcp(flags packet.TCPFlags) []byte {
 
 func (s *scene) udp() []byte { return s.family.frame(packet.NewUDP(s.ends[0].Src, s.ends[0].Dst, "")) }
 
-// give makes other traffic; frame only other packets of the same flows.
+// give makes other traffic.
 func (s *scene) give(frame []byte, ends []harness.Ends) {
 	s.t.Helper()
-	if s.traffic != nil {
-		s.traffic.Close()
-	}
-	var err error
-	s.traffic, err = harness.New(harness.Traffic{Frame: frame, Ends: ends})
-	s.must(err)
+	s.must(s.traffic.Give(harness.Traffic{Frame: frame, Ends: ends}))
 }
 
-func (s *scene) frame(frame []byte) {
+// open makes the flows with the traffic that there is.
+func (s *scene) open() {
 	s.t.Helper()
-	s.must(s.traffic.SetFrame(frame))
-}
-
-// open makes the flows.
-func (s *scene) open(protocol lb.Protocol) {
-	s.t.Helper()
-	if protocol == lb.UDP {
-		s.frame(s.udp())
-	}
 	before := s.counts()
-	_, _, err := s.traffic.Run(s.program, len(s.ends))
-	s.must(err)
+	s.run(s.program, len(s.ends), sent)
 	if n := s.counts()["new-flow"] - before["new-flow"]; n != uint64(len(s.ends)) {
 		s.t.Fatalf("%d flows were opened, want %d", n, len(s.ends))
 	}
 }
+
+// run gives packets to a program. All must have the one verdict.
+func (s *scene) run(program *harness.Program, packets int, verdict datapath.Verdict) harness.Result {
+	s.t.Helper()
+	result, err := s.traffic.Run(program, packets)
+	s.must(err)
+	if !result.All(verdict) {
+		s.t.Fatalf("of %d packets %d had the verdicts 0 to %d; want all %s", result.Packets, result.Verdicts, len(result.Verdicts)-1, verdict)
+	}
+	return result
+}
+
+// The verdicts of what passes and what is sent on.
+const passed, sent datapath.Verdict = 2, 3
 
 // counts are the packets by reason, of the service and of none.
 func (s *scene) counts() map[string]uint64 {
@@ -205,13 +206,12 @@ func (s *scene) counts() map[string]uint64 {
 	return all
 }
 
-// counted fails unless at least so many packets more ended for a reason, and
-// none for another. A signal ends a test-run early; it is begun again, so there may be some more.
+// counted fails unless so many packets more ended for a reason, and none for another.
 func (s *scene) counted(before map[string]uint64, reason string, want int) {
 	s.t.Helper()
 	for got, n := range s.counts() {
 		switch more := n - before[got]; {
-		case got == reason && more < uint64(want), got != reason && more > 0:
+		case got == reason && more != uint64(want), got != reason && more > 0:
 			s.t.Fatalf("%d packets ended as %s; want %d, all of them %s", more, got, want, reason)
 		}
 	}

@@ -13,41 +13,39 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type benchEnds struct {
+type benchEndsV4 struct {
 	_     structs.HostLayout
-	Words [10]uint32
+	Words [2]uint64
 }
 
-type benchFrame struct {
+type benchEndsV6 struct {
 	_     structs.HostLayout
-	Words [10]uint64
+	Words [5]uint64
 }
 
 type benchRun struct {
-	_       structs.HostLayout
-	Next    uint32
-	Made    uint32
-	Packets uint32
-	Pad     uint32
-	Began   uint64
-	Ended   uint64
+	_        structs.HostLayout
+	Frame    [80]uint8
+	Verdicts [8]uint64
+	Made     uint64
+	ClockAt  uint64
+	Flow     uint32
+	Flows    uint32
+	Clocks   [2048]uint64
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	benchMapAllEnds      = "all_ends"
-	benchMapBehind       = "behind"
-	benchMapRuns         = "runs"
-	benchMapTemplates    = "templates"
+	benchMapAllEndsV4    = "all_ends_v4"
+	benchMapAllEndsV6    = "all_ends_v6"
+	benchProgBare        = "bare"
 	benchProgEmpty       = "empty"
 	benchProgEncapsulate = "encapsulate"
-	benchProgFresh       = "fresh"
-	benchVarEndsOffset   = "ends_offset"
-	benchVarEndsSize     = "ends_size"
-	benchVarFlows        = "flows"
-	benchVarFrameSize    = "frame_size"
+	benchProgRoundV4     = "round_v4"
+	benchProgRoundV6     = "round_v6"
+	benchVarCurrent      = "current"
 )
 
 // loadBench returns the embedded CollectionSpec for bench.
@@ -92,29 +90,26 @@ type benchSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchProgramSpecs struct {
+	Bare        *ebpf.ProgramSpec `ebpf:"bare"`
 	Empty       *ebpf.ProgramSpec `ebpf:"empty"`
 	Encapsulate *ebpf.ProgramSpec `ebpf:"encapsulate"`
-	Fresh       *ebpf.ProgramSpec `ebpf:"fresh"`
+	RoundV4     *ebpf.ProgramSpec `ebpf:"round_v4"`
+	RoundV6     *ebpf.ProgramSpec `ebpf:"round_v6"`
 }
 
 // benchMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchMapSpecs struct {
-	AllEnds   *ebpf.MapSpec `ebpf:"all_ends"`
-	Behind    *ebpf.MapSpec `ebpf:"behind"`
-	Runs      *ebpf.MapSpec `ebpf:"runs"`
-	Templates *ebpf.MapSpec `ebpf:"templates"`
+	AllEndsV4 *ebpf.MapSpec `ebpf:"all_ends_v4"`
+	AllEndsV6 *ebpf.MapSpec `ebpf:"all_ends_v6"`
 }
 
 // benchVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchVariableSpecs struct {
-	EndsOffset *ebpf.VariableSpec `ebpf:"ends_offset"`
-	EndsSize   *ebpf.VariableSpec `ebpf:"ends_size"`
-	Flows      *ebpf.VariableSpec `ebpf:"flows"`
-	FrameSize  *ebpf.VariableSpec `ebpf:"frame_size"`
+	Current *ebpf.VariableSpec `ebpf:"current"`
 }
 
 // benchObjects contains all objects after they have been loaded into the kernel.
@@ -137,18 +132,14 @@ func (o *benchObjects) Close() error {
 //
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchMaps struct {
-	AllEnds   *ebpf.Map `ebpf:"all_ends"`
-	Behind    *ebpf.Map `ebpf:"behind"`
-	Runs      *ebpf.Map `ebpf:"runs"`
-	Templates *ebpf.Map `ebpf:"templates"`
+	AllEndsV4 *ebpf.Map `ebpf:"all_ends_v4"`
+	AllEndsV6 *ebpf.Map `ebpf:"all_ends_v6"`
 }
 
 func (m *benchMaps) Close() error {
 	return _BenchClose(
-		m.AllEnds,
-		m.Behind,
-		m.Runs,
-		m.Templates,
+		m.AllEndsV4,
+		m.AllEndsV6,
 	)
 }
 
@@ -156,26 +147,27 @@ func (m *benchMaps) Close() error {
 //
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchVariables struct {
-	EndsOffset *ebpf.Variable `ebpf:"ends_offset"`
-	EndsSize   *ebpf.Variable `ebpf:"ends_size"`
-	Flows      *ebpf.Variable `ebpf:"flows"`
-	FrameSize  *ebpf.Variable `ebpf:"frame_size"`
+	Current *ebpf.Variable `ebpf:"current"`
 }
 
 // benchPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchPrograms struct {
+	Bare        *ebpf.Program `ebpf:"bare"`
 	Empty       *ebpf.Program `ebpf:"empty"`
 	Encapsulate *ebpf.Program `ebpf:"encapsulate"`
-	Fresh       *ebpf.Program `ebpf:"fresh"`
+	RoundV4     *ebpf.Program `ebpf:"round_v4"`
+	RoundV6     *ebpf.Program `ebpf:"round_v6"`
 }
 
 func (p *benchPrograms) Close() error {
 	return _BenchClose(
+		p.Bare,
 		p.Empty,
 		p.Encapsulate,
-		p.Fresh,
+		p.RoundV4,
+		p.RoundV6,
 	)
 }
 

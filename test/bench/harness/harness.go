@@ -2,11 +2,13 @@ package harness
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/tinylb/tinylb/internal/datapath"
 )
 
 // Ends are the two ends of a flow, as its packets name them.
@@ -22,114 +24,188 @@ type Traffic struct {
 
 // Harness gives traffic to programs. It is for one goroutine.
 type Harness struct {
-	objects benchObjects
+	bench   *ebpf.CollectionSpec
+	shared  *ebpf.Collection // the maps of all rounds
+	layout  layout
 	frame   []byte
+	bare    *ebpf.Program
+	Empty   *Program // looks at Ethernet and sends back; all are compared with it
+	Floor   *Program // encapsulates each packet in the same header, without looking anything up
+	loaded  []*Program
+	current *ebpf.Variable
 }
 
-// Sizes of frames, and where the addresses begin in them; the ports follow.
-const (
-	frameSize4, frameSize6 = 64, 80
-	endsAt4, endsAt6       = 14 + 12, 14 + 8
-	endsSize4, endsSize6   = 4 + 4 + 4, 16 + 16 + 4
-	slotSize               = 40 // of an entry in the map all_ends
+// Program is one that the harness can measure; it is closed with the harness.
+type Program struct {
+	around *ebpf.Program
+	flow   uint32 // of its next packet
+}
+
+// layout says where a frame has what differs between flows. See bench.bpf.c.
+type layout struct {
+	frameSize int
+	from, to  int
+	ends      string // the map
+}
+
+var (
+	layoutV4 = layout{frameSize: 64, from: 26, to: 42, ends: benchMapAllEndsV4}
+	layoutV6 = layout{frameSize: 80, from: 22, to: 62, ends: benchMapAllEndsV6}
 )
 
-// New loads the program that makes packets. Close frees it.
+// New makes a harness for traffic of at most as many flows as there are now.
 func New(t Traffic) (*Harness, error) {
-	six := len(t.Frame) == frameSize6
-	if len(t.Frame) != frameSize4 && !six || len(t.Ends) == 0 {
-		return nil, fmt.Errorf("a frame of %d bytes for %d flows: want 64 or 80 bytes and at least one flow", len(t.Frame), len(t.Ends))
-	}
-	spec, err := loadBench()
+	bench, err := loadBench()
 	if err != nil {
 		return nil, err
 	}
-	size, at := uint32(endsSize4), uint32(endsAt4)
-	if six {
-		size, at = endsSize6, endsAt6
+	h := &Harness{bench: bench, layout: layoutV4}
+	if len(t.Frame) == layoutV6.frameSize {
+		h.layout = layoutV6
 	}
-	err = errors.Join(
-		spec.Variables["frame_size"].Set(uint32(len(t.Frame))), spec.Variables["ends_offset"].Set(at),
-		spec.Variables["ends_size"].Set(size), spec.Variables["flows"].Set(uint32(len(t.Ends))),
-	)
-	if err != nil {
-		return nil, err
-	}
-	spec.Maps["all_ends"].MaxEntries = uint32(len(t.Ends))
-	h := &Harness{frame: t.Frame}
-	if err := spec.LoadAndAssign(&h.objects, nil); err != nil {
+	bench.Maps[h.layout.ends].MaxEntries = uint32(len(t.Ends))
+	shared := bench.Copy()
+	shared.Programs = map[string]*ebpf.ProgramSpec{benchProgBare: shared.Programs[benchProgBare]}
+	if h.shared, err = ebpf.NewCollection(shared); err != nil {
 		return nil, fmt.Errorf("load the harness: %w", err)
 	}
-	if err := h.fill(t); err != nil {
+	h.bare, h.current = h.shared.Programs[benchProgBare], h.shared.Variables[benchVarCurrent]
+	if err := h.prepare(t); err != nil {
 		h.Close()
 		return nil, err
 	}
 	return h, nil
 }
 
-// SetFrame changes what the frames carry beside the ends of their flows; they stay as long as they are.
-func (h *Harness) SetFrame(frame []byte) error {
-	if len(frame) != len(h.frame) {
-		return fmt.Errorf("a frame of %d bytes, want %d", len(frame), len(h.frame))
-	}
-	h.frame = frame
-	template := make([]byte, frameSize6)
-	copy(template, frame)
-	return h.objects.Templates.Put(uint32(0), template)
-}
-
-func (h *Harness) fill(t Traffic) error {
-	if err := h.SetFrame(t.Frame); err != nil {
+func (h *Harness) prepare(t Traffic) (err error) {
+	if err := h.Give(t); err != nil {
 		return err
 	}
-	memory, err := h.objects.AllEnds.Memory()
+	ours := &ebpf.CollectionSpec{Programs: h.bench.Programs}
+	if h.Empty, err = h.Load(datapath.Unloaded{Spec: ours, Program: benchProgEmpty}); err != nil {
+		return err
+	}
+	h.Floor, err = h.Load(datapath.Unloaded{Spec: ours, Program: benchProgEncapsulate})
+	return err
+}
+
+// Close frees the programs and maps.
+func (h *Harness) Close() {
+	for _, p := range h.loaded {
+		p.around.Close()
+	}
+	h.shared.Close()
+}
+
+// Load builds a program into the harness.
+func (h *Harness) Load(program datapath.Unloaded) (*Program, error) {
+	around, err := h.load(program)
+	if err != nil {
+		return nil, err
+	}
+	p := &Program{around: around}
+	h.loaded = append(h.loaded, p)
+	return p, nil
+}
+
+// Give changes the traffic; each program's next packet is of the first flow.
+func (h *Harness) Give(t Traffic) error {
+	most := int(h.bench.Maps[h.layout.ends].MaxEntries)
+	if len(t.Frame) != h.layout.frameSize || len(t.Ends) == 0 || len(t.Ends) > most {
+		return fmt.Errorf("a frame of %d bytes for %d flows: want %d bytes and 1 to %d flows", len(t.Frame), len(t.Ends), h.layout.frameSize, most)
+	}
+	h.frame = t.Frame
+	run := benchRun{Flows: uint32(len(t.Ends))}
+	copy(run.Frame[:], t.Frame)
+	if err := h.current.Set(&run); err != nil {
+		return err
+	}
+	for _, p := range h.loaded {
+		p.flow = 0
+	}
+	memory, err := h.shared.Maps[h.layout.ends].Memory()
 	if err != nil {
 		return err
 	}
-	all := make([]byte, 0, slotSize*len(t.Ends))
+	_, err = memory.WriteAt(h.layout.words(t), 0)
+	return err
+}
+
+// words are what the flows' packets have where they differ. The checksums stay the first flow's.
+func (l layout) words(t Traffic) []byte {
+	all := make([]byte, 0, (l.to-l.from)*len(t.Ends))
 	for _, e := range t.Ends {
 		before := len(all)
 		all = append(append(all, e.Src.Addr().AsSlice()...), e.Dst.Addr().AsSlice()...)
 		all = binary.BigEndian.AppendUint16(all, e.Src.Port())
 		all = binary.BigEndian.AppendUint16(all, e.Dst.Port())
-		all = append(all, make([]byte, slotSize-(len(all)-before))...)
+		all = append(all, t.Frame[l.from+len(all)-before:l.to]...)
 	}
-	_, err = memory.WriteAt(all, 0)
-	return err
+	return all
 }
 
-// Close frees the programs and maps.
-func (h *Harness) Close() { h.objects.Close() }
+// Result is of one run.
+type Result struct {
+	PerPacket float64 // ns; 0 for less packets than Fewest
+	Packets   int     // more than were wanted if a signal ended the test-run: it was begun again
+	Verdicts  [verdicts]uint64
+	Last      []byte // frame, as the program left it
+}
 
-// Empty is the program that all are compared with, and Floor one that encapsulates without looking anything up.
-func (h *Harness) Empty() *ebpf.Program { return h.objects.Empty }
+// Fewest packets of a run that is timed.
+const Fewest = stretch + 1
 
-// Floor encapsulates each packet in the same header.
-func (h *Harness) Floor() *ebpf.Program { return h.objects.Encapsulate }
+const (
+	verdicts = len(benchRun{}.Verdicts)
+	clocks   = len(benchRun{}.Clocks)
+	stretch  = 500 // packets; as in bench.bpf.c
+	maxFrame = 256 // with all that a program puts before it
+)
 
-// Run gives a program so many packets, at least two, of the flows that come next.
-// It returns how long one took, in ns, and the last verdict.
-func (h *Harness) Run(program *ebpf.Program, packets int) (perPacket float64, verdict uint32, err error) {
-	if err := h.objects.Behind.Put(uint32(0), program); err != nil {
-		return 0, 0, fmt.Errorf("put the program behind the harness: %w", err)
-	}
+// All reports whether every packet had this verdict.
+func (r Result) All(verdict datapath.Verdict) bool {
+	return int(verdict) < verdicts && r.Verdicts[verdict] == uint64(r.Packets)
+}
+
+// Run gives a program so many packets, of the flows that come after those of its last run.
+func (h *Harness) Run(program *Program, packets int) (Result, error) {
 	var run benchRun
-	if err := h.objects.Runs.Lookup(uint32(0), &run); err != nil {
-		return 0, 0, err
+	if err := h.current.Get(&run); err != nil {
+		return Result{}, err
 	}
-	run = benchRun{Next: run.Next, Packets: uint32(packets)}
-	if err := h.objects.Runs.Put(uint32(0), &run); err != nil {
-		return 0, 0, err
+	run = benchRun{Frame: run.Frame, Flow: program.flow, Flows: run.Flows}
+	if err := h.current.Set(&run); err != nil {
+		return Result{}, err
 	}
-	verdict, err = h.objects.Fresh.Run(&ebpf.RunOptions{Data: h.frame, Repeat: uint32(packets)})
-	if err != nil {
-		return 0, 0, fmt.Errorf("test-run: %w", err)
+	options := ebpf.RunOptions{Data: h.frame, DataOut: make([]byte, maxFrame), Repeat: uint32(packets)}
+	if _, err := program.around.Run(&options); err != nil {
+		return Result{}, fmt.Errorf("test-run: %w", err)
 	}
-	if err := h.objects.Runs.Lookup(uint32(0), &run); err != nil {
-		return 0, 0, err
+	if err := h.current.Get(&run); err != nil {
+		return Result{}, err
 	}
-	if run.Made < run.Packets {
-		return 0, 0, fmt.Errorf("the test-run made %d packets, want %d", run.Made, run.Packets)
+	if run.Made < uint64(packets) {
+		return Result{}, fmt.Errorf("the test-run made %d packets, want %d", run.Made, packets)
 	}
-	return float64(run.Ended-run.Began) / float64(packets-1), verdict, nil
+	program.flow = run.Flow
+	return Result{PerPacket: perPacket(run), Packets: int(run.Made), Verdicts: run.Verdicts, Last: options.DataOut}, nil
+}
+
+// perPacket is by the median of all stretches, for what else goes on on the machine meets only some of them.
+func perPacket(run benchRun) float64 {
+	var took []uint64
+	for i := 1; i < min(int(run.Made-1)/stretch+1, clocks); i++ {
+		took = append(took, run.Clocks[i]-run.Clocks[i-1])
+	}
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return float64(took[len(took)/2]) / stretch
+}
+
+// Bare is ns per packet, whole ones, of a program that sends back whatever comes, without the harness.
+func (h *Harness) Bare(packets int) (perPacket float64, err error) {
+	_, took, err := h.bare.Benchmark(h.frame, packets, nil)
+	return float64(took.Nanoseconds()), err
 }
