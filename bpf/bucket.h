@@ -89,15 +89,6 @@ static __always_inline __u64 bucket_word(const struct bucket *bucket, __u32 word
 	return *(const volatile __u64 *)&bucket->words[word & (BUCKET_WORDS - 1)];
 }
 
-static __always_inline bool bucket_may_have(const struct bucket *bucket, __u64 tag)
-{
-	__u64 any = 0;
-
-	for (int i = 0; i < BUCKET_WORDS; i++)
-		any |= word_matches(bucket_word(bucket, i), tag);
-	return any;
-}
-
 static __always_inline __u32 bucket_room(const struct bucket *bucket)
 {
 	__u64 sum = 0; /* in each part, of all words */
@@ -129,7 +120,8 @@ static __always_inline __u32 word_claim(struct bucket *bucket, __u32 word, __u64
 	return WORD_PLACES;
 }
 
-static __always_inline __u32 bucket_claim(enum direction table, __u32 index, __u64 hash)
+/* A place in this bucket, ours from now on; NO_SLOT: it is full. Verified by itself, like parse(). */
+__noinline __u32 bucket_claim(enum direction table, __u32 index, __u64 hash)
 {
 	struct bucket *bucket = bucket_at(table, index);
 	__u32 word, part;

@@ -24,19 +24,15 @@ static __always_inline bool client_is_near(const struct packet *pkt, const struc
 }
 
 /* NO_SLOT: another flow's answers look the same, as of a client with one port to two VIPs. */
-static __always_inline __u32 dnat_choose(const struct packet *pkt, const struct backend *backend,
-					 __u64 now, struct tuple *answer)
+static __always_inline __u32 dnat_choose(struct packet *pkt, const struct backend *backend,
+					 __u64 now)
 {
 	__u32 owner;
 
-	*answer = (struct tuple){
-		.src = backend->address,
-		.dst = pkt->tuple.src,
-		.sport = backend_port(backend, pkt),
-		.dport = pkt->tuple.sport,
-		.protocol = pkt->tuple.protocol,
-	};
-	return answer_take_from_dead(answer, now, &owner);
+	answer_begin(pkt, backend);
+	pkt->other.dst = pkt->tuple.src;
+	pkt->other.dport = pkt->tuple.sport;
+	return answer_take_from_dead(&pkt->other, now, &owner);
 }
 
 #endif

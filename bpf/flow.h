@@ -86,13 +86,14 @@ static __always_inline bool ends_equal(const struct flow_ends *ends, const struc
 /* A live flow has this tuple in that direction. */
 static __always_inline bool flow_has(__u32 slot, const struct tuple *t, enum direction direction)
 {
-	bool from_client = direction == FROM_CLIENT, is_v6 = !addr_is_v4(&t->dst);
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	bool from_client = direction == FROM_CLIENT, is_v6;
 	struct flow_prefixes *prefixes;
 	struct flow_life life;
 
 	if (!flow)
 		return false;
+	is_v6 = !addr_is_v4(&t->dst);
 	life = flow_life(flow);
 	if (!life.phase || life.protocol != t->protocol ||
 	    !(life.flags & (from_client ? FLOW_REQUEST_V6 : FLOW_ANSWER_V6)) == is_v6 ||
@@ -107,14 +108,6 @@ static __always_inline bool flow_has(__u32 slot, const struct tuple *t, enum dir
 			    &t->src) &&
 	       prefix_equal(from_client ? &prefixes->request_dst : &prefixes->answer_dst, &t->dst);
 }
-
-struct slot_search {
-	const struct tuple *tuple;
-	__u64 hash;
-	enum direction direction;
-	__u32 bucket;
-	__u32 slot; /* that was found, or one of the two below */
-};
 
 /* Somebody takes the tuple of an answer just now, or lets it go. */
 #define SLOT_PENDING 0xfffffffe
@@ -144,53 +137,54 @@ static __always_inline void slot_set(__u32 place, __u32 slot)
 		*(volatile __u32 *)&slots->slot[place & (BUCKET_PLACES - 1)] = slot + 1;
 }
 
-/* Looks at those of a word's four places that have the tag. */
-static long search_word(__u32 i, struct slot_search *search)
+/* Of the places whose bits in a word match, the slot of the flow with this tuple; else as slot_find(). Verified by itself, like parse(). */
+__noinline __u32 search_word(enum direction table, __u32 place, __u64 matches,
+			     const struct tuple *tuple)
 {
-	struct bucket *bucket = bucket_at(search->direction, search->bucket);
-	__u32 word = (first_word(search->hash) + i) & (BUCKET_WORDS - 1), slot;
-	__u64 matches;
-
-	if (!bucket)
-		return 1;
-	matches = word_matches(bucket_word(bucket, word), hash_tag(search->hash));
-	for (int n = 0; n < WORD_PLACES && matches; n++) {
-		slot = slot_at(search->direction, search->bucket * BUCKET_PLACES +
-							  word * WORD_PLACES +
-							  lowest_part(matches));
-		if (slot == SLOT_PENDING) {
-			search->slot = SLOT_PENDING;
-		} else if (flow_has(slot, search->tuple, search->direction)) {
-			search->slot = slot;
-			return 1;
-		}
-		matches &= matches - 1;
-	}
-	return 0;
-}
-
-static __always_inline void search_bucket(struct slot_search *search, __u32 index)
-{
-	struct bucket *bucket = bucket_at(search->direction, index);
-
-	search->bucket = index;
-	if (bucket && bucket_may_have(bucket, hash_tag(search->hash)))
-		bpf_loop(BUCKET_WORDS, search_word, search, 0);
-}
-
-/* The live flow with this tuple in that direction; NO_SLOT, or SLOT_PENDING for an answer's. Verified by itself, like parse(). */
-__noinline __u32 slot_find(const struct tuple *tuple, __u64 hash, enum direction direction)
-{
-	struct slot_search search = {
-		.tuple = tuple, .hash = hash, .direction = direction, .slot = NO_SLOT
-	};
+	__u32 slot;
 
 	if (!tuple)
 		return NO_SLOT;
-	search_bucket(&search, first_bucket(direction, hash));
-	if (search.slot >= SLOT_PENDING)
-		search_bucket(&search, second_bucket(direction, hash));
-	return search.slot;
+	for (int n = 0; n < WORD_PLACES && matches; n++) {
+		slot = slot_at(table, place + lowest_part(matches));
+		if (slot == SLOT_PENDING || flow_has(slot, tuple, table))
+			return slot;
+		matches &= matches - 1;
+	}
+	return NO_SLOT;
+}
+
+static __always_inline __u32 search_bucket(enum direction table, __u32 index, __u64 hash,
+					   const struct tuple *tuple)
+{
+	struct bucket *bucket = bucket_at(table, index);
+	__u64 tag = hash_tag(hash), matches;
+	__u32 slot;
+
+	if (!bucket)
+		return NO_SLOT;
+	for (__u32 word = 0; word < BUCKET_WORDS; word++) {
+		matches = word_matches(bucket_word(bucket, word), tag);
+		if (!matches)
+			continue;
+		slot = search_word(table, index * BUCKET_PLACES + word * WORD_PLACES, matches,
+				   tuple);
+		if (slot != NO_SLOT)
+			return slot;
+	}
+	return NO_SLOT;
+}
+
+/* The live flow with this tuple in that direction; NO_SLOT, or SLOT_PENDING for an answer's. Verified by itself, like parse(). */
+__noinline __u32 slot_find(const struct tuple *tuple, __u64 hash, enum direction table)
+{
+	__u32 slot;
+
+	if (!tuple)
+		return NO_SLOT;
+	slot = search_bucket(table, first_bucket(table, hash), hash, tuple);
+	return slot != NO_SLOT ? slot :
+				 search_bucket(table, second_bucket(table, hash), hash, tuple);
 }
 
 /* Who has the tuple, in either direction; else as slot_find(). */
@@ -341,20 +335,18 @@ static __always_inline bool flow_read(struct packet *pkt)
 /* Verified by itself, like parse(). */
 __noinline bool flow_find(struct packet *pkt, __u64 now)
 {
-	struct tuple tuple;
 	__u32 *lock;
 
 	if (!pkt)
 		return false;
-	tuple = pkt->tuple;
-	pkt->hash = hash_tuple(&tuple);
+	pkt->hash = hash_tuple(&pkt->tuple);
 	lock = lock_of(pkt->hash);
 	pkt->lock_seen = lock ? lock_read(lock) : LOCK_HELD;
 	pkt->direction = FROM_CLIENT;
-	pkt->slot = slot_find(&tuple, pkt->hash, FROM_CLIENT);
+	pkt->slot = slot_find(&pkt->tuple, pkt->hash, FROM_CLIENT);
 	if (pkt->slot >= SLOT_PENDING) {
 		pkt->direction = FROM_BACKEND;
-		pkt->slot = slot_find(&tuple, pkt->hash, FROM_BACKEND);
+		pkt->slot = slot_find(&pkt->tuple, pkt->hash, FROM_BACKEND);
 	}
 	if (pkt->slot >= SLOT_PENDING || !flow_read(pkt))
 		return false;

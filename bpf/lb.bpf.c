@@ -68,6 +68,7 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 {
 	struct service *service;
 	struct backend *backend;
+	__u32 place = NO_SLOT;
 	enum opened opened;
 
 	pkt->direction = FROM_CLIENT;
@@ -88,7 +89,15 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
-	opened = flow_open(ctx, pkt, backend, now);
+	/* the port first: where there is none, no other flow must have lost its slot */
+	if (translates(pkt->forward)) {
+		place = answer_choose(pkt, backend, now);
+		if (place == NO_SLOT)
+			return VERDICT_DROP;
+	} else {
+		answer_begin(pkt, backend);
+	}
+	opened = flow_open(ctx, pkt, backend, place, now);
 	if (opened == OPENED_NOTHING)
 		return VERDICT_DROP;
 	if (opened == OPENED_ALREADY)

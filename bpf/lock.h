@@ -11,7 +11,7 @@
 #include "packet.h"
 
 /* An attempt looks up anew: a holder that was not interrupted is done by then. */
-#define LOCK_TRIES 64
+#define LOCK_TRIES 16
 
 /* Of all tuples with that hash, be they requests or answers. */
 static __always_inline __u32 *lock_of(__u64 hash)

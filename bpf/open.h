@@ -9,32 +9,23 @@
 #include "snat.h"
 
 /*
- * The tuple of the flow's answers, pkt->other, and its place among those of all; NO_SLOT where
- * they do not pass here, and it only says who the backend is. False, and
- * pkt->reason set: there is none.
+ * Enters the tuple of a new flow's answers, which becomes pkt->other, and returns its place. NO_SLOT, and
+ * pkt->reason set: there is none. Verified by itself, like parse().
  */
-static __always_inline bool answer_choose(struct packet *pkt, const struct tuple *request,
-					  const struct backend *backend, __u64 now,
-					  struct tuple *answer, __u32 *place)
+__noinline __u32 answer_choose(struct packet *pkt, const struct backend *backend, __u64 now)
 {
-	*place = NO_SLOT;
-	if (!translates(pkt->forward)) {
-		*answer = (struct tuple){
-			.src = backend->address,
-			.sport = backend_port(backend, pkt),
-			.protocol = pkt->tuple.protocol,
-		};
-		return true;
-	}
+	__u32 place;
+
+	if (!pkt || !backend)
+		return NO_SLOT;
 	if (pkt->forward == FORWARD_DNAT && !client_is_near(pkt, backend)) {
-		*place = dnat_choose(pkt, backend, now, answer);
-		if (*place != NO_SLOT)
-			return true;
+		place = dnat_choose(pkt, backend, now);
+		if (place != NO_SLOT)
+			return place;
 	}
 	pkt->source_nat = true;
 	pkt->reason = REASON_SNAT_EXHAUSTED;
-	*place = snat_choose(pkt, request, backend, now, answer);
-	return *place != NO_SLOT;
+	return snat_choose(pkt, backend, now);
 }
 
 static __always_inline void ends_take(struct flow_ends *ends, const struct tuple *t)
@@ -60,9 +51,9 @@ static __always_inline void prefixes_take(__u32 slot, const struct tuple *reques
 
 /* Describes the flow in its slot, which is ours alone. From its last line on it can be found. */
 static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __u32 slot,
-				      const struct tuple *answer, const struct backend *backend,
-				      __u64 now)
+				      const struct backend *backend, __u64 now)
 {
+	const struct tuple *answer = &pkt->other;
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	union life_word is;
@@ -94,7 +85,7 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
  * Takes the lock of the packet's tuple; it is known to have no flow. False: another
  * CPU has opened one, pkt->slot, or whoever holds the lock does not let go of it.
  */
-static __always_inline bool flow_lock(struct packet *pkt, const struct tuple *request, __u32 *lock)
+static __always_inline bool flow_lock(struct packet *pkt, __u32 *lock)
 {
 	__u32 seen = pkt->lock_seen;
 
@@ -102,7 +93,7 @@ static __always_inline bool flow_lock(struct packet *pkt, const struct tuple *re
 		if (lock_take(lock, seen))
 			return true;
 		seen = lock_read(lock);
-		pkt->slot = tuple_owner(request, pkt->hash);
+		pkt->slot = tuple_owner(&pkt->tuple, pkt->hash);
 		if (pkt->slot != NO_SLOT)
 			return false;
 	}
@@ -110,8 +101,7 @@ static __always_inline bool flow_lock(struct packet *pkt, const struct tuple *re
 }
 
 /* Puts the flow into pkt->slot, NO_SLOT where all are needed. */
-static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt,
-				       const struct tuple *answer, __u32 place,
+static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt, __u32 place,
 				       const struct backend *backend, __u64 now)
 {
 	pkt->slot = slot_take(pkt->hash, now);
@@ -119,7 +109,7 @@ static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt,
 		return false;
 	if (place != NO_SLOT)
 		slot_set(place, pkt->slot);
-	return flow_fill(ctx, pkt, pkt->slot, answer, backend, now);
+	return flow_fill(ctx, pkt, pkt->slot, backend, now);
 }
 
 enum opened {
@@ -129,27 +119,23 @@ enum opened {
 };
 
 /*
- * Stores a new flow to `backend`. The port comes first: where there is none,
- * no other flow must have lost its slot. Verified by itself, like parse().
+ * Stores a new flow to `backend`, whose answers have that place; NO_SLOT: they do not pass here, and pkt->other
+ * only says who the backend is. Verified by itself, like parse().
  */
 __noinline enum opened flow_open(struct xdp_md *ctx, struct packet *pkt,
-				 const struct backend *backend, __u64 now)
+				 const struct backend *backend, __u32 place, __u64 now)
 {
-	struct tuple request, answer;
 	bool is_new = false;
-	__u32 *lock, place;
+	__u32 *lock;
 
 	if (!pkt || !backend)
-		return OPENED_NOTHING;
-	request = pkt->tuple; /* on the stack, as those that are verified by themselves want it */
-	if (!answer_choose(pkt, &request, backend, now, &answer, &place))
 		return OPENED_NOTHING;
 	pkt->slot = NO_SLOT;
 	lock = lock_of(pkt->hash);
 	pkt->reason = REASON_FLOW_TABLE_BUSY;
-	if (lock && flow_lock(pkt, &request, lock)) {
+	if (lock && flow_lock(pkt, lock)) {
 		pkt->reason = REASON_FLOW_TABLE_FULL;
-		is_new = flow_enter(ctx, pkt, &answer, place, backend, now);
+		is_new = flow_enter(ctx, pkt, place, backend, now);
 		lock_release(lock);
 	}
 	if (!is_new && place != NO_SLOT)

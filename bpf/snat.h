@@ -21,8 +21,8 @@
 #define PORT_POOL_MAX (64 * 65536)
 
 struct port_search {
-	struct tuple answer; /* what the backend would send: backend -> address:port */
-	const struct tuple *request;
+	struct packet
+		*pkt; /* its other tuple is what the backend would send: backend -> address:port */
 	__u64 now;
 	__u32 place; /* of the answer, once it is taken */
 	__u32 snat_first;
@@ -40,17 +40,17 @@ static __always_inline bool port_name(struct port_search *search, __u32 at)
 {
 	__u32 index = search->snat_first + at / search->ports;
 	struct snat_address *source = bpf_map_lookup_elem(&snat_addresses, &index);
+	struct tuple *answer = &search->pkt->other;
 
 	if (!source)
 		return false;
 	search->at = at;
-	search->answer.dst = source->address;
-	search->answer.dport = bpf_htons(search->port_first + at % search->ports);
+	answer->dst = source->address;
+	answer->dport = bpf_htons(search->port_first + at % search->ports);
 	/* a backend that is a client of a service must not be taken for answering */
-	if (tuple_equal(&search->answer, search->request))
+	if (tuple_equal(answer, &search->pkt->tuple))
 		return false;
-	return !source->is_vip ||
-	       !service_on_port(&search->answer.dst, search->answer.dport, search->answer.protocol);
+	return !source->is_vip || !service_on_port(&answer->dst, answer->dport, answer->protocol);
 }
 
 /*
@@ -109,7 +109,7 @@ static long port_step(__u32 i, struct port_search *search)
 	if (!search->ports || !search->pool ||
 	    !port_name(search, (search->start + i) % search->pool))
 		return 0;
-	search->place = answer_take_from_dead(&search->answer, search->now, &owner);
+	search->place = answer_take_from_dead(&search->pkt->other, search->now, &owner);
 	if (search->place != NO_SLOT)
 		return 1;
 	if (owner >= SLOT_PENDING)
@@ -127,12 +127,22 @@ static __always_inline __u32 port_take_over(struct port_search *search)
 	if (!search->victim.phase || !search->ports)
 		return NO_SLOT;
 	port_name(search, search->victim_at);
-	return flow_release(search->victim.slot) ? answer_take(&search->answer, &owner) : NO_SLOT;
+	return flow_release(search->victim.slot) ? answer_take(&search->pkt->other, &owner) :
+						   NO_SLOT;
 }
 
 static __always_inline __be16 backend_port(const struct backend *backend, const struct packet *pkt)
 {
 	return backend->port ? backend->port : pkt->tuple.dport;
+}
+
+/* Whom a new flow's answers come from; to whom is still to be said. */
+static __always_inline void answer_begin(struct packet *pkt, const struct backend *backend)
+{
+	__builtin_memset(&pkt->other, 0, sizeof(pkt->other));
+	pkt->other.src = backend->address;
+	pkt->other.sport = backend_port(backend, pkt);
+	pkt->other.protocol = pkt->tuple.protocol;
 }
 
 /* Of a backend and a protocol: TCP's ports and UDP's are apart. */
@@ -160,19 +170,15 @@ static __always_inline __u32 snat_search(struct port_search *search, struct port
 }
 
 /*
- * Finds a port for a flow: `answer` becomes the tuple of its answers, which is entered, leading
+ * Finds a port for a flow: pkt->other becomes the tuple of its answers, which is entered, leading
  * nowhere yet. Returns its place; NO_SLOT: every port is needed.
  */
-static __always_inline __u32 snat_choose(const struct packet *pkt, const struct tuple *request,
-					 const struct backend *backend, __u64 now,
-					 struct tuple *answer)
+static __always_inline __u32 snat_choose(struct packet *pkt, const struct backend *backend,
+					 __u64 now)
 {
 	struct port_pool *pool = port_pool_of(pkt->backend, pkt->tuple.protocol);
 	struct port_search search = {
-		.answer = { .src = backend->address,
-			    .sport = backend_port(backend, pkt),
-			    .protocol = pkt->tuple.protocol },
-		.request = request,
+		.pkt = pkt,
 		.now = now,
 		.place = NO_SLOT,
 		.snat_first = backend->snat_first,
@@ -183,13 +189,13 @@ static __always_inline __u32 snat_choose(const struct packet *pkt, const struct 
 
 	if (!pool)
 		return NO_SLOT;
+	answer_begin(pkt, backend);
 	search.pool = search.ports * backend->snat_count;
 	if (search.pool > PORT_POOL_MAX)
 		search.pool = PORT_POOL_MAX;
 	search.start = pool->cursor;
 	place = snat_search(&search, pool);
 	pool->cursor = place != NO_SLOT ? search.at + 1 : search.start + PORT_WINDOW;
-	*answer = search.answer;
 	return place;
 }
 
