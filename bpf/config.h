@@ -15,7 +15,7 @@ enum checksum_handling {
 volatile const enum checksum_handling checksum_mode = CHECKSUM_FULL;
 
 /* The interface's MAC: frames to another one pass. Zero: frames to any MAC count. */
-volatile const __u8 interface_mac[6] = {};
+volatile const __u8 interface_mac[6] __attribute__((aligned(4))) = {};
 
 /*
  * Send back by redirecting to the same interface: XDP_TX on a veth wakes a peer

@@ -43,13 +43,14 @@ static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags
 static __always_inline bool flow_expired(enum flow_phase phase, __u64 last_seen, __u64 now)
 {
 	struct settings *settings;
-	__u32 zero = 0;
+	__u32 zero = 0, index = phase;
 
 	settings = bpf_map_lookup_elem(&all_settings, &zero);
-	if (!settings || phase >= PHASE_COUNT)
+	asm volatile("" : "+r"(index)); /* or the verifier does not see the bound below */
+	if (!settings || index >= PHASE_COUNT)
 		return false;
 	/* signed: another CPU may have seen it later than our `now` */
-	return (__s64)(now - last_seen) > (__s64)settings->timeout[phase];
+	return (__s64)(now - last_seen) > (__s64)settings->timeout[index];
 }
 
 union life_word {

@@ -73,9 +73,10 @@ static __always_inline bool icmp_error(struct xdp_md *ctx, const struct packet *
 }
 
 /* Whose address says that the packet's time is over: ours, that it was sent to or by way of. */
-static __always_inline const struct addr *our_address(const struct packet *pkt, bool known)
+static __always_inline const struct addr *our_address(const struct packet *pkt)
 {
-	if (known && pkt->direction == FROM_BACKEND && addr_equal(&pkt->tuple.dst, &pkt->other.src))
+	if (pkt->known && pkt->direction == FROM_BACKEND &&
+	    addr_equal(&pkt->tuple.dst, &pkt->other.src))
 		return &pkt->other.dst;
 	return &pkt->tuple.dst;
 }

@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "config.h"
+#include "fast.h"
 #include "flow.h"
 #include "icmp.h"
 #include "maps.h"
@@ -64,12 +65,11 @@ static __always_inline enum verdict known_flow(struct xdp_md *ctx, struct packet
 	return VERDICT_CONTINUE;
 }
 
-static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *pkt, __u64 now)
+/* Whom a new flow goes to. */
+static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct service *service;
 	struct backend *backend;
-	__u32 place = NO_SLOT;
-	enum opened opened;
 
 	pkt->direction = FROM_CLIENT;
 	service = service_at(&pkt->tuple.dst, pkt->tuple.dport, pkt->tuple.protocol);
@@ -89,6 +89,33 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
+	return VERDICT_OPEN;
+}
+
+/* Verified by itself, like parse(). */
+__noinline enum verdict decide(struct xdp_md *ctx, struct packet *pkt, __u64 now)
+{
+	bool known;
+
+	if (!pkt)
+		return VERDICT_ABORTED;
+	known = flow_find(pkt, now);
+	if (known && flow_superseded(pkt)) {
+		flow_release(pkt->slot);
+		known = false;
+	}
+	pkt->known = known;
+	return known ? known_flow(ctx, pkt, now) : new_flow(ctx, pkt);
+}
+
+static __always_inline enum verdict open_flow(struct xdp_md *ctx, struct packet *pkt, __u64 now)
+{
+	__u32 id = pkt->backend, place = NO_SLOT;
+	struct backend *backend;
+
+	backend = bpf_map_lookup_elem(&backends, &id);
+	if (!backend)
+		return VERDICT_ABORTED;
 	/* the port first: where there is none, no other flow must have lost its slot */
 	if (translates(pkt->forward)) {
 		place = answer_choose(pkt, backend, now);
@@ -97,11 +124,14 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 	} else {
 		answer_begin(pkt, backend);
 	}
-	opened = flow_open(ctx, pkt, backend, place, now);
-	if (opened == OPENED_NOTHING)
+	switch (flow_open(ctx, pkt, backend, place, now)) {
+	case OPENED_NOTHING:
 		return VERDICT_DROP;
-	if (opened == OPENED_ALREADY)
+	case OPENED_ALREADY:
 		return known_flow(ctx, pkt, now);
+	case OPENED_NEW:
+		break;
+	}
 	pkt->reason = pkt->source_nat && pkt->forward == FORWARD_DNAT ? REASON_NEW_FLOW_SNAT :
 									REASON_NEW_FLOW;
 	return VERDICT_CONTINUE;
@@ -120,12 +150,16 @@ static __always_inline bool rewrite(struct xdp_md *ctx, struct packet *pkt,
 	return tunnel_rewrite(ctx, pkt, backend, forward == FORWARD_GUE);
 }
 
-static __always_inline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
+/* Verified by itself, like parse(). */
+__noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
-	struct backend *backend = flow_backend(pkt);
 	struct next_hop *toward, hop;
+	struct backend *backend;
 
+	if (!pkt)
+		return VERDICT_ABORTED;
+	backend = flow_backend(pkt);
 	if (!backend) /* since a moment ago */
 		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
 	if (!eth)
@@ -164,34 +198,46 @@ __noinline enum verdict answer(struct xdp_md *ctx, struct packet *pkt, const str
 static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *pkt)
 {
 	enum verdict verdict;
-	bool known;
 	__u64 now;
 
 	verdict = parse(ctx, pkt);
 	if (verdict != VERDICT_CONTINUE)
 		return verdict;
 	now = clock_now();
-	known = flow_find(pkt, now);
-	if (known && flow_superseded(pkt)) {
-		flow_release(pkt->slot);
-		known = false;
-	}
-	verdict = known ? known_flow(ctx, pkt, now) : new_flow(ctx, pkt, now);
+	verdict = decide(ctx, pkt, now);
+	if (verdict == VERDICT_OPEN)
+		verdict = open_flow(ctx, pkt, now);
 	if (verdict == VERDICT_ANSWER)
-		return answer(ctx, pkt, our_address(pkt, known), now);
+		return answer(ctx, pkt, our_address(pkt), now);
 	return verdict == VERDICT_CONTINUE ? forward(ctx, pkt) : verdict;
+}
+
+/* All stages, for any packet. Verified by itself, like parse(). */
+__noinline int long_way(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	struct packet *pkt = bpf_map_lookup_elem(&packets, &zero);
+	enum verdict verdict;
+
+	if (!pkt)
+		return XDP_ABORTED;
+	packet_clear(pkt);
+	verdict = process(ctx, pkt);
+	return finish((struct outcome){
+		.verdict = verdict,
+		.reason = pkt->reason,
+		.service = pkt->service,
+		.backend = pkt->backend,
+		.length = pkt->length,
+	});
 }
 
 SEC("xdp.frags")
 int tinylb(struct xdp_md *ctx)
 {
-	__u32 zero = 0;
-	struct packet *pkt = bpf_map_lookup_elem(&packets, &zero);
+	int verdict = short_way(ctx);
 
-	if (!pkt)
-		return XDP_ABORTED;
-	packet_clear(pkt);
-	return finish(pkt, process(ctx, pkt));
+	return verdict == VERDICT_CONTINUE ? long_way(ctx) : verdict;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

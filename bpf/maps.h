@@ -84,6 +84,7 @@ struct {
 /* daemon -> data plane, per packet: the first thing that any packet meets. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct address_filter);
 	__uint(max_entries, 1);

@@ -19,8 +19,8 @@ static __always_inline struct next_hop *next_hop_of(const struct backend *backen
 static __always_inline void next_hop_to_client(const struct flow *flow, struct next_hop *to)
 {
 	to->interface = flow->client_interface;
-	__builtin_memcpy(to->mac, flow->macs.client, 6);
-	__builtin_memcpy(to->source_mac, flow->macs.local, 6);
+	mac_copy(to->mac, flow->macs.client);
+	mac_copy(to->source_mac, flow->macs.local);
 }
 
 static __always_inline enum verdict leave_by(struct xdp_md *ctx, __u32 interface)
@@ -38,10 +38,10 @@ static __always_inline enum verdict send(struct xdp_md *ctx, const struct next_h
 	if (!eth)
 		return VERDICT_ABORTED;
 	if (to->interface == ctx->ingress_ifindex || mac_is_zero(to->source_mac))
-		__builtin_memcpy(eth->h_source, eth->h_dest, 6);
+		mac_copy(eth->h_source, eth->h_dest);
 	else
-		__builtin_memcpy(eth->h_source, to->source_mac, 6);
-	__builtin_memcpy(eth->h_dest, to->mac, 6);
+		mac_copy(eth->h_source, to->source_mac);
+	mac_copy(eth->h_dest, to->mac);
 	return leave_by(ctx, to->interface);
 }
 
@@ -53,8 +53,8 @@ static __always_inline enum verdict send_back(struct xdp_md *ctx)
 
 	if (!eth)
 		return VERDICT_ABORTED;
-	__builtin_memcpy(swapped.h_dest, eth->h_source, 6);
-	__builtin_memcpy(swapped.h_source, eth->h_dest, 6);
+	mac_copy(swapped.h_dest, eth->h_source);
+	mac_copy(swapped.h_source, eth->h_dest);
 	swapped.h_proto = eth->h_proto;
 	*eth = swapped;
 	return leave_by(ctx, ctx->ingress_ifindex);

@@ -37,6 +37,7 @@ struct packet {
 	__u8 tcp_flags;
 	bool is_v6;
 	bool has_fragment_header;
+	bool known; /* it is of a flow that was there */
 	bool source_nat; /* a new flow's source is rewritten, too */
 	enum forward_mode forward; /* of a new flow */
 };
@@ -142,9 +143,16 @@ static __always_inline void prefix_take(struct addr_prefix *prefix, const struct
 	prefix->word[2] = a->word[2];
 }
 
-static __always_inline bool mac_is_zero(const __u8 *mac)
+/* In as few steps as there can be: clang copies bytes one by one where it sees no alignment. */
+static __always_inline void mac_copy(void *to, const void *from)
 {
-	return !(mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
+	*(__u32 *)to = *(const __u32 *)from;
+	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
+}
+
+static __always_inline bool mac_is_zero(const void *mac)
+{
+	return !(*(const __u32 *)mac | *(const __u16 *)(mac + 4));
 }
 
 #endif

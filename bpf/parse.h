@@ -17,8 +17,9 @@
 /* Multipliers, so that an address is in the filter as one and not as the other. */
 #define FILTER_DESTINATION 0x9e3779b1
 #define FILTER_SOURCE 0x85ebca6b
+#define FILTER_PORT 0xc2b2ae35
 
-/* Two bits of a multiplicative hash; filterBits in internal/datapath/convert.go sets the same ones. */
+/* Two bits of a multiplicative hash; addressFilterBits in internal/datapath/filter.go sets the same ones. */
 static __always_inline bool filter_has(const struct address_filter *filter, const struct addr *a,
 				       __u32 multiplier)
 {
@@ -29,14 +30,24 @@ static __always_inline bool filter_has(const struct address_filter *filter, cons
 	       filter->bits[second >> 6] >> (second & 63) & 1;
 }
 
+/* portFilterBit in internal/datapath/filter.go sets the same bit. */
+static __always_inline bool filter_has_port(const struct address_filter *filter,
+					    const struct addr *a, __be16 port)
+{
+	__u32 hash =
+		(a->word[0] ^ a->word[1] * 3 ^ a->word[2] * 5 ^ a->word[3]) + port * FILTER_PORT;
+
+	hash = hash * FILTER_DESTINATION >> (32 - PORT_FILTER_BITS);
+	return filter->ports[hash >> 6] >> (hash & 63) & 1;
+}
+
 static __always_inline bool sent_to_us(const struct ethhdr *eth)
 {
-	__u8 differs = 0, set = 0;
+	const volatile __u32 *first = (const volatile __u32 *)interface_mac;
+	const volatile __u16 *last = (const volatile __u16 *)(interface_mac + 4);
+	__u32 differs = (*(__u32 *)eth->h_dest ^ *first) | (*(__u16 *)(eth->h_dest + 4) ^ *last);
+	__u32 set = *first | *last;
 
-	for (int i = 0; i < 6; i++) {
-		differs |= eth->h_dest[i] ^ interface_mac[i];
-		set |= interface_mac[i];
-	}
 	return !differs || !set;
 }
 

@@ -14,47 +14,57 @@ static __always_inline bool is_forwarded(enum reason reason)
 	       reason == REASON_FORWARDED || reason == REASON_REPLY;
 }
 
-static __always_inline void count_backend(const struct packet *pkt)
+/* What became of a packet. */
+struct outcome {
+	enum verdict verdict;
+	enum reason reason;
+	__u32 service;
+	__u32 backend;
+	__u32 length;
+};
+
+static __always_inline void count_backend(const struct outcome *outcome)
 {
 	struct backend_counters *counters;
-	__u32 id = pkt->backend;
+	__u32 id = outcome->backend;
 
 	counters = bpf_map_lookup_elem(&all_backend_counters, &id);
 	if (!counters)
 		return;
-	if (pkt->reason == REASON_REPLY) {
+	if (outcome->reason == REASON_REPLY) {
 		counters->packets_out++;
-		counters->bytes_out += pkt->length;
+		counters->bytes_out += outcome->length;
 		return;
 	}
 	counters->packets_in++;
-	counters->bytes_in += pkt->length;
-	if (pkt->reason != REASON_FORWARDED)
+	counters->bytes_in += outcome->length;
+	if (outcome->reason != REASON_FORWARDED)
 		counters->flows++;
 }
 
-static __always_inline int finish(const struct packet *pkt, enum verdict verdict)
+static __always_inline int finish(struct outcome outcome)
 {
-	__u32 index = pkt->service * REASON_SLOTS + pkt->reason, zero = 0;
+	__u32 index = outcome.service * REASON_SLOTS + outcome.reason;
 	struct decision *decision;
 	__u64 *packets;
 
 	packets = bpf_map_lookup_elem(&reason_counters, &index);
 	if (packets)
 		*packets += 1;
-	if (is_forwarded(pkt->reason))
-		count_backend(pkt);
+	if (is_forwarded(outcome.reason))
+		count_backend(&outcome);
 	if (record_decisions) {
-		decision = bpf_map_lookup_elem(&decisions, &zero);
+		index = 0;
+		decision = bpf_map_lookup_elem(&decisions, &index);
 		if (decision)
 			*decision = (struct decision){
-				.verdict = verdict,
-				.reason = pkt->reason,
-				.service = pkt->service,
-				.backend = pkt->backend,
+				.verdict = outcome.verdict,
+				.reason = outcome.reason,
+				.service = outcome.service,
+				.backend = outcome.backend,
 			};
 	}
-	return verdict;
+	return outcome.verdict;
 }
 
 #endif

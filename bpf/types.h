@@ -20,6 +20,7 @@ enum verdict {
 	VERDICT_TX = XDP_TX,
 	VERDICT_REDIRECT = XDP_REDIRECT,
 	VERDICT_CONTINUE, /* the next stage decides */
+	VERDICT_OPEN, /* a new flow begins with it, to pkt->backend */
 	VERDICT_ANSWER, /* the sender is told, for the packet's reason */
 };
 
@@ -309,14 +310,16 @@ struct answer_clock {
 ASSERT_SIZE(struct answer_clock, 16);
 
 /*
- * A Bloom filter of one cache line: as destinations VIPs and SNAT addresses, as
- * sources the backends of dnat services; and, to know requests from answers, VIPs with
- * their ports.
+ * Bloom filters. The first, of one cache line: as destinations VIPs and SNAT addresses, as
+ * sources the backends of dnat services. The second: VIPs with their port, of services that have but one;
+ * what is in it is likely a request, which says in which table to look first.
  */
+#define PORT_FILTER_BITS 12
 struct address_filter {
 	__u64 bits[8];
+	__u64 ports[(1 << PORT_FILTER_BITS) / 64];
 };
-ASSERT_SIZE(struct address_filter, 64);
+ASSERT_SIZE(struct address_filter, 576);
 
 struct backend_counters {
 	__u64 packets_in; /* toward the backend */

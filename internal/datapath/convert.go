@@ -247,20 +247,3 @@ func backendNameFromBPF(n lbBackendName) lb.BackendName {
 		Service: n.Service,
 	}
 }
-
-// Multipliers of the filter's hash, as in bpf/parse.h.
-const (
-	filterDestination = 0x9e3779b1
-	filterSource      = 0x85ebca6b
-)
-
-func addToFilter(filter *lbAddressFilter, addrs []netip.Addr, multiplier uint32) {
-	for _, a := range addrs {
-		w := addrToBPF(a).Word
-		// the same hash as filter_has in bpf/parse.h
-		hash := (w[0] ^ w[1]*3 ^ w[2]*5 ^ w[3]) * multiplier
-		for _, bit := range []uint32{hash >> 23, hash >> 14 & 511} {
-			filter.Bits[bit>>6] |= 1 << (bit & 63)
-		}
-	}
-}

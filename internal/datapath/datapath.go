@@ -26,6 +26,7 @@ type Options struct {
 type Datapath struct {
 	maps     lbMaps
 	all      map[string]*ebpf.Map // the same, by name
+	filters  *filters             // nil when opened for reading
 	limits   lb.Limits
 	pinDir   string
 	Replaced []string // pinned maps of another layout that had to go, flows and counters with them
@@ -99,7 +100,7 @@ func Open(opts Options) (*Datapath, error) {
 		d.all[name] = created
 	}
 	d.assign()
-	if err := d.prepareFlowTable(); err != nil {
+	if err := errors.Join(d.prepareFlowTable(), d.openFilters()); err != nil {
 		d.Close()
 		return nil, err
 	}

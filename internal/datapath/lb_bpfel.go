@@ -24,8 +24,9 @@ type lbAddrPrefix struct {
 }
 
 type lbAddressFilter struct {
-	_    structs.HostLayout
-	Bits [8]uint64
+	_     structs.HostLayout
+	Bits  [8]uint64
+	Ports [64]uint64
 }
 
 type lbAnswerClock struct {
@@ -215,9 +216,9 @@ type lbPacket struct {
 	TcpFlags          uint8
 	IsV6              bool
 	HasFragmentHeader bool
+	Known             bool
 	SourceNat         bool
 	Forward           lbForwardMode
-	_                 [1]byte
 }
 
 type lbPortPool struct {
@@ -348,7 +349,8 @@ const (
 	lbVerdictVERDICT_TX       lbVerdict = 3
 	lbVerdictVERDICT_REDIRECT lbVerdict = 4
 	lbVerdictVERDICT_CONTINUE lbVerdict = 5
-	lbVerdictVERDICT_ANSWER   lbVerdict = 6
+	lbVerdictVERDICT_OPEN     lbVerdict = 6
+	lbVerdictVERDICT_ANSWER   lbVerdict = 7
 )
 
 // Names of all BPF objects in the ELF.

@@ -3,7 +3,6 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 	"unsafe"
 
@@ -119,15 +118,6 @@ func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
 	return put(d.maps.AllSettings, uint32(0), &settings)
 }
 
-// SetAddressFilter says which packets are worth a look-up: those to a VIP or a SNAT
-// address, and those from a backend that answers clients by their own addresses.
-func (d *Datapath) SetAddressFilter(destinations, sources []netip.Addr) error {
-	var filter lbAddressFilter
-	addToFilter(&filter, destinations, filterDestination)
-	addToFilter(&filter, sources, filterSource)
-	return put(d.maps.AddressFilters, uint32(0), &filter)
-}
-
 // PutNextHop writes one next hop; an unusable one clears the entry.
 func (d *Datapath) PutNextHop(id uint32, hop lb.NextHop) error {
 	entry := nextHopToBPF(hop)
@@ -170,7 +160,12 @@ func (d *Datapath) PutService(key lb.ServiceKey, entry lb.ServiceEntry) error {
 		return put(d.maps.ServiceBlocks, &k, &v)
 	}
 	k := serviceKeyToBPF(key)
-	return put(d.maps.Services, &k, &v)
+	var known lbService
+	isNew := d.maps.Services.Lookup(&k, &known) != nil
+	if err := put(d.maps.Services, &k, &v); err != nil || !isNew {
+		return err
+	}
+	return d.filters.expect(key, true)
 }
 
 // DeleteService makes packets to key pass; a key that is not there is no error.
@@ -180,7 +175,14 @@ func (d *Datapath) DeleteService(key lb.ServiceKey) error {
 		return remove(d.maps.ServiceBlocks, &k)
 	}
 	k := serviceKeyToBPF(key)
-	return remove(d.maps.Services, &k)
+	err := d.maps.Services.Delete(&k)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("delete from map services: %w", err)
+	}
+	return d.filters.expect(key, false)
 }
 
 // PutNearClient says that a service's clients in a prefix share a link with its
