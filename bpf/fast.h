@@ -190,7 +190,7 @@ static __always_inline bool quick_find(struct quick *q, enum quick_guess guess)
 		q->direction = FROM_BACKEND;
 		q->slot = quick_place(FROM_BACKEND, hash);
 		if (q->slot != NO_SLOT)
-			q->slot = slot_at(FROM_BACKEND, q->slot);
+			q->slot = slot_at(FROM_BACKEND, q->slot, hash);
 	}
 	if (q->slot == NO_SLOT) {
 		q->direction = FROM_CLIENT;
@@ -339,16 +339,110 @@ static __always_inline bool quick_known(struct quick *q, struct xdp_md *ctx, enu
 	       quick_find(q, guess) && quick_is(q);
 }
 
+/*
+ * Of the datagram with the packet in it, from the packet's own checksum, as with the kernel's local checksum
+ * offload: what is summed up by that adds up to the inverse of its pseudo header.
+ */
+static __always_inline bool quick_gue_checksum(const struct quick *q, const struct ip_header *outer,
+					       struct gue *gue)
+{
+	const __u32 *ip = q->l3;
+	__u64 sum = (__u16)~bpf_htons(q->protocol) + (__u16)~bpf_htons(q->l4_length);
+
+	if (!*q->check && q->protocol == IPPROTO_UDP)
+		return false;
+	/* the addresses are in the header and, inverted, in the sum of the rest */
+	sum += (__u64)ip[0] + ip[1] + (q->is_v6 ? 0 : ip[2]);
+	gue_checksum(outer, sum, gue);
+	return true;
+}
+
+/* False: it did not become longer by as much as it should. */
+static __always_inline bool quick_put(struct xdp_md *ctx, const struct ip_header *outer,
+				      bool is_gue, const struct gue *gue)
+{
+	__u32 l3 = sizeof(struct ethhdr);
+	__be16 *protocol = packet_at(ctx, offsetof(struct ethhdr, h_proto), sizeof(*protocol));
+
+	if (!protocol)
+		return false;
+	*protocol = outer->is_v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
+	return ip_write(ctx, l3, outer) &&
+	       (!is_gue || gue_write(ctx, l3 + ip_header_size(outer->is_v6), gue));
+}
+
+static __always_inline __u32 quick_hash(const struct quick *q)
+{
+	struct tuple t = {
+		.src = quick_addr(q, quick_src(q)),
+		.dst = quick_addr(q, quick_dst(q)),
+		.sport = q->ports,
+		.dport = q->ports >> 16,
+		.protocol = q->protocol,
+	};
+
+	return tuple_hash(&t);
+}
+
+/* The outer header, as tunnel_rewrite() makes it. */
+static __always_inline void quick_outer(const struct quick *q, __u32 hash, struct ip_header *outer)
+{
+	__u32 first;
+
+	if (q->is_v6) {
+		first = *(__be32 *)quick_v6(q);
+		outer->tos = bpf_ntohl(first) >> 20;
+		outer->dont_fragment = true;
+		outer->payload = q->l4_length + sizeof(struct ipv6hdr);
+		outer->protocol = IPPROTO_IPV6;
+	} else {
+		outer->tos = quick_v4(q)->tos;
+		outer->dont_fragment = quick_v4(q)->frag_off & bpf_htons(IPV4_DONT_FRAGMENT);
+		outer->payload = q->l4_length + sizeof(struct iphdr);
+		outer->protocol = IPPROTO_IPIP;
+	}
+	outer->flow_label = hash & FLOW_LABEL_MASK;
+	outer->ttl = TTL_OF_OURS;
+	outer->id = ip_id(outer->dont_fragment);
+}
+
+/* False: it has to go the long way, and is as it was. */
+static __always_inline bool quick_tunnel(const struct quick *q, struct xdp_md *ctx)
+{
+	__u32 hash = quick_hash(q);
+	bool is_gue = q->life.forward == FORWARD_GUE;
+	struct addr source = tunnel_source(q->backend, hash);
+	struct ip_header outer = {
+		.src = &source,
+		.dst = &q->backend->address,
+		.is_v6 = !addr_is_v4(&q->backend->address),
+	};
+	struct gue gue = {};
+
+	quick_outer(q, hash, &outer);
+	if (is_gue) {
+		outer.payload += sizeof(gue);
+		gue_prepare(q->backend, hash, &outer, &gue);
+		if (outer.is_v6 && !quick_gue_checksum(q, &outer, &gue))
+			return false;
+	}
+	if (!ip_fits(&outer) || bpf_xdp_adjust_head(ctx, -(int)(ip_header_size(outer.is_v6) +
+								(is_gue ? sizeof(gue) : 0))))
+		return false;
+	return quick_put(ctx, &outer, is_gue, &gue);
+}
+
 /* False: it has to go the long way. */
 static __always_inline bool quick_rewrite(const struct quick *q, struct xdp_md *ctx)
 {
-	if (translates(q->life.forward)) {
-		if (q->direction == FROM_CLIENT && quick_learns(q, ctx))
-			return false;
-		quick_nat(q);
+	if (q->life.forward == FORWARD_DSR)
 		return true;
-	}
-	return q->life.forward == FORWARD_DSR;
+	if (!translates(q->life.forward))
+		return quick_tunnel(q, ctx);
+	if (q->direction == FROM_CLIENT && quick_learns(q, ctx))
+		return false;
+	quick_nat(q);
+	return true;
 }
 
 /* Returns VERDICT_CONTINUE for what has to go the long way. */
@@ -362,7 +456,10 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 	if (!quick_begin(&q, ctx) || !quick_known(&q, ctx, guess))
 		return VERDICT_CONTINUE;
 	now = clock_now();
-	if (!quick_goes_on(&q, now) || !quick_next_hop(&q, &hop) || !quick_rewrite(&q, ctx))
+	if (!quick_goes_on(&q, now) || !quick_next_hop(&q, &hop))
+		return VERDICT_CONTINUE;
+	next_hop_complete(&hop, ctx, q.eth);
+	if (!quick_rewrite(&q, ctx))
 		return VERDICT_CONTINUE;
 	if (q.flow->last_seen != now)
 		q.flow->last_seen = now;

@@ -110,44 +110,60 @@ static __always_inline bool flow_has(__u32 slot, const struct tuple *t, enum dir
 	       prefix_equal(from_client ? &prefixes->request_dst : &prefixes->answer_dst, &t->dst);
 }
 
-/* Somebody takes the tuple of an answer just now, or lets it go. */
+/*
+ * An answer's place has the number of its flow's slot, plus one. Before that is known it has this bit and
+ * more of the hash, so that nobody else takes the same tuple.
+ */
+#define ANSWER_PENDING 0x80000000
+
+/* Somebody takes the tuple of an answer just now. */
 #define SLOT_PENDING 0xfffffffe
 
-/* The flow that the place of a table belongs to. */
-static __always_inline __u32 slot_at(enum direction table, __u32 place)
+static __always_inline __u32 answer_pending(__u64 hash)
 {
-	__u32 index = place / BUCKET_PLACES;
-	struct bucket_slots *slots;
-	__u32 slot;
-
-	if (table == FROM_CLIENT)
-		return place;
-	slots = bpf_map_lookup_elem(&answer_slots, &index);
-	if (!slots)
-		return NO_SLOT;
-	slot = *(volatile __u32 *)&slots->slot[place & (BUCKET_PLACES - 1)];
-	return slot ? slot - 1 : SLOT_PENDING;
+	return ANSWER_PENDING | hash >> 33;
 }
 
-static __always_inline void slot_set(__u32 place, __u32 slot)
+static __always_inline __u32 *answer_slot(__u32 place)
 {
 	__u32 index = place / BUCKET_PLACES;
 	struct bucket_slots *slots = bpf_map_lookup_elem(&answer_slots, &index);
 
-	if (slots)
-		*(volatile __u32 *)&slots->slot[place & (BUCKET_PLACES - 1)] = slot + 1;
+	return slots ? &slots->slot[place & (BUCKET_PLACES - 1)] : NULL;
+}
+
+/* The flow that the place of a table belongs to; SLOT_PENDING: it has none yet; NO_SLOT: surely another hash's. */
+static __always_inline __u32 slot_at(enum direction table, __u32 place, __u64 hash)
+{
+	__u32 *at, value;
+
+	if (table == FROM_CLIENT)
+		return place;
+	at = answer_slot(place);
+	value = at ? *(volatile __u32 *)at : 0;
+	if (value & ANSWER_PENDING)
+		return value == answer_pending(hash) ? SLOT_PENDING : NO_SLOT;
+	return value - 1;
+}
+
+static __always_inline void answer_set(__u32 place, __u32 value)
+{
+	__u32 *at = answer_slot(place);
+
+	if (at)
+		*(volatile __u32 *)at = value;
 }
 
 /* Of the places whose bits in a word match, the slot of the flow with this tuple; else as slot_find(). Verified by itself, like parse(). */
-__noinline __u32 search_word(enum direction table, __u32 place, __u64 matches,
-			     const struct tuple *tuple)
+__noinline __u32 search_word(const struct tuple *tuple, __u64 hash, enum direction table,
+			     __u32 place, __u64 matches)
 {
 	__u32 slot;
 
 	if (!tuple)
 		return NO_SLOT;
 	for (int n = 0; n < WORD_PLACES && matches; n++) {
-		slot = slot_at(table, place + lowest_part(matches));
+		slot = slot_at(table, place + lowest_part(matches), hash);
 		if (slot == SLOT_PENDING || flow_has(slot, tuple, table))
 			return slot;
 		matches &= matches - 1;
@@ -168,8 +184,8 @@ static __always_inline __u32 search_bucket(enum direction table, __u32 index, __
 		matches = word_matches(bucket_word(bucket, word), tag);
 		if (!matches)
 			continue;
-		slot = search_word(table, index * BUCKET_PLACES + word * WORD_PLACES, matches,
-				   tuple);
+		slot = search_word(tuple, hash, table, index * BUCKET_PLACES + word * WORD_PLACES,
+				   matches);
 		if (slot != NO_SLOT)
 			return slot;
 	}
@@ -237,7 +253,7 @@ static long answer_step(__u32 i, struct answer_search *search)
 {
 	__u32 place = search->bucket * BUCKET_PLACES + i;
 
-	if (slot_at(FROM_BACKEND, place) != search->slot)
+	if (slot_at(FROM_BACKEND, place, search->hash) != search->slot)
 		return 0;
 	search->place = place;
 	return 1;
@@ -245,7 +261,7 @@ static long answer_step(__u32 i, struct answer_search *search)
 
 static __always_inline void answer_give_back(__u32 place)
 {
-	slot_set(place, -1);
+	answer_set(place, 0);
 	place_free(FROM_BACKEND, place);
 }
 

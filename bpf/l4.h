@@ -68,6 +68,35 @@ __noinline bool l4_complete(struct xdp_md *ctx, const struct packet *pkt)
 }
 
 /*
+ * The sum over the IP packet, of which what its checksum covers is taken from that: a wrong one
+ * stays wrong. Verified by itself, like parse().
+ */
+__noinline bool l4_inner_sum(struct xdp_md *ctx, const struct packet *pkt, __u16 *sum)
+{
+	__u32 header, behind;
+	__u16 head, tail;
+	__sum16 *field;
+
+	if (!pkt || !sum)
+		return false;
+	field = l4_checksum_field(ctx, pkt);
+	if (!field)
+		return false;
+	header = pkt->l4_offset - pkt->l3_offset;
+	behind = pkt->ip_length - header - pkt->l4_length; /* IP may carry more than UDP says */
+	if (!*field && pkt->tuple.protocol == IPPROTO_UDP)
+		return csum_range(ctx, pkt->l3_offset, pkt->ip_length, sum);
+	if (!csum_range(ctx, pkt->l3_offset, header, &head) ||
+	    !csum_range(ctx, pkt->l4_offset + pkt->l4_length, behind, &tail))
+		return false;
+	if (pkt->l4_length & 1)
+		tail = __builtin_bswap16(tail);
+	*sum = ~csum_pseudo(&pkt->tuple.src, &pkt->tuple.dst, pkt->tuple.protocol, pkt->l4_length);
+	*sum = csum_fold((__u64)*sum + head + tail);
+	return true;
+}
+
+/*
  * The sum over a stretch of the packet from `offset` on, as it will be when the
  * kernel has completed a partial checksum: then the L4 part, as far as it is in
  * the stretch, sums to the inverse of the pseudo header's sum. Verified by

@@ -174,6 +174,7 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
 	} else {
 		next_hop_to_client(&pkt->flow, &hop);
 	}
+	next_hop_complete(&hop, ctx, eth);
 	if (!rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
 			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);

@@ -16,7 +16,7 @@
 /* Of all tuples with that hash, be they requests or answers. */
 static __always_inline __u32 *lock_of(__u64 hash)
 {
-	__u32 index = hash & (LOCKS - 1);
+	__u32 index = hash >> 19 & (LOCKS - 1); /* bits that decide little else */
 
 	return bpf_map_lookup_elem(&locks, &index);
 }

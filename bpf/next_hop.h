@@ -31,17 +31,22 @@ static __always_inline enum verdict leave_by(struct xdp_md *ctx, __u32 interface
 	return VERDICT_REDIRECT;
 }
 
+/* Packets leave with the interface's own MAC: the one that this packet was sent to, if it is the same interface. */
+static __always_inline void next_hop_complete(struct next_hop *hop, struct xdp_md *ctx,
+					      const struct ethhdr *eth)
+{
+	if (hop->interface == ctx->ingress_ifindex || mac_is_zero(hop->source_mac))
+		mac_copy(hop->source_mac, eth->h_dest);
+}
+
 static __always_inline enum verdict send(struct xdp_md *ctx, const struct next_hop *to)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 
 	if (!eth)
 		return VERDICT_ABORTED;
-	if (to->interface == ctx->ingress_ifindex || mac_is_zero(to->source_mac))
-		mac_copy(eth->h_source, eth->h_dest);
-	else
-		mac_copy(eth->h_source, to->source_mac);
 	mac_copy(eth->h_dest, to->mac);
+	mac_copy(eth->h_source, to->source_mac);
 	return leave_by(ctx, to->interface);
 }
 

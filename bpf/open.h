@@ -108,7 +108,7 @@ static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt, _
 	if (pkt->slot == NO_SLOT)
 		return false;
 	if (place != NO_SLOT)
-		slot_set(place, pkt->slot);
+		answer_set(place, pkt->slot + 1);
 	return flow_fill(ctx, pkt, pkt->slot, backend, now);
 }
 

@@ -82,6 +82,8 @@ __noinline __u32 answer_take(const struct tuple *answer, __u32 *owner)
 	if (!taken)
 		return NO_SLOT;
 	place = place_claim(FROM_BACKEND, hash);
+	if (place != NO_SLOT)
+		answer_set(place, answer_pending(hash));
 	lock_release(lock);
 	return place;
 }

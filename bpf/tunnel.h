@@ -37,24 +37,21 @@ static __always_inline struct addr tunnel_source(const struct backend *backend, 
 	return source;
 }
 
-/* Of the UDP datagram with the packet in it, over IPv6, where it must have one (RFC 8200, 8.1). */
-static __always_inline bool gue_checksum(struct xdp_md *ctx, const struct packet *pkt,
-					 const struct ip_header *outer, struct gue *gue)
+/* Over IPv6 it must have one (RFC 8200, 8.1). `inner` is the sum over the packet in it. */
+static __always_inline void gue_checksum(const struct ip_header *outer, __u64 inner,
+					 struct gue *gue)
 {
 	__u64 sum = csum_pseudo(outer->src, outer->dst, IPPROTO_UDP, outer->payload);
-	__u16 inner, check;
+	__u16 check;
 
-	if (!l4_final_sum(ctx, pkt, pkt->l3_offset, pkt->ip_length, &inner))
-		return false;
 	for (__u32 i = 0; i < sizeof(*gue) / 4; i++)
 		sum += ((__u32 *)gue)[i];
 	check = ~csum_fold(sum + inner);
 	gue->udp.check = check ? check : 0xffff;
-	return true;
 }
 
-static __always_inline bool gue_prepare(struct xdp_md *ctx, const struct packet *pkt,
-					const struct backend *backend, __u32 hash,
+/* All but the checksum. */
+static __always_inline void gue_prepare(const struct backend *backend, __u32 hash,
 					struct ip_header *outer, struct gue *gue)
 {
 	*gue = (struct gue){
@@ -66,7 +63,6 @@ static __always_inline bool gue_prepare(struct xdp_md *ctx, const struct packet 
 		.protocol = outer->protocol,
 	};
 	outer->protocol = IPPROTO_UDP;
-	return !outer->is_v6 || gue_checksum(ctx, pkt, outer, gue);
 }
 
 static __always_inline bool gue_write(struct xdp_md *ctx, __u32 offset, const struct gue *gue)
@@ -90,6 +86,7 @@ __noinline bool tunnel_rewrite(struct xdp_md *ctx, struct packet *pkt,
 	struct addr source;
 	struct gue gue;
 	__u32 hash, size;
+	__u16 inner;
 
 	if (!pkt || !backend)
 		return false;
@@ -111,8 +108,13 @@ __noinline bool tunnel_rewrite(struct xdp_md *ctx, struct packet *pkt,
 		return false;
 	outer.ttl = TTL_OF_OURS;
 	outer.id = ip_id(outer.dont_fragment);
-	if (is_gue && !gue_prepare(ctx, pkt, backend, hash, &outer, &gue))
-		return false;
+	if (is_gue) {
+		gue_prepare(backend, hash, &outer, &gue);
+		if (outer.is_v6 && !l4_inner_sum(ctx, pkt, &inner))
+			return false;
+		if (outer.is_v6)
+			gue_checksum(&outer, inner, &gue);
+	}
 	size = ip_header_size(outer.is_v6);
 	if (!replace_headers(ctx, pkt, 0, size + (is_gue ? sizeof(gue) : 0), outer.is_v6))
 		return false;

@@ -86,6 +86,20 @@ func (m *Model) asCompleted(p *parsed, ip []byte, end int) []byte {
 	return ip
 }
 
+// asIfRight is the packet with the right checksum, if it has any: what is derived
+// from a sender's wrong one is wrong by as much, as with the kernel's local
+// checksum offload.
+func (p *parsed) asIfRight(ip []byte) []byte {
+	if p.hasNoChecksum() {
+		return ip
+	}
+	segment := p.segment()
+	ip = slices.Clone(ip)
+	checksum := right(segment, p.checksumAt(), pseudoHeader(p.tuple, len(segment)))
+	binary.BigEndian.PutUint16(ip[p.l4-p.ip+p.checksumAt():], checksum)
+	return ip
+}
+
 func pseudoHeader(t tuple, length int) uint32 {
 	return packet.PseudoHeaderSum(t.src.Addr(), t.dst.Addr(), t.protocol, length)
 }

@@ -65,8 +65,7 @@ type Model struct {
 	flows    *flowTable
 	passed   map[Reason]uint64 // packets of no service
 
-	// Until when a search that found nothing free may be believed.
-	tableFull, poolFull time.Time
+	poolFull time.Time // until when a search that found nothing free may be believed
 
 	// What the data plane says of its own accord.
 	resets, icmpErrors rateLimit

@@ -9,13 +9,20 @@ import (
 	"github.com/tinylb/tinylb/internal/lb"
 )
 
-// Tables and pools larger than these need not be searched whole for every
-// packet while a moment ago nothing in them was free. In that time any flow may
-// give way that ever does, and none may be found.
+// Pools larger than this need not be searched whole for every packet while a moment
+// ago nothing in them was free. In that time any flow may give way that ever does, and
+// none may be found.
 const (
-	smallTable = 64
-	smallPool  = 128
-	moment     = 4 * time.Microsecond // at most, for each place
+	smallPool = 128
+	moment    = 4 * time.Microsecond // at most, for each place
+)
+
+// A flow may lie in either of two buckets of the flow table. So a table of two is
+// searched whole; in larger ones, of whole buckets, those two can be full, and are all that is
+// looked at, as soon as four fifths of the table are.
+const (
+	bucket     = 32
+	smallTable = 2 * bucket
 )
 
 // places is what new flows compete for: the slots of the flow table, or the
@@ -25,11 +32,11 @@ type places struct {
 	needed  []*flow // those in places that must not be lost
 	taken   int     // the places that they have
 	doubted int     // places that may be taken or free
-	hurried bool
+	hurried bool    // not all of them are looked at
 }
 
 // look counts who has places, of which there are size; has tells how many a flow has.
-func (m *Model) look(size, small int, full *time.Time, has func(*flow) int) places {
+func (m *Model) look(size int, has func(*flow) int) places {
 	p := places{size: size}
 	for f := range m.flows.all {
 		switch n := has(f); {
@@ -40,9 +47,24 @@ func (m *Model) look(size, small int, full *time.Time, has func(*flow) int) plac
 			p.doubted += n
 		}
 	}
-	p.hurried = size > small && m.now.Before(*full)
-	if until := m.now.Add(time.Duration(size) * moment); p.mayBeFull() && until.After(*full) {
-		*full = until
+	return p
+}
+
+func (m *Model) lookAtTable() places {
+	size := int(m.limits.Flows)
+	if size > smallTable {
+		size = (size + bucket - 1) / bucket * bucket
+	}
+	p := m.look(size, func(*flow) int { return 1 })
+	p.hurried = size > smallTable && p.taken+p.doubted >= size*4/5
+	return p
+}
+
+func (m *Model) lookAtPool(size int, has func(*flow) int) places {
+	p := m.look(size, has)
+	p.hurried = size > smallPool && m.now.Before(m.poolFull)
+	if until := m.now.Add(time.Duration(size) * moment); p.mayBeFull() && until.After(m.poolFull) {
+		m.poolFull = until
 	}
 	return p
 }
@@ -84,7 +106,7 @@ func (p places) mayLose(victim *flow) error {
 // in it may have had to go; only the flow table itself tells which. It returns
 // FlowTableFull if the new flow cannot have a slot.
 func (m *Model) makeRoom(got observed) (Reason, error) {
-	slots := m.look(int(m.limits.Flows), smallTable, &m.tableFull, func(*flow) int { return 1 })
+	slots := m.lookAtTable()
 	if !slots.mayBeFull() {
 		return "", nil
 	}
@@ -135,7 +157,7 @@ func list(flows []*flow) []Flow {
 // if the new flow found one but no slot.
 func (m *Model) takeSource(f *flow, p *parsed, got observed) (netip.AddrPort, Reason, error) {
 	pool := m.poolOf(f)
-	sources := m.look(pool.size(), smallPool, &m.poolFull, func(other *flow) (taken int) {
+	sources := m.lookAtPool(pool.size(), func(other *flow) (taken int) {
 		for _, t := range other.keys() { // the backend may ask, too: what was a VIP once
 			if t.protocol == p.tuple.protocol && t.src == f.target && pool.has(t.dst) {
 				taken++

@@ -37,7 +37,7 @@ func (m *Model) tunnelled(p *parsed, f *flow, got observed) ([]byte, Reason) {
 	if !outer.fits(udpSize + gueSize + len(inner)) {
 		return nil, TooBig
 	}
-	final := m.asCompleted(p, inner, p.l4-p.ip+len(p.segment()))
+	final := p.asIfRight(inner)
 	header := p.gueHeaders(outer, hash, f.service.config.Tunnel.Port, final)
 	return outer.before(append(header, inner...)), ""
 }
