@@ -1,0 +1,82 @@
+package flood
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// FrameSize is that of every packet, in bytes, without Ethernet's own checksum.
+const FrameSize = 64
+
+// liveFrames is BPF_F_TEST_XDP_LIVE_FRAMES: a test-run sends what it redirects.
+const liveFrames = 2
+
+// Flood is what is sent, and by which way.
+type Flood struct {
+	Frame     []byte // UDP over IPv4 without options: source port 0, the payload zero
+	FirstPort uint16 // the first flow's source port
+	Flows     int    // each has the next port
+	From, To  int    // indices of the interfaces that send, and that Redirect redirects to
+}
+
+// Programs are those of a flood.
+type Programs struct{ objects floodObjects }
+
+// Load loads the programs. Close frees them.
+func Load(f Flood) (*Programs, error) {
+	if len(f.Frame) != FrameSize {
+		return nil, fmt.Errorf("a frame of %d bytes, want %d", len(f.Frame), FrameSize)
+	}
+	spec, err := loadFlood()
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(
+		spec.Variables["template"].Set(f.Frame),
+		spec.Variables["first_port"].Set(uint32(f.FirstPort)),
+		spec.Variables["flows"].Set(uint32(f.Flows)),
+		spec.Variables["client_interface"].Set(uint32(f.From)),
+		spec.Variables["back_interface"].Set(uint32(f.To)),
+	)
+	if err != nil {
+		return nil, err
+	}
+	p := &Programs{}
+	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
+		return nil, fmt.Errorf("load the flood: %w", err)
+	}
+	return p, nil
+}
+
+// Close frees the programs.
+func (p *Programs) Close() { p.objects.Close() }
+
+// Redirect is the least that forwards packets, for the interface that they arrive at.
+func (p *Programs) Redirect() *ebpf.Program { return p.objects.Redirect }
+
+// Count is for the interface where they end.
+func (p *Programs) Count() *ebpf.Program { return p.objects.Count }
+
+// Send sends packets from the network namespace of the calling thread, which
+// also does the kernel's work for those that it sends.
+func (p *Programs) Send(packets int) error {
+	_, err := p.objects.Generate.Run(&ebpf.RunOptions{Data: make([]byte, FrameSize), Repeat: uint32(packets), Flags: liveFrames})
+	if err != nil {
+		return fmt.Errorf("sending packets: %w", err)
+	}
+	return nil
+}
+
+// Arrived is how many packets Count has seen.
+func (p *Programs) Arrived() (sum uint64, err error) {
+	var perCPU []uint64
+	if err := p.objects.Arrived.Lookup(uint32(0), &perCPU); err != nil {
+		return 0, err
+	}
+	for _, n := range perCPU {
+		sum += n
+	}
+	return sum, nil
+}

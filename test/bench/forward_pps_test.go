@@ -1,0 +1,144 @@
+package bench
+
+import (
+	"net"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/tinylb/tinylb/internal/lab"
+	"github.com/tinylb/tinylb/internal/lab/labtest"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/packet"
+	"github.com/tinylb/tinylb/test/bench/flood"
+	"github.com/tinylb/tinylb/test/need"
+)
+
+const (
+	// floodFlows are enough that no cache line is always the same one, and few for conntrack.
+	floodFlows = 1000
+	floodPort  = 10000 // the first flow's
+	// floodBatch is how many packets are sent between two looks at the clock.
+	floodBatch = 1 << 15
+)
+
+// benchmarkPPS is packets per second that arrive of as many as one core can send:
+// UDP in frames of 64 bytes, of 1000 flows, in one direction. The same core
+// makes, forwards and counts them.
+func benchmarkPPS(b *testing.B) {
+	need.Tool(b, "nft")
+	ways := []forwarding{{"redirect", nil}}
+	for _, forward := range lb.Forwards() {
+		ways = append(ways, tinylb(forward))
+	}
+	ways = append(ways, forwarding{"nftables", nftables})
+	l := labtest.New(b, lab.Native(true))
+	c := &contest{ratios: []ratio{{"x-redirect", "pps", "redirect"}, {"x-nftables", "pps", "nftables"}}}
+	for _, way := range ways {
+		s := newFlooded(b, l, way)
+		c.contenders = append(c.contenders, contender{way.name, s.turn})
+	}
+	c.run(b)
+}
+
+// flooded is a site with a flood for it.
+type flooded struct {
+	*site
+	programs *flood.Programs
+}
+
+func newFlooded(t testing.TB, l *lab.Lab, way forwarding) *flooded {
+	t.Helper()
+	s := &flooded{site: newSite(t, l, way.name)}
+	from, arrives, leaves := s.networkInterface(s.client, "eth0"), s.networkInterface(s.router, "front"), s.networkInterface(s.router, "back")
+	p := packet.NewUDP(netip.AddrPortFrom(netip.MustParseAddr(frontClients), 0), netip.AddrPortFrom(s.target, udpPort), "")
+	copy(p.SrcMAC[:], from.HardwareAddr)
+	copy(p.DstMAC[:], arrives.HardwareAddr)
+	p.Payload = make([]byte, flood.FrameSize-len(p.Frame()))
+	var err error
+	s.programs, err = flood.Load(flood.Flood{Frame: p.Frame(), FirstPort: floodPort, Flows: floodFlows, From: from.Index, To: leaves.Index})
+	s.must(err)
+	t.Cleanup(s.programs.Close)
+	s.attach(s.backend, "eth0", s.programs.Count())
+	if way.start == nil {
+		s.attach(s.router, "front", s.programs.Redirect())
+		s.attach(s.router, "back", s.programs.Redirect())
+	} else {
+		way.start(s.site)
+	}
+	return s
+}
+
+func (s *flooded) networkInterface(node *lab.Node, name string) net.Interface {
+	s.t.Helper()
+	i, err := node.Interface(name)
+	s.must(err)
+	return i
+}
+
+// attach puts a program on an interface, natively.
+func (s *flooded) attach(node *lab.Node, name string, program *ebpf.Program) {
+	s.t.Helper()
+	i := s.networkInterface(node, name)
+	s.must(node.Do(func() error {
+		attached, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: i.Index, Flags: link.XDPDriverMode})
+		if err == nil {
+			s.t.Cleanup(func() { attached.Close() })
+		}
+		return err
+	}))
+}
+
+// turn sends for so long, after a batch that opens the flows.
+func (s *flooded) turn(t testing.TB, duration time.Duration) (f figures) {
+	t.Helper()
+	err := s.client.Do(func() error {
+		return onOneCore(func() error {
+			if err := s.programs.Send(floodBatch); err != nil {
+				return err
+			}
+			before, err := s.programs.Arrived()
+			if err != nil {
+				return err
+			}
+			start := time.Now()
+			for time.Since(start) < duration {
+				if err := s.programs.Send(floodBatch); err != nil {
+					return err
+				}
+			}
+			seconds := time.Since(start).Seconds()
+			arrived, err := s.programs.Arrived()
+			f = figures{"pps": float64(arrived-before) / seconds}
+			return err
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// onOneCore runs f on the last of the cores that the calling, locked thread may use.
+func onOneCore(f func() error) error {
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return err
+	}
+	for cpu := range runtime.NumCPU() {
+		if all.IsSet(cpu) {
+			one.Zero()
+			one.Set(cpu)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return err
+	}
+	defer unix.SchedSetaffinity(0, &all)
+	return f()
+}

@@ -1,0 +1,134 @@
+package bench
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/tinylb/tinylb/internal/lab"
+	"github.com/tinylb/tinylb/internal/lab/labtest"
+	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
+)
+
+// The addresses of every site. Clients ask for the VIP, which is routed to the router.
+const (
+	siteVIP      = "203.0.113.5"
+	frontRouter  = "198.18.0.1"
+	frontClients = "198.18.0.2" // the first of several
+	backRouter   = "198.18.1.1"
+	siteBackend  = "198.18.1.2"
+
+	clientAddresses = 64
+	webPort         = 80
+	iperfPort       = 5201
+	udpPort         = 9000
+)
+
+// site is a contender's own network: a client and a backend, and the router
+// between them that does what is compared.
+type site struct {
+	t                       testing.TB
+	client, router, backend *lab.Node
+	target                  netip.Addr // whom the client asks
+	turns                   int
+}
+
+// newSite leaves the router without anything that forwards.
+func newSite(t testing.TB, l *lab.Lab, name string) *site {
+	t.Helper()
+	s := &site{
+		t:      t,
+		client: labtest.Node(t, l, name+"-client"), router: labtest.Node(t, l, name+"-router"), backend: labtest.Node(t, l, name+"-backend"),
+		target: netip.MustParseAddr(siteVIP),
+	}
+	var clients []netip.Prefix
+	for i := range clientAddresses {
+		clients = append(clients, netip.PrefixFrom(after(frontClients, i), 24))
+	}
+	s.must(l.Connect(lab.End{Node: s.client, Interface: "eth0", Prefixes: clients}, lab.End{Node: s.router, Interface: "front", Prefixes: at24(frontRouter)}))
+	s.must(l.Connect(lab.End{Node: s.router, Interface: "back", Prefixes: at24(backRouter)}, lab.End{Node: s.backend, Interface: "eth0", Prefixes: at24(siteBackend)}))
+	s.must(s.router.AddVIP(s.target))
+	s.must(s.backend.AddRoute(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr(backRouter)))
+	return s
+}
+
+func at24(address string) []netip.Prefix {
+	return []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(address), 24)}
+}
+
+func (s *site) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// asNewClient has the client ask from its next address, so that the ports of the
+// last turn's connections do not matter.
+func (s *site) asNewClient(t testing.TB) {
+	t.Helper()
+	s.turns++
+	route := &netlink.Route{
+		Dst: netlink.NewIPNet(s.target.AsSlice()),
+		Gw:  netip.MustParseAddr(frontRouter).AsSlice(),
+		Src: after(frontClients, s.turns%clientAddresses).AsSlice(),
+	}
+	if err := s.client.Netlink().RouteReplace(route); err != nil {
+		t.Fatalf("routing to %s: %v", s.target, err)
+	}
+}
+
+// forwarding is what a router does.
+type forwarding struct {
+	name  string
+	start func(s *site)
+}
+
+// direct: the kernel forwards packets for the backend.
+func direct(s *site) {
+	s.target = netip.MustParseAddr(siteBackend)
+	s.must(s.router.Sysctl("net.ipv4.ip_forward", "1"))
+}
+
+// directWithoutTSO also has the client send what tinylb gets from it: native XDP
+// turns TSO off at the other end of a veth.
+func directWithoutTSO(s *site) {
+	direct(s)
+	s.must(s.client.SetFeatures("eth0", map[string]bool{"tx-tcp-segmentation": false, "tx-generic-segmentation": false}))
+}
+
+func tinylb(forward lb.Forward) forwarding {
+	return forwarding{string(forward), func(s *site) {
+		balancer := testnet.NewBalancer(s.t, s.router)
+		s.t.Cleanup(func() {
+			if s.t.Failed() {
+				balancer.Explain()
+			}
+			balancer.Down()
+		})
+		var services strings.Builder
+		for port, protocol := range map[int]lb.Protocol{webPort: lb.TCP, iperfPort: lb.TCP, udpPort: lb.UDP} {
+			fmt.Fprintf(&services, "  - {name: port-%[1]d, address: '%[2]s:%[1]d', protocol: %[3]s, forward: %[4]s, backends: [{address: %[5]s}]}\n",
+				port, siteVIP, protocol, forward, siteBackend)
+		}
+		balancer.Run("interfaces: [front, back]\nmode: native\nservices:\n" + services.String())
+	}}
+}
+
+// nftables: the kernel rewrites and tracks.
+func nftables(s *site) {
+	s.must(s.router.Sysctl("net.ipv4.ip_forward", "1"))
+	command := s.router.Command(s.t.Context(), "nft", "-f", "-")
+	command.Stdin = strings.NewReader(fmt.Sprintf(`
+table ip balancer {
+	chain in { type nat hook prerouting priority dstnat; ip daddr %s dnat to %s; }
+	chain out { type nat hook postrouting priority srcnat; oifname back masquerade; }
+}`, siteVIP, siteBackend))
+	if out, err := command.CombinedOutput(); err != nil {
+		s.t.Fatalf("nft: %v: %s", err, out)
+	}
+}

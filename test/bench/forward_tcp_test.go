@@ -1,0 +1,5 @@
+package bench
+
+import "testing"
+
+func benchmarkTCP(b *testing.B) {}
