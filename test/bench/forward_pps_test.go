@@ -23,8 +23,8 @@ const (
 	// floodFlows are enough that no cache line is always the same one, and few for conntrack.
 	floodFlows = 1000
 	floodPort  = 10000 // the first flow's
-	// floodBatch is how many packets are sent between two looks at the clock.
-	floodBatch = 1 << 15
+	// floodStart is enough packets to open the flows and to see how fast they go.
+	floodStart = 1 << 14
 )
 
 // benchmarkPPS is packets per second that arrive of as many as one core can send:
@@ -94,27 +94,17 @@ func (s *flooded) attach(node *lab.Node, name string, program *ebpf.Program) {
 	}))
 }
 
-// turn sends for so long, after a batch that opens the flows.
+// turn sends for so long, after a few packets that open the flows.
 func (s *flooded) turn(t testing.TB, duration time.Duration) (f figures) {
 	t.Helper()
 	err := s.client.Do(func() error {
 		return onOneCore(func() error {
-			if err := s.programs.Send(floodBatch); err != nil {
-				return err
-			}
-			before, err := s.programs.Arrived()
+			perSecond, err := s.programs.Send(floodStart)
 			if err != nil {
 				return err
 			}
-			start := time.Now()
-			for time.Since(start) < duration {
-				if err := s.programs.Send(floodBatch); err != nil {
-					return err
-				}
-			}
-			seconds := time.Since(start).Seconds()
-			arrived, err := s.programs.Arrived()
-			f = figures{"pps": float64(arrived-before) / seconds}
+			perSecond, err = s.programs.Send(max(floodStart, int(perSecond*duration.Seconds())))
+			f = figures{"pps": perSecond}
 			return err
 		})
 	})
@@ -124,7 +114,8 @@ func (s *flooded) turn(t testing.TB, duration time.Duration) (f figures) {
 	return f
 }
 
-// onOneCore runs f on the last of the cores that the calling, locked thread may use.
+// onOneCore runs f on the last of the cores that the calling, locked thread may
+// use, ahead of all that want it, too.
 func onOneCore(f func() error) error {
 	var all, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -140,5 +131,10 @@ func onOneCore(f func() error) error {
 		return err
 	}
 	defer unix.SchedSetaffinity(0, &all)
+	const thisThread = 0
+	if err := unix.Setpriority(unix.PRIO_PROCESS, thisThread, -20); err != nil {
+		return err
+	}
+	defer unix.Setpriority(unix.PRIO_PROCESS, thisThread, 0)
 	return f()
 }

@@ -3,6 +3,7 @@ package flood
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -59,18 +60,34 @@ func (p *Programs) Redirect() *ebpf.Program { return p.objects.Redirect }
 // Count is for the interface where they end.
 func (p *Programs) Count() *ebpf.Program { return p.objects.Count }
 
-// Send sends packets from the network namespace of the calling thread, which
-// also does the kernel's work for those that it sends.
-func (p *Programs) Send(packets int) error {
-	_, err := p.objects.Generate.Run(&ebpf.RunOptions{Data: make([]byte, FrameSize), Repeat: uint32(packets), Flags: liveFrames})
+// Send sends so many packets, at least two, from the network namespace of the
+// calling thread, which also does the kernel's work for them. It returns how many
+// arrive per second.
+func (p *Programs) Send(packets int) (perSecond float64, err error) {
+	before, err := p.arrived()
 	if err != nil {
-		return fmt.Errorf("sending packets: %w", err)
+		return 0, err
 	}
-	return nil
+	if err := errors.Join(p.objects.Packets.Set(uint32(packets)), p.objects.Made.Set(uint32(0))); err != nil {
+		return 0, err
+	}
+	_, err = p.objects.Generate.Run(&ebpf.RunOptions{Data: make([]byte, FrameSize), Repeat: uint32(packets), Flags: liveFrames})
+	if err != nil {
+		return 0, fmt.Errorf("sending packets: %w", err)
+	}
+	var made uint32
+	var began, ended uint64
+	if err := errors.Join(p.objects.Made.Get(&made), p.objects.Began.Get(&began), p.objects.Ended.Get(&ended)); err != nil {
+		return 0, err
+	}
+	after, err := p.arrived()
+	// A test-run that a signal ends is begun again, and then makes more.
+	share := float64(after-before) / float64(made)
+	return share * float64(packets) / time.Duration(ended-began).Seconds(), err
 }
 
-// Arrived is how many packets Count has seen.
-func (p *Programs) Arrived() (sum uint64, err error) {
+// arrived is how many packets Count has seen.
+func (p *Programs) arrived() (sum uint64, err error) {
 	var perCPU []uint64
 	if err := p.objects.Arrived.Lookup(uint32(0), &perCPU); err != nil {
 		return 0, err

@@ -21,10 +21,14 @@ const (
 	floodProgGenerate       = "generate"
 	floodProgRedirect       = "redirect"
 	floodVarBackInterface   = "back_interface"
+	floodVarBegan           = "began"
 	floodVarClientInterface = "client_interface"
+	floodVarEnded           = "ended"
 	floodVarFirstPort       = "first_port"
 	floodVarFlows           = "flows"
+	floodVarMade            = "made"
 	floodVarNextFlow        = "next_flow"
+	floodVarPackets         = "packets"
 	floodVarTemplate        = "template"
 )
 
@@ -87,10 +91,14 @@ type floodMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type floodVariableSpecs struct {
 	BackInterface   *ebpf.VariableSpec `ebpf:"back_interface"`
+	Began           *ebpf.VariableSpec `ebpf:"began"`
 	ClientInterface *ebpf.VariableSpec `ebpf:"client_interface"`
+	Ended           *ebpf.VariableSpec `ebpf:"ended"`
 	FirstPort       *ebpf.VariableSpec `ebpf:"first_port"`
 	Flows           *ebpf.VariableSpec `ebpf:"flows"`
+	Made            *ebpf.VariableSpec `ebpf:"made"`
 	NextFlow        *ebpf.VariableSpec `ebpf:"next_flow"`
+	Packets         *ebpf.VariableSpec `ebpf:"packets"`
 	Template        *ebpf.VariableSpec `ebpf:"template"`
 }
 
@@ -128,10 +136,14 @@ func (m *floodMaps) Close() error {
 // It can be passed to loadFloodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type floodVariables struct {
 	BackInterface   *ebpf.Variable `ebpf:"back_interface"`
+	Began           *ebpf.Variable `ebpf:"began"`
 	ClientInterface *ebpf.Variable `ebpf:"client_interface"`
+	Ended           *ebpf.Variable `ebpf:"ended"`
 	FirstPort       *ebpf.Variable `ebpf:"first_port"`
 	Flows           *ebpf.Variable `ebpf:"flows"`
+	Made            *ebpf.Variable `ebpf:"made"`
 	NextFlow        *ebpf.Variable `ebpf:"next_flow"`
+	Packets         *ebpf.Variable `ebpf:"packets"`
 	Template        *ebpf.Variable `ebpf:"template"`
 }
 
