@@ -21,8 +21,12 @@ const (
 	frontClients = "198.18.0.2" // the first of several
 	backRouter   = "198.18.1.1"
 	siteBackend  = "198.18.1.2"
+	siteSources  = "198.18.2.0" // the first of those that NAT takes
 
+	// A connection's ports are in use until the backend's TIME_WAIT is over: there
+	// are enough addresses that connections never wait for it.
 	clientAddresses = 64
+	sourceAddresses = 64
 	webPort         = 80
 	iperfPort       = 5201
 	udpPort         = 9000
@@ -45,19 +49,22 @@ func newSite(t testing.TB, l *lab.Lab, name string) *site {
 		client: labtest.Node(t, l, name+"-client"), router: labtest.Node(t, l, name+"-router"), backend: labtest.Node(t, l, name+"-backend"),
 		target: netip.MustParseAddr(siteVIP),
 	}
-	var clients []netip.Prefix
-	for i := range clientAddresses {
-		clients = append(clients, netip.PrefixFrom(after(frontClients, i), 24))
-	}
-	s.must(l.Connect(lab.End{Node: s.client, Interface: "eth0", Prefixes: clients}, lab.End{Node: s.router, Interface: "front", Prefixes: at24(frontRouter)}))
-	s.must(l.Connect(lab.End{Node: s.router, Interface: "back", Prefixes: at24(backRouter)}, lab.End{Node: s.backend, Interface: "eth0", Prefixes: at24(siteBackend)}))
+	s.must(l.Connect(lab.End{Node: s.client, Interface: "eth0", Prefixes: prefixes(frontClients, clientAddresses, 24)},
+		lab.End{Node: s.router, Interface: "front", Prefixes: prefixes(frontRouter, 1, 24)}))
+	s.must(l.Connect(lab.End{Node: s.router, Interface: "back", Prefixes: prefixes(backRouter, 1, 24)},
+		lab.End{Node: s.backend, Interface: "eth0", Prefixes: prefixes(siteBackend, 1, 24)}))
 	s.must(s.router.AddVIP(s.target))
+	s.must(s.router.AddAddress("lo", prefixes(siteSources, sourceAddresses, 32)...))
 	s.must(s.backend.AddRoute(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr(backRouter)))
 	return s
 }
 
-func at24(address string) []netip.Prefix {
-	return []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(address), 24)}
+// prefixes are of addresses that follow one another.
+func prefixes(first string, count, bits int) (all []netip.Prefix) {
+	for i := range count {
+		all = append(all, netip.PrefixFrom(after(first, i), bits))
+	}
+	return all
 }
 
 func (s *site) must(err error) {
@@ -115,7 +122,11 @@ func tinylb(forward lb.Forward) forwarding {
 			fmt.Fprintf(&services, "  - {name: port-%[1]d, address: '%[2]s:%[1]d', protocol: %[3]s, forward: %[4]s, backends: [{address: %[5]s}]}\n",
 				port, siteVIP, protocol, forward, siteBackend)
 		}
-		balancer.Run("interfaces: [front, back]\nmode: native\nservices:\n" + services.String())
+		var sources []string
+		for _, p := range prefixes(siteSources, sourceAddresses, 32) {
+			sources = append(sources, p.Addr().String())
+		}
+		balancer.Run(fmt.Sprintf("interfaces: [front, back]\nmode: native\nsnat: {addresses: [%s]}\nservices:\n%s", strings.Join(sources, ", "), &services))
 	}}
 }
 
@@ -126,8 +137,8 @@ func nftables(s *site) {
 	command.Stdin = strings.NewReader(fmt.Sprintf(`
 table ip balancer {
 	chain in { type nat hook prerouting priority dstnat; ip daddr %s dnat to %s; }
-	chain out { type nat hook postrouting priority srcnat; oifname back masquerade; }
-}`, siteVIP, siteBackend))
+	chain out { type nat hook postrouting priority srcnat; oifname back snat to %s-%s; }
+}`, siteVIP, siteBackend, siteSources, after(siteSources, sourceAddresses-1)))
 	if out, err := command.CombinedOutput(); err != nil {
 		s.t.Fatalf("nft: %v: %s", err, out)
 	}
