@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -88,8 +87,8 @@ func (s *site) wrk(t testing.TB, duration time.Duration, unit, script string, ar
 	if _, err := fmt.Sscanf(line, "%g %g %g %g %g", &answers, &took, &p50, &p99, &failed); err != nil {
 		t.Fatalf("%s: wrk printed %q: %v", s.router.Name(), out, err)
 	}
-	if os.Getenv("DBG") != "" {
-		t.Logf("%s: %.0f %.0f %.0f %.0f %.0f", s.router.Name(), answers, took, p50, p99, failed)
+	if failed > answers/100 {
+		t.Fatalf("%s: %g failures beside %g answers", s.router.Name(), failed, answers)
 	}
 	return figures{unit: answers / took * 1e6, "p50-ms": p50 / 1000, "p99-ms": p99 / 1000}
 }
