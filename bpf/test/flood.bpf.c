@@ -24,8 +24,8 @@ volatile const __u32 first_port = 1;
 volatile const __u32 flows = 1;
 
 /* Where `generate` sends to, and where `redirect` does. */
-volatile const __u32 client_interface = 1;
-volatile const __u32 back_interface = 1;
+volatile const __u32 sending_interface = 1;
+volatile const __u32 redirect_interface = 1;
 
 /* One CPU generates. */
 __u32 next_flow;
@@ -64,7 +64,7 @@ int generate(struct xdp_md *ctx)
 		frame->words[i] = template.words[i];
 	frame->halves[SOURCE_PORT] = port;
 	frame->halves[PAYLOAD] = ~port;
-	return bpf_redirect(client_interface, 0);
+	return bpf_redirect(sending_interface, 0);
 }
 
 /* The limit of what forwards: it looks at nothing. */
@@ -72,7 +72,7 @@ SEC("xdp")
 int redirect(struct xdp_md *ctx)
 {
 	(void)ctx;
-	return bpf_redirect(back_interface, 0);
+	return bpf_redirect(redirect_interface, 0);
 }
 
 /* Ends the way of each IPv4 packet. */

@@ -1,14 +1,11 @@
 package bench
 
 import (
-	"net"
 	"net/netip"
 	"runtime"
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/tinylb/tinylb/internal/lab"
@@ -32,12 +29,12 @@ const (
 // makes, forwards and counts them.
 func benchmarkPPS(b *testing.B) {
 	need.Tool(b, "nft")
-	ways := []forwarding{{"redirect", nil}}
+	ways := []forwarding{{"redirect", bareRedirect}}
 	for _, forward := range lb.Forwards() {
 		ways = append(ways, tinylb(forward))
 	}
 	ways = append(ways, forwarding{"nftables", nftables})
-	l := labtest.New(b, lab.Native(true))
+	l := labtest.New(b, lab.Native(true)) // so that nftables' router takes what XDP sends
 	c := &contest{ratios: []ratio{{"x-redirect", "pps", "redirect"}, {"x-nftables", "pps", "nftables"}}}
 	for _, way := range ways {
 		s := newFlooded(b, l, way)
@@ -55,43 +52,18 @@ type flooded struct {
 func newFlooded(t testing.TB, l *lab.Lab, way forwarding) *flooded {
 	t.Helper()
 	s := &flooded{site: newSite(t, l, way.name)}
-	from, arrives, leaves := s.networkInterface(s.client, "eth0"), s.networkInterface(s.router, "front"), s.networkInterface(s.router, "back")
+	from, arrives := s.networkInterface(s.client, "eth0"), s.networkInterface(s.router, "front")
 	p := packet.NewUDP(netip.AddrPortFrom(netip.MustParseAddr(frontClients), 0), netip.AddrPortFrom(s.target, udpPort), "")
 	copy(p.SrcMAC[:], from.HardwareAddr)
 	copy(p.DstMAC[:], arrives.HardwareAddr)
 	p.Payload = make([]byte, flood.FrameSize-len(p.Frame()))
 	var err error
-	s.programs, err = flood.Load(flood.Flood{Frame: p.Frame(), FirstPort: floodPort, Flows: floodFlows, From: from.Index, To: leaves.Index})
+	s.programs, err = flood.Load(flood.Flood{Frame: p.Frame(), FirstPort: floodPort, Flows: floodFlows, Interface: from.Index})
 	s.must(err)
 	t.Cleanup(s.programs.Close)
 	s.attach(s.backend, "eth0", s.programs.Count())
-	if way.start == nil {
-		s.attach(s.router, "front", s.programs.Redirect())
-		s.attach(s.router, "back", s.programs.Redirect())
-	} else {
-		way.start(s.site)
-	}
+	way.start(s.site)
 	return s
-}
-
-func (s *flooded) networkInterface(node *lab.Node, name string) net.Interface {
-	s.t.Helper()
-	i, err := node.Interface(name)
-	s.must(err)
-	return i
-}
-
-// attach puts a program on an interface, natively.
-func (s *flooded) attach(node *lab.Node, name string, program *ebpf.Program) {
-	s.t.Helper()
-	i := s.networkInterface(node, name)
-	s.must(node.Do(func() error {
-		attached, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: i.Index, Flags: link.XDPDriverMode})
-		if err == nil {
-			s.t.Cleanup(func() { attached.Close() })
-		}
-		return err
-	}))
 }
 
 // turn sends for so long, after a few packets that open the flows.

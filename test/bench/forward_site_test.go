@@ -2,15 +2,19 @@ package bench
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
 	"github.com/tinylb/tinylb/internal/lab"
 	"github.com/tinylb/tinylb/internal/lab/labtest"
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/bench/flood"
 	"github.com/tinylb/tinylb/test/testnet"
 )
 
@@ -74,6 +78,35 @@ func (s *site) must(err error) {
 	}
 }
 
+func (s *site) networkInterface(node *lab.Node, name string) net.Interface {
+	s.t.Helper()
+	i, err := node.Interface(name)
+	s.must(err)
+	return i
+}
+
+// attach puts a program on an interface, natively.
+func (s *site) attach(node *lab.Node, name string, program *ebpf.Program) {
+	s.t.Helper()
+	i := s.networkInterface(node, name)
+	s.must(node.Do(func() error {
+		attached, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: i.Index, Flags: link.XDPDriverMode})
+		if err == nil {
+			s.t.Cleanup(func() { attached.Close() })
+		}
+		return err
+	}))
+}
+
+// takeFramesOfXDP lets both ends have what XDP sends to them. Others than XDP
+// leave them as Linux does by itself.
+func (s *site) takeFramesOfXDP() {
+	s.t.Helper()
+	for _, end := range []*lab.Node{s.client, s.backend} {
+		s.must(end.SetFeatures("eth0", map[string]bool{"rx-gro": true}))
+	}
+}
+
 // asNewClient has the client ask from its next address, so that the ports of the
 // last turn's connections do not matter.
 func (s *site) asNewClient(t testing.TB) {
@@ -108,6 +141,33 @@ func directWithoutTSO(s *site) {
 	s.must(s.client.SetFeatures("eth0", map[string]bool{"tx-tcp-segmentation": false, "tx-generic-segmentation": false}))
 }
 
+// bareRedirect is the limit for XDP: the router is a wire. Each end takes the other
+// for its gateway, and completes its checksums itself, as a wire cannot.
+func bareRedirect(s *site) {
+	s.target = netip.MustParseAddr(siteBackend)
+	s.takeFramesOfXDP()
+	ends := []struct {
+		node          *lab.Node
+		gateway       string
+		other         *lab.Node
+		arrives, goes string
+	}{
+		{s.client, frontRouter, s.backend, "front", "back"},
+		{s.backend, backRouter, s.client, "back", "front"},
+	}
+	for _, end := range ends {
+		s.must(end.node.SetFeatures("eth0", map[string]bool{"tx-checksum-ip-generic": false}))
+		s.must(end.node.Netlink().NeighSet(&netlink.Neigh{
+			LinkIndex: s.networkInterface(end.node, "eth0").Index, State: netlink.NUD_PERMANENT,
+			IP: netip.MustParseAddr(end.gateway).AsSlice(), HardwareAddr: s.networkInterface(end.other, "eth0").HardwareAddr,
+		}))
+		program, err := flood.Redirect(s.networkInterface(s.router, end.goes).Index)
+		s.must(err)
+		s.t.Cleanup(func() { program.Close() })
+		s.attach(s.router, end.arrives, program)
+	}
+}
+
 func tinylb(forward lb.Forward) forwarding {
 	return forwarding{string(forward), func(s *site) {
 		balancer := testnet.NewBalancer(s.t, s.router)
@@ -117,6 +177,7 @@ func tinylb(forward lb.Forward) forwarding {
 			}
 			balancer.Down()
 		})
+		s.takeFramesOfXDP()
 		var services strings.Builder
 		for port, protocol := range map[int]lb.Protocol{webPort: lb.TCP, iperfPort: lb.TCP, udpPort: lb.UDP} {
 			fmt.Fprintf(&services, "  - {name: port-%[1]d, address: '%[2]s:%[1]d', protocol: %[3]s, forward: %[4]s, backends: [{address: %[5]s}]}\n",

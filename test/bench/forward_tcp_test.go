@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tinylb/tinylb/internal/lab"
 	"github.com/tinylb/tinylb/internal/lab/labtest"
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/test/need"
@@ -36,18 +35,21 @@ end
 // to it.
 func benchmarkTCP(b *testing.B) {
 	needTCPTools(b)
-	l := labtest.New(b, lab.Native(true))
+	l := labtest.New(b)
 	script := filepath.Join(b.TempDir(), "report.lua")
 	testnet.WriteFile(b, script, wrkReport)
 	ways := []forwarding{
 		{"direct", direct}, tinylb(lb.ForwardNAT), {"haproxy", haproxy}, {"nginx-stream", nginxStream}, {"nftables", nftables},
-		{"direct-no-tso", directWithoutTSO},
+		{"redirect", bareRedirect}, {"direct-no-tso", directWithoutTSO},
 	}
-	requests := &contest{ratios: []ratio{{"x-direct", "requests/s", "direct"}, {"p99-x-direct", "p99-ms", "direct"}}}
+	requests := &contest{ratios: []ratio{{"x-direct", "requests/s", "direct"}, {"p99-x-direct", "p99-ms", "direct"}, {"x-redirect", "requests/s", "redirect"}}}
 	connections := &contest{ratios: []ratio{
-		{"x-direct", "connections/s", "direct"}, {"x-haproxy", "connections/s", "haproxy"}, {"x-nginx-stream", "connections/s", "nginx-stream"},
+		{"x-direct", "connections/s", "direct"}, {"x-redirect", "connections/s", "redirect"},
+		{"x-haproxy", "connections/s", "haproxy"}, {"x-nginx-stream", "connections/s", "nginx-stream"},
 	}}
-	throughput := &contest{ratios: []ratio{{"x-direct", "Mbit/s", "direct"}, {"x-direct-no-tso", "Mbit/s", "direct-no-tso"}}}
+	throughput := &contest{ratios: []ratio{
+		{"x-direct", "Mbit/s", "direct"}, {"x-direct-no-tso", "Mbit/s", "direct-no-tso"}, {"x-redirect", "Mbit/s", "redirect"},
+	}}
 	for _, way := range ways {
 		s := newSite(b, l, way.name)
 		testnet.Web(b, s.backend, b.TempDir(), net.JoinHostPort(siteBackend, fmt.Sprint(webPort)))

@@ -19,11 +19,18 @@ type Flood struct {
 	Frame     []byte // UDP over IPv4 without options: source port 0, the payload zero
 	FirstPort uint16 // the first flow's source port
 	Flows     int    // each has the next port
-	From, To  int    // indices of the interfaces that send, and that Redirect redirects to
+	Interface int    // index of the one that sends
 }
 
-// Programs are those of a flood.
-type Programs struct{ objects floodObjects }
+// Programs are those that send and count.
+type Programs struct {
+	objects struct {
+		floodVariables
+		floodMaps
+		Generate *ebpf.Program `ebpf:"generate"`
+		Count    *ebpf.Program `ebpf:"count"`
+	}
+}
 
 // Load loads the programs. Close frees them.
 func Load(f Flood) (*Programs, error) {
@@ -38,8 +45,7 @@ func Load(f Flood) (*Programs, error) {
 		spec.Variables["template"].Set(f.Frame),
 		spec.Variables["first_port"].Set(uint32(f.FirstPort)),
 		spec.Variables["flows"].Set(uint32(f.Flows)),
-		spec.Variables["client_interface"].Set(uint32(f.From)),
-		spec.Variables["back_interface"].Set(uint32(f.To)),
+		spec.Variables["sending_interface"].Set(uint32(f.Interface)),
 	)
 	if err != nil {
 		return nil, err
@@ -51,11 +57,30 @@ func Load(f Flood) (*Programs, error) {
 	return p, nil
 }
 
-// Close frees the programs.
-func (p *Programs) Close() { p.objects.Close() }
+// Redirect loads the least that forwards packets: all to the interface with that index.
+func Redirect(to int) (*ebpf.Program, error) {
+	spec, err := loadFlood()
+	if err != nil {
+		return nil, err
+	}
+	if err := spec.Variables["redirect_interface"].Set(uint32(to)); err != nil {
+		return nil, err
+	}
+	var objects struct {
+		Redirect *ebpf.Program `ebpf:"redirect"`
+	}
+	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+		return nil, fmt.Errorf("load what redirects: %w", err)
+	}
+	return objects.Redirect, nil
+}
 
-// Redirect is the least that forwards packets, for the interface that they arrive at.
-func (p *Programs) Redirect() *ebpf.Program { return p.objects.Redirect }
+// Close frees the programs.
+func (p *Programs) Close() {
+	p.objects.floodMaps.Close()
+	p.objects.Generate.Close()
+	p.objects.Count.Close()
+}
 
 // Count is for the interface where they end.
 func (p *Programs) Count() *ebpf.Program { return p.objects.Count }

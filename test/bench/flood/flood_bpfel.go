@@ -16,20 +16,20 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	floodMapArrived         = "arrived"
-	floodProgCount          = "count"
-	floodProgGenerate       = "generate"
-	floodProgRedirect       = "redirect"
-	floodVarBackInterface   = "back_interface"
-	floodVarBegan           = "began"
-	floodVarClientInterface = "client_interface"
-	floodVarEnded           = "ended"
-	floodVarFirstPort       = "first_port"
-	floodVarFlows           = "flows"
-	floodVarMade            = "made"
-	floodVarNextFlow        = "next_flow"
-	floodVarPackets         = "packets"
-	floodVarTemplate        = "template"
+	floodMapArrived           = "arrived"
+	floodProgCount            = "count"
+	floodProgGenerate         = "generate"
+	floodProgRedirect         = "redirect"
+	floodVarBegan             = "began"
+	floodVarEnded             = "ended"
+	floodVarFirstPort         = "first_port"
+	floodVarFlows             = "flows"
+	floodVarMade              = "made"
+	floodVarNextFlow          = "next_flow"
+	floodVarPackets           = "packets"
+	floodVarRedirectInterface = "redirect_interface"
+	floodVarSendingInterface  = "sending_interface"
+	floodVarTemplate          = "template"
 )
 
 // loadFlood returns the embedded CollectionSpec for flood.
@@ -90,16 +90,16 @@ type floodMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type floodVariableSpecs struct {
-	BackInterface   *ebpf.VariableSpec `ebpf:"back_interface"`
-	Began           *ebpf.VariableSpec `ebpf:"began"`
-	ClientInterface *ebpf.VariableSpec `ebpf:"client_interface"`
-	Ended           *ebpf.VariableSpec `ebpf:"ended"`
-	FirstPort       *ebpf.VariableSpec `ebpf:"first_port"`
-	Flows           *ebpf.VariableSpec `ebpf:"flows"`
-	Made            *ebpf.VariableSpec `ebpf:"made"`
-	NextFlow        *ebpf.VariableSpec `ebpf:"next_flow"`
-	Packets         *ebpf.VariableSpec `ebpf:"packets"`
-	Template        *ebpf.VariableSpec `ebpf:"template"`
+	Began             *ebpf.VariableSpec `ebpf:"began"`
+	Ended             *ebpf.VariableSpec `ebpf:"ended"`
+	FirstPort         *ebpf.VariableSpec `ebpf:"first_port"`
+	Flows             *ebpf.VariableSpec `ebpf:"flows"`
+	Made              *ebpf.VariableSpec `ebpf:"made"`
+	NextFlow          *ebpf.VariableSpec `ebpf:"next_flow"`
+	Packets           *ebpf.VariableSpec `ebpf:"packets"`
+	RedirectInterface *ebpf.VariableSpec `ebpf:"redirect_interface"`
+	SendingInterface  *ebpf.VariableSpec `ebpf:"sending_interface"`
+	Template          *ebpf.VariableSpec `ebpf:"template"`
 }
 
 // floodObjects contains all objects after they have been loaded into the kernel.
@@ -135,16 +135,16 @@ func (m *floodMaps) Close() error {
 //
 // It can be passed to loadFloodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type floodVariables struct {
-	BackInterface   *ebpf.Variable `ebpf:"back_interface"`
-	Began           *ebpf.Variable `ebpf:"began"`
-	ClientInterface *ebpf.Variable `ebpf:"client_interface"`
-	Ended           *ebpf.Variable `ebpf:"ended"`
-	FirstPort       *ebpf.Variable `ebpf:"first_port"`
-	Flows           *ebpf.Variable `ebpf:"flows"`
-	Made            *ebpf.Variable `ebpf:"made"`
-	NextFlow        *ebpf.Variable `ebpf:"next_flow"`
-	Packets         *ebpf.Variable `ebpf:"packets"`
-	Template        *ebpf.Variable `ebpf:"template"`
+	Began             *ebpf.Variable `ebpf:"began"`
+	Ended             *ebpf.Variable `ebpf:"ended"`
+	FirstPort         *ebpf.Variable `ebpf:"first_port"`
+	Flows             *ebpf.Variable `ebpf:"flows"`
+	Made              *ebpf.Variable `ebpf:"made"`
+	NextFlow          *ebpf.Variable `ebpf:"next_flow"`
+	Packets           *ebpf.Variable `ebpf:"packets"`
+	RedirectInterface *ebpf.Variable `ebpf:"redirect_interface"`
+	SendingInterface  *ebpf.Variable `ebpf:"sending_interface"`
+	Template          *ebpf.Variable `ebpf:"template"`
 }
 
 // floodPrograms contains all programs after they have been loaded into the kernel.
