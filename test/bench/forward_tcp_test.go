@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +79,8 @@ func (s *site) wrk(t testing.TB, duration time.Duration, unit, script string, ar
 	seconds := math.Ceil(duration.Seconds())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(seconds)*time.Second+testnet.AnswerWait)
 	defer cancel()
-	args = append(args, "--threads", "1", "--connections", fmt.Sprint(wrkConnections), "--duration", fmt.Sprint(seconds),
+	// A thread for each core: one alone could not keep the routing kernel busy.
+	args = append(args, "--threads", fmt.Sprint(runtime.NumCPU()), "--connections", fmt.Sprint(wrkConnections), "--duration", fmt.Sprint(seconds),
 		"--script", script, "http://"+net.JoinHostPort(s.target.String(), fmt.Sprint(webPort)))
 	out, err := s.client.Command(ctx, need.Tool(t, "wrk"), args...).Output()
 	if err != nil {
