@@ -1,8 +1,9 @@
 package bench
 
 import (
+	"errors"
+	"math/bits"
 	"net/netip"
-	"runtime"
 	"testing"
 	"time"
 
@@ -89,24 +90,26 @@ func (s *flooded) turn(t testing.TB, duration time.Duration) (f figures) {
 // onOneCore runs f on the last of the cores that the calling, locked thread may
 // use, ahead of all that want it, too.
 func onOneCore(f func() error) error {
+	const thisThread, first = 0, -20
 	var all, one unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &all); err != nil {
+	if err := unix.SchedGetaffinity(thisThread, &all); err != nil {
 		return err
 	}
-	for cpu := range runtime.NumCPU() {
+	for cpu := range len(all) * bits.UintSize {
 		if all.IsSet(cpu) {
 			one.Zero()
 			one.Set(cpu)
 		}
 	}
-	if err := unix.SchedSetaffinity(0, &one); err != nil {
+	priority, err := unix.Getpriority(unix.PRIO_PROCESS, thisThread)
+	if err != nil {
 		return err
 	}
-	defer unix.SchedSetaffinity(0, &all)
-	const thisThread = 0
-	if err := unix.Setpriority(unix.PRIO_PROCESS, thisThread, -20); err != nil {
+	defer unix.Setpriority(unix.PRIO_PROCESS, thisThread, 20-priority) // as the system call has it: 20 - nice
+	defer unix.SchedSetaffinity(thisThread, &all)
+	err = errors.Join(unix.SchedSetaffinity(thisThread, &one), unix.Setpriority(unix.PRIO_PROCESS, thisThread, first))
+	if err != nil {
 		return err
 	}
-	defer unix.Setpriority(unix.PRIO_PROCESS, thisThread, 0)
 	return f()
 }
