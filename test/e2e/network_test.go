@@ -45,7 +45,7 @@ func newNetwork(t *testing.T, mode lb.Mode) *network {
 	n.balancer = n.machine("lb", balancerAddress)
 	n.backendA = n.machine("backend-a", addressA)
 	n.backendB = n.machine("backend-b", addressB)
-	n.Balancer = testnet.NewBalancer(t, n.lab, n.balancer)
+	n.Balancer = testnet.NewBalancer(t, n.balancer)
 	t.Cleanup(n.end)
 	return n
 }

@@ -86,7 +86,7 @@ func (n *network) addBalancer() {
 		n.must(node.Connect(n.front, "eth0", append(toFront, toBack...)...))
 		n.widen(node, "eth0")
 	}
-	n.Balancer = testnet.NewBalancer(n.t, n.lab, node)
+	n.Balancer = testnet.NewBalancer(n.t, node)
 }
 
 // addBackend adds a machine whose answers find their way to the client, by the

@@ -63,6 +63,19 @@ func findTool(name string) (string, error) {
 	return "", err
 }
 
+// NginxModule returns the path of a dynamic module of nginx, or ends the test.
+func NginxModule(t testing.TB, name string) string {
+	t.Helper()
+	for _, dir := range []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules"} {
+		path := filepath.Join(dir, name+".so")
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	Missing(t, "needs the module %s of nginx (Debian: libnginx-mod-stream)", name)
+	return ""
+}
+
 // Docker ends the test unless the docker client, docker-compose and a
 // reachable engine are there. It returns the path of the docker client.
 func Docker(t testing.TB) string {

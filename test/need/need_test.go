@@ -57,6 +57,14 @@ func TestToolMissing(t *testing.T) {
 	}
 }
 
+func TestNginxModuleMissing(t *testing.T) {
+	t.Setenv(RequireAll, "")
+	r := record(t, func(tb testing.TB) { NginxModule(tb, "tinylb_no_such_module") })
+	if r.failed != "" || !strings.Contains(r.skipped, "tinylb_no_such_module") {
+		t.Errorf("skipped %q, failed %q; want a skip that names the module", r.skipped, r.failed)
+	}
+}
+
 func TestToolFound(t *testing.T) {
 	dir := t.TempDir()
 	want := filepath.Join(dir, "tinylb-some-program")

@@ -17,7 +17,7 @@ const pins = "/sys/fs/bpf"
 
 // Balancer is a node that tinylb runs on, with a config file and a pin directory.
 type Balancer struct {
-	T    *testing.T
+	T    testing.TB
 	Node *lab.Node
 	Dir  string // of the config file, open to every user
 	pins string
@@ -25,7 +25,7 @@ type Balancer struct {
 }
 
 // NewBalancer makes a balancer of a lab's node. Its directory goes after the test.
-func NewBalancer(t *testing.T, l *lab.Lab, node *lab.Node) *Balancer {
+func NewBalancer(t testing.TB, node *lab.Node) *Balancer {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "tinylb-test-")
 	if err != nil {
@@ -35,11 +35,11 @@ func NewBalancer(t *testing.T, l *lab.Lab, node *lab.Node) *Balancer {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return &Balancer{T: t, Node: node, Dir: dir, pins: filepath.Join(pins, l.Prefix())}
+	return &Balancer{T: t, Node: node, Dir: dir, pins: filepath.Join(pins, node.Namespace())}
 }
 
 // In is the same balancer for a subtest.
-func (b *Balancer) In(t *testing.T) *Balancer {
+func (b *Balancer) In(t testing.TB) *Balancer {
 	sub := *b
 	sub.T = t
 	return &sub
@@ -58,7 +58,7 @@ func (b *Balancer) WriteConfig(text string) {
 }
 
 // WriteFile replaces a file's contents in place.
-func WriteFile(t *testing.T, path, text string) {
+func WriteFile(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

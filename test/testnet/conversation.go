@@ -22,7 +22,7 @@ import (
 
 // ServeTCP starts a server that says its node's name in a line, calls serve, and
 // closes the connection.
-func ServeTCP(t *testing.T, node *lab.Node, address string, serve func(net.Conn)) {
+func ServeTCP(t testing.TB, node *lab.Node, address string, serve func(net.Conn)) {
 	t.Helper()
 	listener, err := node.Listen("tcp", address)
 	if err != nil {
@@ -48,7 +48,7 @@ func ServeTCP(t *testing.T, node *lab.Node, address string, serve func(net.Conn)
 }
 
 // EchoTCP is a server of ServeTCP that returns whatever it is sent.
-func EchoTCP(t *testing.T, node *lab.Node, address string) {
+func EchoTCP(t testing.TB, node *lab.Node, address string) {
 	t.Helper()
 	ServeTCP(t, node, address, func(c net.Conn) { io.Copy(c, c) })
 }
@@ -107,7 +107,7 @@ func Talk(node *lab.Node, from, vip string, within time.Duration) (*Conversation
 
 // MustTalk is Talk for a test, which fails when it does and closes the
 // connection at its end.
-func MustTalk(t *testing.T, node *lab.Node, from, vip string) *Conversation {
+func MustTalk(t testing.TB, node *lab.Node, from, vip string) *Conversation {
 	t.Helper()
 	c, err := Talk(node, from, vip, AnswerWait)
 	if err != nil {
@@ -138,7 +138,7 @@ func (c *Conversation) Exchange(size int, within time.Duration) error {
 }
 
 // MustExchange fails the test when an exchange does.
-func (c *Conversation) MustExchange(t *testing.T, size int) {
+func (c *Conversation) MustExchange(t testing.TB, size int) {
 	t.Helper()
 	if err := c.Exchange(size, AnswerWait); err != nil {
 		t.Fatalf("connection to %s: %v", c.Backend, err)

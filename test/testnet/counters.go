@@ -8,7 +8,7 @@ import (
 
 // CheckChecksums wants no node to have received a packet with a wrong checksum,
 // or with an IP header that it could not make sense of.
-func CheckChecksums(t *testing.T, nodes ...*lab.Node) {
+func CheckChecksums(t testing.TB, nodes ...*lab.Node) {
 	t.Helper()
 	counters := []struct{ group, name string }{
 		{"Tcp", "InCsumErrors"}, {"Udp", "InCsumErrors"}, {"Udp6", "InCsumErrors"}, // Tcp: of both families

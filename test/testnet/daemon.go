@@ -21,7 +21,7 @@ const killGrace = 30 * time.Second
 type Daemon struct {
 	*lab.Cmd
 	Log *Log
-	t   *testing.T
+	t   testing.TB
 	out chan struct{} // closed when it has ended
 }
 

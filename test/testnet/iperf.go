@@ -30,7 +30,7 @@ type IperfSum struct {
 }
 
 // ServeIperf starts an iperf3 server on a node, at port 5201 of the address.
-func ServeIperf(t *testing.T, node *lab.Node, at netip.Addr) {
+func ServeIperf(t testing.TB, node *lab.Node, at netip.Addr) {
 	t.Helper()
 	server := node.Command(context.Background(), need.Tool(t, "iperf3"), "--server", "--bind", at.String(), "--forceflush")
 	log := &Log{}
@@ -48,7 +48,7 @@ func ServeIperf(t *testing.T, node *lab.Node, at netip.Addr) {
 }
 
 // Iperf runs an iperf3 client against port 5201 of an address.
-func Iperf(t *testing.T, node *lab.Node, server netip.Addr, args ...string) (report IperfReport) {
+func Iperf(t testing.TB, node *lab.Node, server netip.Addr, args ...string) (report IperfReport) {
 	t.Helper()
 	args = append([]string{"--client", server.String(), "--connect-timeout", "5000", "--json"}, args...)
 	Eventually(t, DaemonWait, func() error {

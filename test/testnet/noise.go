@@ -11,7 +11,7 @@ import (
 )
 
 // WriteNoise fills a file with so many bytes and returns its SHA-256.
-func WriteNoise(t *testing.T, path string, size int64) string {
+func WriteNoise(t testing.TB, path string, size int64) string {
 	t.Helper()
 	file, err := os.Create(path)
 	if err != nil {
@@ -30,7 +30,7 @@ func WriteNoise(t *testing.T, path string, size int64) string {
 }
 
 // SumOf is a file's SHA-256.
-func SumOf(t *testing.T, path string) string {
+func SumOf(t testing.TB, path string) string {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {

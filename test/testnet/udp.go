@@ -18,7 +18,7 @@ import (
 const largestDatagram = 2000
 
 // ListenUDP opens a socket on a node. It is closed after the test.
-func ListenUDP(t *testing.T, node *lab.Node, address string, options ...func(*net.UDPConn) error) *net.UDPConn {
+func ListenUDP(t testing.TB, node *lab.Node, address string, options ...func(*net.UDPConn) error) *net.UDPConn {
 	t.Helper()
 	packets, err := node.ListenPacket("udp", address)
 	if err != nil {
@@ -52,7 +52,7 @@ func SetOption(c syscall.Conn, level, name, value int) error {
 
 // EchoUDP starts a server that returns each datagram; an empty one is answered
 // with the node's name.
-func EchoUDP(t *testing.T, node *lab.Node, address string, options ...func(*net.UDPConn) error) {
+func EchoUDP(t testing.TB, node *lab.Node, address string, options ...func(*net.UDPConn) error) {
 	t.Helper()
 	c := ListenUDP(t, node, address, options...)
 	go func() {

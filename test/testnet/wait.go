@@ -15,7 +15,7 @@ const (
 )
 
 // Eventually polls until check succeeds, and ends the test if it does not in time.
-func Eventually(t *testing.T, within time.Duration, check func() error) {
+func Eventually(t testing.TB, within time.Duration, check func() error) {
 	t.Helper()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()

@@ -43,7 +43,7 @@ http {
 
 // Web starts nginx on a node and returns the directory of its files, a new one
 // in dir.
-func Web(t *testing.T, node *lab.Node, dir, address string) string {
+func Web(t testing.TB, node *lab.Node, dir, address string) string {
 	t.Helper()
 	files, err := os.MkdirTemp(dir, node.Name()+"-")
 	if err != nil {
@@ -72,7 +72,7 @@ func Web(t *testing.T, node *lab.Node, dir, address string) string {
 // curlWait bounds one run of curl, however many requests it makes.
 const curlWait = 90 * time.Second
 
-func curl(t *testing.T, node *lab.Node, args ...string) (*lab.Cmd, context.CancelFunc) {
+func curl(t testing.TB, node *lab.Node, args ...string) (*lab.Cmd, context.CancelFunc) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), curlWait)
 	args = append([]string{"--no-progress-meter", "--fail", "--noproxy", "*"}, args...)
@@ -80,7 +80,7 @@ func curl(t *testing.T, node *lab.Node, args ...string) (*lab.Cmd, context.Cance
 }
 
 // Curl runs curl on a node and returns what it printed.
-func Curl(t *testing.T, node *lab.Node, args ...string) (string, error) {
+func Curl(t testing.TB, node *lab.Node, args ...string) (string, error) {
 	t.Helper()
 	c, cancel := curl(t, node, args...)
 	defer cancel()
@@ -90,7 +90,7 @@ func Curl(t *testing.T, node *lab.Node, args ...string) (string, error) {
 
 // Ask asks a web server once, over a connection of its own, and returns the
 // first line of its answer.
-func Ask(t *testing.T, node *lab.Node, url string, within time.Duration) (string, error) {
+func Ask(t testing.TB, node *lab.Node, url string, within time.Duration) (string, error) {
 	t.Helper()
 	seconds := fmt.Sprintf("%.3f", within.Seconds())
 	name, err := Curl(t, node, "--max-time", seconds, url)
@@ -98,7 +98,7 @@ func Ask(t *testing.T, node *lab.Node, url string, within time.Duration) (string
 }
 
 // Download returns the SHA-256 of what curl gets.
-func Download(t *testing.T, node *lab.Node, url string) string {
+func Download(t testing.TB, node *lab.Node, url string) string {
 	t.Helper()
 	sum, log := sha256.New(), &Log{}
 	c, cancel := curl(t, node, "--max-time", "60", url)
@@ -113,7 +113,7 @@ func Download(t *testing.T, node *lab.Node, url string) string {
 // TransferBothWays has curl get the file down of a web server of Web, and put it
 // there as up; files is the server's directory. It compares what arrives with
 // the sum that the file has.
-func TransferBothWays(t *testing.T, node *lab.Node, vip, files, sum string) {
+func TransferBothWays(t testing.TB, node *lab.Node, vip, files, sum string) {
 	t.Helper()
 	url := "http://" + vip + "/files/"
 	if got := Download(t, node, url+"down"); got != sum {
