@@ -102,6 +102,9 @@ func tcpChart(r results) chart {
 			continue
 		}
 		s := series{name: who}
+		if who == "nat" {
+			s.name = "tinylb"
+		}
 		for _, g := range groups {
 			s.values = append(s.values, r.orNaN(figure{"Forward/tcp/" + g.kind + "/" + who, g.unit}))
 		}

@@ -64,7 +64,7 @@ func (o outcome) figureText() string {
 	}
 	each := make([]string, len(o.runs))
 	for i, v := range o.runs {
-		each[i] = display(v, o.unit())
+		each[i] = display(v, bareUnit(o.unit()))
 	}
 	return fmt.Sprintf("%s (median of %s)", text, strings.Join(each, ", "))
 }

@@ -12,7 +12,7 @@ func display(v float64, unit string) string {
 		return duration(v)
 	case unit == "x":
 		return short(v) + "x"
-	case strings.HasPrefix(unit, "p99-x-"), strings.HasPrefix(unit, "x-"): // x-empty, p99-x-direct
+	case bareUnit(unit) == "x": // x-empty, p99-x-direct
 		_, of, _ := strings.Cut(unit, "x-")
 		return short(v) + " x " + of
 	}
@@ -20,6 +20,14 @@ func display(v float64, unit string) string {
 		return fmt.Sprintf("%s %s %s", short(v), of, quantity)
 	}
 	return short(v) + " " + unit
+}
+
+// bareUnit is x for every ratio, where its place says to what.
+func bareUnit(unit string) string {
+	if strings.HasPrefix(unit, "x-") || strings.HasPrefix(unit, "p99-x-") {
+		return "x"
+	}
+	return unit
 }
 
 // duration writes ns as what reads best.

@@ -129,24 +129,23 @@ func familyGoals() []goal {
 
 func forwardGoals() []goal {
 	const requests, connections, throughput = "Forward/tcp/requests/", "Forward/tcp/connections/", "Forward/tcp/throughput/"
-	rate := func(who string) figure { return figure{connections + who, "connections/s"} }
 	return []goal{
 		{what: "packets per second, nat over bare redirect", figure: figure{"Forward/pps/nat", "x-redirect"}, atLeast: true, limit: 0.85},
 		{what: "packets per second, nat over nftables", figure: figure{"Forward/pps/nat", "x-nftables"}, atLeast: true, limit: 3.5},
 		{
-			what: "TCP requests/s over direct", figure: figure{requests + "tinylb", "x-direct"}, atLeast: true, limit: 0.95,
+			what: "TCP requests/s over direct", figure: figure{requests + "nat", "x-direct"}, atLeast: true, limit: 0.95,
 			peers: "nginx stream 0.7",
 		},
 		{
-			what: "TCP connections/s over direct", figure: figure{connections + "tinylb", "x-direct"}, atLeast: true, limit: 0.95,
+			what: "TCP connections/s over direct", figure: figure{connections + "nat", "x-direct"}, atLeast: true, limit: 0.95,
 			peers: "nginx stream 0.4",
 		},
-		{what: "TCP requests, p99 over direct", figure: figure{requests + "tinylb", "p99-x-direct"}, limit: 1.1},
-		{what: "TCP connections/s over HAProxy", figure: rate("tinylb"), over: rate("haproxy"), atLeast: true, limit: 2},
-		{what: "TCP connections/s over nginx stream", figure: rate("tinylb"), over: rate("nginx"), atLeast: true, limit: 2},
+		{what: "TCP requests, p99 over direct", figure: figure{requests + "nat", "p99-x-direct"}, limit: 1.1},
+		{what: "TCP connections/s over HAProxy", figure: figure{connections + "nat", "x-haproxy"}, atLeast: true, limit: 2},
+		{what: "TCP connections/s over nginx stream", figure: figure{connections + "nat", "x-nginx-stream"}, atLeast: true, limit: 2},
 		{
 			what:   "TCP throughput over direct without TSO",
-			figure: figure{throughput + "tinylb", "x-direct-no-tso"}, atLeast: true, limit: 0.85, peers: "bare redirect with checksum repair about 0.85",
+			figure: figure{throughput + "nat", "x-direct-no-tso"}, atLeast: true, limit: 0.85, peers: "bare redirect with checksum repair about 0.85",
 		},
 	}
 }

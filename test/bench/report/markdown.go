@@ -131,14 +131,9 @@ func (r results) cost(bench string) string {
 func (r results) cells(bench string, units ...string) string {
 	var all []string
 	for _, unit := range units {
-		v, ok := r.value(figure{bench, unit})
-		if !ok {
-			continue
+		if v, ok := r.value(figure{bench, unit}); ok {
+			all = append(all, display(v, bareUnit(unit)))
 		}
-		if strings.HasPrefix(unit, "x-") {
-			unit = "x" // the head of the table says of what
-		}
-		all = append(all, display(v, unit))
 	}
 	if len(all) == 0 {
 		return "-"
@@ -167,7 +162,7 @@ func forwardSection(r results) string {
 	}{
 		{"Packets per second", "Forward/pps/", []string{"pps", "x-redirect", "x-nftables"}},
 		{"TCP requests", "Forward/tcp/requests/", []string{"requests/s", "x-direct", "p50-ms", "p99-ms", "p99-x-direct"}},
-		{"TCP connections", "Forward/tcp/connections/", []string{"connections/s", "x-direct"}},
+		{"TCP connections", "Forward/tcp/connections/", []string{"connections/s", "x-direct", "x-haproxy", "x-nginx-stream", "p99-ms"}},
 		{"TCP throughput", "Forward/tcp/throughput/", []string{"Mbit/s", "x-direct", "x-direct-no-tso"}},
 	} {
 		text += fmt.Sprintf("\n### %s\n\n%s", part.title, r.unitTable(part.prefix, part.units))

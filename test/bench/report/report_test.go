@@ -72,7 +72,7 @@ func TestWrite(t *testing.T) {
 		"| nat | v4 | 50.4 ns, 4.20x | 93 ns, 7.75x | 126 ns, 10.5x | 145 ns, 12.1x |",
 		"| nat | v4 | - | 235 ns, 19.6x |",
 		"| nat | 1,870,000 | 0.89 | 3.90 |",
-		"| tinylb | 73,720 | 0.97 | 0.57 | 1.06 | 1.06 |",
+		"| nat | 73,720 | 0.97 | 0.57 | 1.06 | 1.06 |",
 		"| load-config | 712 ms |",
 		"| memory/flows=1M | 33 MB rss, 96 MB map |",
 	} {
