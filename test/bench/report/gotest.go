@@ -25,8 +25,16 @@ func (s suite) arguments(pattern string) []string {
 	return append([]string{"test", "./test/bench", "-run", "^$", "-bench", pattern, "-timeout", "0"}, s.flags...)
 }
 
+// command is one for a shell to repeat.
 func (s suite) command() string {
-	return strings.Join(append([]string{"go"}, s.arguments(".")...), " ")
+	line := "go"
+	for _, arg := range s.arguments(".") {
+		if strings.ContainsAny(arg, "^$|* ") {
+			arg = "'" + arg + "'"
+		}
+		line += " " + arg
+	}
+	return line
 }
 
 // run copies each line to the progress, with the time, and to raw. A benchmark

@@ -65,9 +65,13 @@ func TestWrite(t *testing.T) {
 	if !strings.HasSuffix(page, someNotes) {
 		t.Error("the page does not end with the notes")
 	}
+	if want := "\ncommand: go test ./test/bench -run '^$' -bench . -timeout 0 -benchtime 1x\n"; !strings.Contains(raw, want) {
+		t.Errorf("performance.txt lacks %q", want)
+	}
 	for _, part := range []string{
 		"61 of 61 are met",
 		"| kernel | ",
+		"| command | made up for the tests",
 		"| ipip, established, 1 flow | <= 4 x empty | 3.80 x empty | ok | Katran 8.5 |",
 		"| nat | v4 | 50.4 ns, 4.20x | 93 ns, 7.75x | 126 ns, 10.5x | 145 ns, 12.1x |",
 		"| nat | v4 | - | 235 ns, 19.6x |",
