@@ -9,6 +9,8 @@ IMAGE        ?= tinylb:local
 CLANG_FORMAT ?= clang-format-19
 FUZZTIME     ?= 20s
 N            ?= 10000000
+# What makes bench-check shorter than bench-report: flags of go test in test/bench.
+BENCHCHECK   ?= -benchtime 100ms
 
 # Tests of several packages use the same host: its BPF file system, container
 # engine and cores. One package at a time (-p 1) keeps them out of each other's way.
@@ -81,8 +83,20 @@ mutants: ## put bugs into bpf/, one at a time: the differential test finds each 
 	$(GO) test -count=1 -timeout 60m -v -run '^TestMutants' ./test/diff -mutants
 
 .PHONY: bench
-bench: ## the Go benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem -p 1 ./...
+bench: ## the Go benchmarks, for benchstat
+	$(GO) test -run '^$$' -bench . -benchmem -p 1 -timeout 0 ./...
+
+.PHONY: bench-once
+bench-once: ## each benchmark once: none is broken; its figures mean nothing
+	$(GO) test -run '^$$' -bench . -benchtime 1x -short -p 1 -timeout 20m ./...
+
+.PHONY: bench-report
+bench-report: ## measure, and write docs/performance.md and its charts (needs root)
+	$(GO) run ./test/bench/report write -go $(GO)
+
+.PHONY: bench-check
+bench-check: ## measure for a shorter time, and fail where a goal is missed (needs root)
+	$(GO) run ./test/bench/report check -go $(GO) -- $(BENCHCHECK)
 
 .PHONY: clean
 clean: ## remove what build made

@@ -70,31 +70,20 @@ func cases(forward lb.Forward) []packetCase {
 
 func benchmarkEstablished(b *testing.B, forward lb.Forward, f family, flows int) {
 	s := newScene(b, forward, f, flows)
-	s.open()
-	shuffled(s.ends)
-	s.give(s.tcp(packet.ACK), s.ends)
+	s.establish(s.request(lb.TCP))
 	s.measure(b, s.program, sent, "forwarded")
 }
 
 func benchmarkUDP(b *testing.B, forward lb.Forward, f family, flows int) {
 	s := newScene(b, forward, f, flows)
-	s.give(s.udp(), s.ends)
-	s.open()
-	shuffled(s.ends)
-	s.give(s.udp(), s.ends)
+	s.establish(s.request(lb.UDP))
 	s.measure(b, s.program, sent, "forwarded")
 }
 
 func benchmarkReply(b *testing.B, forward lb.Forward, f family, flows int) {
 	s := newScene(b, forward, f, flows)
-	s.open()
-	listed, err := s.datapath.Flows()
-	s.must(err)
-	ends := make([]harness.Ends, len(listed))
-	for i, f := range listed {
-		ends[i] = harness.Ends{Src: f.Backend, Dst: f.Source}
-	}
-	s.give(f.frame(packet.NewTCP(ends[0].Src, ends[0].Dst, packet.ACK, "")), shuffled(ends))
+	s.establish(s.request(lb.TCP))
+	s.answer()
 	s.measure(b, s.program, sent, "reply")
 }
 

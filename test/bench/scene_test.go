@@ -68,6 +68,7 @@ type scene struct {
 	ends     []harness.Ends
 	datapath *datapath.Datapath
 	traffic  *harness.Harness
+	forward  lb.Forward
 	program  *harness.Program // the data plane's
 	service  uint32
 	closed   bool
@@ -76,7 +77,7 @@ type scene struct {
 // newScene has so many flows to come, in no order.
 func newScene(t testing.TB, forward lb.Forward, f family, flows int) *scene {
 	t.Helper()
-	s := &scene{t: t, family: f, ends: make([]harness.Ends, flows)}
+	s := &scene{t: t, family: f, forward: forward, ends: make([]harness.Ends, flows)}
 	vip := netip.MustParseAddrPort(f.vip)
 	for i := range s.ends {
 		s.ends[i] = harness.Ends{Src: f.client(i), Dst: vip}
@@ -162,7 +163,44 @@ func (s *scene) tcp(flags packet.TCPFlags) []byte {
 	return s.family.frame(packet.NewTCP(s.ends[0].Src, s.ends[0].Dst, flags, ""))
 }
 
-func (s *scene) udp() []byte { return s.family.frame(packet.NewUDP(s.ends[0].Src, s.ends[0].Dst, "")) }
+// request is what a client sends: what opens a flow, and what follows.
+func (s *scene) request(protocol lb.Protocol) (first, next []byte) {
+	if protocol == lb.UDP {
+		datagram := s.family.frame(packet.NewUDP(s.ends[0].Src, s.ends[0].Dst, ""))
+		return datagram, datagram
+	}
+	return s.tcp(packet.SYN), s.tcp(packet.ACK)
+}
+
+// establish opens the flows and brings them so far that packets change nothing
+// about them any more. Then come the packets that follow, of all flows in another order.
+func (s *scene) establish(first, next []byte) {
+	s.t.Helper()
+	s.give(first, s.ends)
+	s.open()
+	if s.forward.Translates() {
+		s.answer()
+		s.run(s.program, len(s.ends), sent)
+	}
+	s.give(next, shuffled(s.ends))
+	s.run(s.program, len(s.ends), sent)
+}
+
+// answer makes the traffic what backends send, of all flows in no order.
+func (s *scene) answer() {
+	s.t.Helper()
+	listed, err := s.datapath.Flows()
+	s.must(err)
+	ends := make([]harness.Ends, len(listed))
+	for i, f := range listed {
+		ends[i] = harness.Ends{Src: f.Backend, Dst: f.Source}
+	}
+	answer := packet.NewTCP(ends[0].Src, ends[0].Dst, packet.ACK, "")
+	if listed[0].Protocol == lb.UDP {
+		answer = packet.NewUDP(ends[0].Src, ends[0].Dst, "")
+	}
+	s.give(s.family.frame(answer), shuffled(ends))
+}
 
 // give makes other traffic.
 func (s *scene) give(frame []byte, ends []harness.Ends) {

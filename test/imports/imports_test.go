@@ -78,6 +78,8 @@ func TestViolations(t *testing.T) {
 		"the product imports a helper":     {pkg: "internal/demo", imports: "internal/lab/labtest", reason: "no place"},
 		"a helper may import test support": {pkg: "internal/lab/labtest", imports: "test/need"},
 		"the standard library's testing":   {pkg: "internal/lab", imports: "net/http/httptest"},
+		"the product reads benchmarks":     {pkg: "internal/daemon", imports: "golang.org/x/perf/benchfmt", reason: "measures nothing"},
+		"the report reads benchmarks":      {pkg: "test/bench/report", imports: "golang.org/x/perf/benchfmt"},
 		"test support may import anything": {pkg: "test/e2e", imports: "github.com/cilium/ebpf"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -84,6 +84,10 @@ func Outward() []ImportedBy {
 			Reason:     "the command line is one layer; what a command does is a function that a test can call",
 		},
 		{
+			Dependency: "golang.org/x/perf",
+			Reason:     "figures are read and judged beside the benchmarks; the product measures nothing",
+		},
+		{
 			Dependency: "internal/lab",
 			Importers:  []string{"internal/demo"},
 			Reason:     "only the demo builds networks; the balancer takes the host's as it finds it",
