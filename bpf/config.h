@@ -30,6 +30,9 @@ volatile const __u32 answer_bucket_count = 1;
 /* What `all_hash_keys` holds. */
 volatile const struct hash_keys flow_hash_keys = {};
 
+/* No processor here sees stores in another order than they were made in, as on x86-64. */
+volatile const __u8 stores_are_ordered = 0;
+
 /* Time and randomness come from `test_inputs` instead of the kernel. */
 volatile const __u8 test_clock = 0;
 

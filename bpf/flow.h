@@ -171,17 +171,18 @@ __noinline __u32 search_word(const struct tuple *tuple, __u64 hash, enum directi
 	return NO_SLOT;
 }
 
-static __always_inline __u32 search_bucket(enum direction table, __u32 index, __u64 hash,
-					   const struct tuple *tuple)
+/* The same, of all its words. Verified by itself, like parse(). */
+__noinline __u32 search_bucket(const struct tuple *tuple, __u64 hash, enum direction table,
+			       __u32 index)
 {
 	struct bucket *bucket = bucket_at(table, index);
-	__u64 tag = hash_tag(hash), matches;
+	__u64 matches;
 	__u32 slot;
 
-	if (!bucket)
+	if (!tuple || !bucket)
 		return NO_SLOT;
 	for (__u32 word = 0; word < BUCKET_WORDS; word++) {
-		matches = word_matches(bucket_word(bucket, word), tag);
+		matches = word_matches(bucket_word(bucket, word), hash_tag(hash));
 		if (!matches)
 			continue;
 		slot = search_word(tuple, hash, table, index * BUCKET_PLACES + word * WORD_PLACES,
@@ -195,13 +196,17 @@ static __always_inline __u32 search_bucket(enum direction table, __u32 index, __
 /* The live flow with this tuple in that direction; NO_SLOT, or SLOT_PENDING for an answer's. Verified by itself, like parse(). */
 __noinline __u32 slot_find(const struct tuple *tuple, __u64 hash, enum direction table)
 {
-	__u32 slot;
+	__u32 first = first_bucket(table, hash), second = second_bucket(table, hash);
+	struct bucket *one = bucket_at(table, first), *other = bucket_at(table, second);
+	__u32 slot = NO_SLOT;
 
-	if (!tuple)
+	if (!tuple || !one || !other)
 		return NO_SLOT;
-	slot = search_bucket(table, first_bucket(table, hash), hash, tuple);
-	return slot != NO_SLOT ? slot :
-				 search_bucket(table, second_bucket(table, hash), hash, tuple);
+	if (bucket_may_have(one, hash_tag(hash)))
+		slot = search_bucket(tuple, hash, table, first);
+	if (slot == NO_SLOT && bucket_may_have(other, hash_tag(hash)))
+		slot = search_bucket(tuple, hash, table, second);
+	return slot;
 }
 
 /* Who has the tuple, in either direction; else as slot_find(). */
@@ -373,6 +378,15 @@ __noinline bool flow_find(struct packet *pkt, __u64 now)
 	return false;
 }
 
+/* Has memory bring a slot that will be filled, while there is other work. */
+static __always_inline void flow_touch(__u32 slot)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+
+	if (flow)
+		(void)*(volatile __u32 *)&flow->life.turn;
+}
+
 /* A TCP segment that can begin a connection, or any UDP datagram. */
 static __always_inline bool opens_flow(const struct packet *pkt)
 {
@@ -455,13 +469,6 @@ static __always_inline void flow_learn(const struct packet *pkt, const struct et
 	if (!macs_equal(&flow->macs, eth))
 		__builtin_memcpy(&flow->macs, eth, sizeof(flow->macs));
 }
-
-/* The best flow to give up that a search has seen: of those in the last phase the oldest. */
-struct victim {
-	__u64 last_seen;
-	__u32 slot;
-	__u32 phase; /* 0: none seen */
-};
 
 static __always_inline bool victim_consider(struct victim *victim, const struct flow *flow,
 					    __u32 slot)

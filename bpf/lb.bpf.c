@@ -110,21 +110,26 @@ __noinline enum verdict decide(struct xdp_md *ctx, struct packet *pkt, __u64 now
 
 static __always_inline enum verdict open_flow(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
-	__u32 id = pkt->backend, place = NO_SLOT;
+	__u32 id = pkt->backend;
 	struct backend *backend;
 
 	backend = bpf_map_lookup_elem(&backends, &id);
 	if (!backend)
 		return VERDICT_ABORTED;
-	/* the port first: where there is none, no other flow must have lost its slot */
+	pkt->slot = place_claim(FROM_CLIENT, pkt->hash);
+	flow_touch(pkt->slot);
+	pkt->place = NO_SLOT;
 	if (translates(pkt->forward)) {
-		place = answer_choose(pkt, backend, now);
-		if (place == NO_SLOT)
+		/* a port before any flow loses its slot: there may be none */
+		pkt->place = answer_choose(pkt, backend, now);
+		if (pkt->place == NO_SLOT) {
+			place_free(FROM_CLIENT, pkt->slot);
 			return VERDICT_DROP;
+		}
 	} else {
 		answer_begin(pkt, backend);
 	}
-	switch (flow_open(ctx, pkt, backend, place, now)) {
+	switch (flow_open(ctx, pkt, backend, now)) {
 	case OPENED_NOTHING:
 		return VERDICT_DROP;
 	case OPENED_ALREADY:

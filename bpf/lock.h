@@ -7,6 +7,7 @@
 #ifndef TINYLB_LOCK_H
 #define TINYLB_LOCK_H
 
+#include "config.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -40,9 +41,28 @@ static __always_inline bool lock_take(__u32 *lock, __u32 seen)
 	return !lock_is_held(seen) && __sync_val_compare_and_swap(lock, seen, seen + 1) == seen;
 }
 
+/*
+ * Makes a value seen, and all that was written before it. x86-64 keeps the order of stores by itself; elsewhere, and there
+ * at a price, an atomic exchange does.
+ */
+static __always_inline void publish(__u64 *at, __u64 value)
+{
+	if (stores_are_ordered) {
+		asm volatile("" ::: "memory");
+		*(volatile __u64 *)at = value;
+	} else {
+		__atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);
+	}
+}
+
 static __always_inline void lock_release(__u32 *lock)
 {
-	__sync_fetch_and_add(lock, 1);
+	if (stores_are_ordered) {
+		asm volatile("" ::: "memory");
+		*(volatile __u32 *)lock += 1;
+	} else {
+		__sync_fetch_and_add(lock, 1);
+	}
 }
 
 #endif

@@ -77,7 +77,7 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
 	ends_take(&flow->answer, answer);
 	if (flow_is_wide(is.life.flags))
 		prefixes_take(slot, &pkt->tuple, answer);
-	__atomic_exchange_n(life_of(flow), is.word, __ATOMIC_SEQ_CST);
+	publish(life_of(flow), is.word);
 	return true;
 }
 
@@ -100,15 +100,16 @@ static __always_inline bool flow_lock(struct packet *pkt, __u32 *lock)
 	return false;
 }
 
-/* Puts the flow into pkt->slot, NO_SLOT where all are needed. */
-static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt, __u32 place,
+/* Puts the flow into pkt->slot, or where it finds room if that is NO_SLOT, and stays so where all are needed. */
+static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt,
 				       const struct backend *backend, __u64 now)
 {
-	pkt->slot = slot_take(pkt->hash, now);
+	if (pkt->slot == NO_SLOT)
+		pkt->slot = slot_take(pkt->hash, now);
 	if (pkt->slot == NO_SLOT)
 		return false;
-	if (place != NO_SLOT)
-		answer_set(place, pkt->slot + 1);
+	if (pkt->place != NO_SLOT)
+		answer_set(pkt->place, pkt->slot + 1);
 	return flow_fill(ctx, pkt, pkt->slot, backend, now);
 }
 
@@ -119,27 +120,32 @@ enum opened {
 };
 
 /*
- * Stores a new flow to `backend`, whose answers have that place; NO_SLOT: they do not pass here, and pkt->other
- * only says who the backend is. Verified by itself, like parse().
+ * Stores a new flow to `backend` in pkt->slot, or where it finds room if that is NO_SLOT. pkt->place is that of its
+ * answers; NO_SLOT: they do not pass here, and pkt->other only says who the backend is. Verified by itself, like
+ * parse().
  */
 __noinline enum opened flow_open(struct xdp_md *ctx, struct packet *pkt,
-				 const struct backend *backend, __u32 place, __u64 now)
+				 const struct backend *backend, __u64 now)
 {
 	bool is_new = false;
-	__u32 *lock;
+	__u32 *lock, slot;
 
 	if (!pkt || !backend)
 		return OPENED_NOTHING;
+	slot = pkt->slot;
 	pkt->slot = NO_SLOT;
 	lock = lock_of(pkt->hash);
 	pkt->reason = REASON_FLOW_TABLE_BUSY;
 	if (lock && flow_lock(pkt, lock)) {
 		pkt->reason = REASON_FLOW_TABLE_FULL;
-		is_new = flow_enter(ctx, pkt, place, backend, now);
+		pkt->slot = slot;
+		is_new = flow_enter(ctx, pkt, backend, now);
 		lock_release(lock);
+	} else {
+		place_free(FROM_CLIENT, slot);
 	}
-	if (!is_new && place != NO_SLOT)
-		answer_give_back(place);
+	if (!is_new && pkt->place != NO_SLOT)
+		answer_give_back(pkt->place);
 	if (pkt->slot >= SLOT_PENDING || !flow_read(pkt))
 		return OPENED_NOTHING;
 	return is_new ? OPENED_NEW : OPENED_ALREADY;

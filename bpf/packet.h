@@ -15,14 +15,38 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* The best flow to give up that a search has seen: of those in the last phase the oldest. */
+struct victim {
+	__u64 last_seen;
+	__u32 slot;
+	__u32 phase; /* 0: none seen */
+};
+
+/* A search for a free source port; see snat.h. */
+struct port_search {
+	__u64 now;
+	__u32 place; /* of the answer, once it is taken */
+	__u32 snat_first;
+	__u32 ports;
+	__u32 port_first;
+	__u32 pool; /* addresses x ports */
+	__u32 start;
+	__u32 at;
+	struct victim victim;
+	__u32 victim_at;
+	__u32 enough; /* enum flow_phase: such a victim ends the search */
+};
+
 struct packet {
 	/* of the flow that was found or opened; not cleared for each packet */
 	struct flow flow; /* as it was */
 	struct tuple other; /* of its other direction */
+	struct port_search search;
 	struct tuple tuple; /* as it came; the first that is cleared */
 	__u64 hash; /* of the tuple; see hash.h */
 	__u32 lock_seen; /* before it was looked for; see lock.h */
 	__u32 slot;
+	__u32 place; /* of a new flow's answers */
 	__u32 l3_offset; /* from the frame's first byte, as is l4_offset; see packet_at() */
 	__u32 l4_offset;
 	__u32 l4_length; /* as IP says, never past the frame's end */

@@ -20,27 +20,12 @@
 #define PORT_RETRY_NS 2000ULL
 #define PORT_POOL_MAX (64 * 65536)
 
-struct port_search {
-	struct packet
-		*pkt; /* its other tuple is what the backend would send: backend -> address:port */
-	__u64 now;
-	__u32 place; /* of the answer, once it is taken */
-	__u32 snat_first;
-	__u32 ports;
-	__u32 port_first;
-	__u32 pool; /* addresses x ports */
-	__u32 start;
-	__u32 at;
-	struct victim victim;
-	__u32 victim_at;
-	__u32 enough; /* enum flow_phase: such a victim ends the search */
-};
-
-static __always_inline bool port_name(struct port_search *search, __u32 at)
+static __always_inline bool port_name(struct packet *pkt, __u32 at)
 {
+	struct port_search *search = &pkt->search;
 	__u32 index = search->snat_first + at / search->ports;
 	struct snat_address *source = bpf_map_lookup_elem(&snat_addresses, &index);
-	struct tuple *answer = &search->pkt->other;
+	struct tuple *answer = &pkt->other;
 
 	if (!source)
 		return false;
@@ -48,7 +33,7 @@ static __always_inline bool port_name(struct port_search *search, __u32 at)
 	answer->dst = source->address;
 	answer->dport = bpf_htons(search->port_first + at % search->ports);
 	/* a backend that is a client of a service must not be taken for answering */
-	if (tuple_equal(answer, &search->pkt->tuple))
+	if (tuple_equal(answer, &pkt->tuple))
 		return false;
 	return !source->is_vip || !service_on_port(&answer->dst, answer->dport, answer->protocol);
 }
@@ -103,15 +88,20 @@ static __always_inline __u32 answer_take_from_dead(const struct tuple *answer, _
 	return NO_SLOT;
 }
 
-static long port_step(__u32 i, struct port_search *search)
+struct port_step {
+	struct packet *pkt;
+};
+
+static long port_step(__u32 i, struct port_step *step)
 {
+	struct packet *pkt = step->pkt;
+	struct port_search *search = &pkt->search;
 	struct flow *flow;
 	__u32 owner;
 
-	if (!search->ports || !search->pool ||
-	    !port_name(search, (search->start + i) % search->pool))
+	if (!search->ports || !search->pool || !port_name(pkt, (search->start + i) % search->pool))
 		return 0;
-	search->place = answer_take_from_dead(&search->pkt->other, search->now, &owner);
+	search->place = answer_take_from_dead(&pkt->other, search->now, &owner);
 	if (search->place != NO_SLOT)
 		return 1;
 	if (owner >= SLOT_PENDING)
@@ -122,15 +112,15 @@ static long port_step(__u32 i, struct port_search *search)
 	return i >= PORT_WINDOW_SHORT && search->victim.phase >= search->enough;
 }
 
-static __always_inline __u32 port_take_over(struct port_search *search)
+static __always_inline __u32 port_take_over(struct packet *pkt)
 {
+	struct port_search *search = &pkt->search;
 	__u32 owner;
 
 	if (!search->victim.phase || !search->ports)
 		return NO_SLOT;
-	port_name(search, search->victim_at);
-	return flow_release(search->victim.slot) ? answer_take(&search->pkt->other, &owner) :
-						   NO_SLOT;
+	port_name(pkt, search->victim_at);
+	return flow_release(search->victim.slot) ? answer_take(&pkt->other, &owner) : NO_SLOT;
 }
 
 static __always_inline __be16 backend_port(const struct backend *backend, const struct packet *pkt)
@@ -156,19 +146,21 @@ static __always_inline struct port_pool *port_pool_of(__u32 backend_id, __u8 pro
 }
 
 /* Looks at all ports, or where a moment ago none was free, at those that come next. */
-static __always_inline __u32 snat_search(struct port_search *search, struct port_pool *pool)
+static __always_inline __u32 snat_search(struct packet *pkt, struct port_pool *pool)
 {
+	struct port_search *search = &pkt->search;
+	struct port_step step = { .pkt = pkt };
 	bool full = search->pool > PORT_WINDOW && search->now < pool->full_until;
 
 	search->enough = full && pool->victim ? pool->victim : PHASE_COUNT;
-	bpf_loop(full ? PORT_WINDOW : search->pool, port_step, search, 0);
+	bpf_loop(full ? PORT_WINDOW : search->pool, port_step, &step, 0);
 	if (search->place != NO_SLOT)
 		return search->place;
 	if (!full) {
 		pool->full_until = search->now + search->pool * PORT_RETRY_NS;
 		pool->victim = search->victim.phase;
 	}
-	return port_take_over(search);
+	return port_take_over(pkt);
 }
 
 /*
@@ -179,25 +171,24 @@ static __always_inline __u32 snat_choose(struct packet *pkt, const struct backen
 					 __u64 now)
 {
 	struct port_pool *pool = port_pool_of(pkt->backend, pkt->tuple.protocol);
-	struct port_search search = {
-		.pkt = pkt,
-		.now = now,
-		.place = NO_SLOT,
-		.snat_first = backend->snat_first,
-		.port_first = backend->snat_port_first,
-		.ports = backend->snat_port_last - backend->snat_port_first + 1,
-	};
+	struct port_search *search = &pkt->search;
 	__u32 place;
 
 	if (!pool)
 		return NO_SLOT;
 	answer_begin(pkt, backend);
-	search.pool = search.ports * backend->snat_count;
-	if (search.pool > PORT_POOL_MAX)
-		search.pool = PORT_POOL_MAX;
-	search.start = pool->cursor;
-	place = snat_search(&search, pool);
-	pool->cursor = place != NO_SLOT ? search.at + 1 : search.start + PORT_WINDOW;
+	search->now = now;
+	search->place = NO_SLOT;
+	search->snat_first = backend->snat_first;
+	search->port_first = backend->snat_port_first;
+	search->ports = backend->snat_port_last - backend->snat_port_first + 1;
+	search->pool = search->ports * backend->snat_count;
+	if (search->pool > PORT_POOL_MAX)
+		search->pool = PORT_POOL_MAX;
+	search->start = pool->cursor;
+	search->victim.phase = 0;
+	place = snat_search(pkt, pool);
+	pool->cursor = place != NO_SLOT ? search->at + 1 : search->start + PORT_WINDOW;
 	return place;
 }
 

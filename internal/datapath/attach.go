@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,6 +92,7 @@ func (d *Datapath) spec(k knobs) (*ebpf.CollectionSpec, error) {
 	}
 	table := flowTableFor(d.limits)
 	for name, value := range map[string]any{
+		"stores_are_ordered":  runtime.GOARCH == "amd64",
 		"flow_hash_keys":      keys,
 		"flow_bucket_count":   table.flowBuckets,
 		"answer_bucket_count": table.answerBuckets,

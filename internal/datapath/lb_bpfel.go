@@ -195,13 +195,34 @@ type lbNextHop struct {
 }
 
 type lbPacket struct {
-	_                 structs.HostLayout
-	Flow              lbFlow
-	Other             lbTuple
+	_      structs.HostLayout
+	Flow   lbFlow
+	Other  lbTuple
+	Search struct {
+		_         structs.HostLayout
+		Now       uint64
+		Place     uint32
+		SnatFirst uint32
+		Ports     uint32
+		PortFirst uint32
+		Pool      uint32
+		Start     uint32
+		At        uint32
+		_         [4]byte
+		Victim    struct {
+			_        structs.HostLayout
+			LastSeen uint64
+			Slot     uint32
+			Phase    uint32
+		}
+		VictimAt uint32
+		Enough   uint32
+	}
 	Tuple             lbTuple
 	Hash              uint64
 	LockSeen          uint32
 	Slot              uint32
+	Place             uint32
 	L3Offset          uint32
 	L4Offset          uint32
 	L4Length          uint32
@@ -219,6 +240,7 @@ type lbPacket struct {
 	Known             bool
 	SourceNat         bool
 	Forward           lbForwardMode
+	_                 [4]byte
 }
 
 type lbPortPool struct {
@@ -391,6 +413,7 @@ const (
 	lbVarFlowHashKeys       = "flow_hash_keys"
 	lbVarInterfaceMac       = "interface_mac"
 	lbVarRecordDecisions    = "record_decisions"
+	lbVarStoresAreOrdered   = "stores_are_ordered"
 	lbVarTestClock          = "test_clock"
 	lbVarTxByRedirect       = "tx_by_redirect"
 )
@@ -483,6 +506,7 @@ type lbVariableSpecs struct {
 	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
 	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
 	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
+	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
 	TxByRedirect      *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
 }
@@ -578,6 +602,7 @@ type lbVariables struct {
 	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
 	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
 	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
+	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.Variable `ebpf:"test_clock"`
 	TxByRedirect      *ebpf.Variable `ebpf:"tx_by_redirect"`
 }

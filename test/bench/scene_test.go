@@ -129,7 +129,7 @@ func (f family) config(forward lb.Forward, flows int) lb.Config {
 		Timeouts: lb.Timeouts{
 			TCPUnconfirmed: day, TCPEstablished: day, TCPHalfClosed: day, TCPClosed: day, UDPUnconfirmed: day, UDPStream: day,
 		},
-		Limits: lb.Limits{Flows: uint32(max(flows*5/4, 1024)), Services: 2, Backends: 16, TableEntries: 4096},
+		Limits: lb.Limits{Flows: uint32(max(flows*2, 1024)), Services: 2, Backends: 16, TableEntries: 4096},
 	}
 }
 
