@@ -52,11 +52,28 @@ static __always_inline struct bucket *bucket_at(enum direction table, __u32 inde
 {
 	__u32 key = index;
 
-	asm volatile("" : "+m"(key)); /* or clang makes one call of them */
+	/* or clang makes one call of them, or of two that follow each other */
+	asm volatile("" : "+m"(key), "+r"(table));
 	if (table == FROM_CLIENT)
 		return bpf_map_lookup_elem(&flow_buckets, &key);
 	asm volatile("" : "+m"(key));
 	return bpf_map_lookup_elem(&answer_buckets, &key);
+}
+
+/* Has memory bring a bucket that will be looked at, while there is other work. */
+static __always_inline void bucket_touch(enum direction table, __u32 index)
+{
+	struct bucket *bucket = bucket_at(table, index);
+
+	if (bucket)
+		(void)*(volatile __u64 *)bucket->words;
+}
+
+/* Both that a hash may lie in. */
+static __always_inline void buckets_touch(enum direction table, __u64 hash)
+{
+	bucket_touch(table, first_bucket(table, hash));
+	bucket_touch(table, second_bucket(table, hash));
 }
 
 /* Never 0, which is nobody's. */

@@ -209,12 +209,20 @@ __noinline __u32 slot_find(const struct tuple *tuple, __u64 hash, enum direction
 	return slot;
 }
 
+/* Any flow has answers that pass here. Where all forward one way, none has. */
+static __always_inline bool answers_exist(void)
+{
+	__u32 zero = 0, *exist = bpf_map_lookup_elem(&answers_seen, &zero);
+
+	return !exist || *(volatile __u32 *)exist;
+}
+
 /* Who has the tuple, in either direction; else as slot_find(). */
 static __always_inline __u32 tuple_owner(const struct tuple *tuple, __u64 hash)
 {
 	__u32 slot = slot_find(tuple, hash, FROM_CLIENT);
 
-	return slot != NO_SLOT ? slot : slot_find(tuple, hash, FROM_BACKEND);
+	return slot != NO_SLOT || !answers_exist() ? slot : slot_find(tuple, hash, FROM_BACKEND);
 }
 
 /* Verified by itself, like parse(). */
@@ -364,9 +372,12 @@ __noinline bool flow_find(struct packet *pkt, __u64 now)
 	pkt->hash = hash_tuple(&pkt->tuple);
 	lock = lock_of(pkt->hash);
 	pkt->lock_seen = lock ? lock_read(lock) : LOCK_HELD;
+	buckets_touch(FROM_CLIENT, pkt->hash);
+	if (answers_exist())
+		buckets_touch(FROM_BACKEND, pkt->hash);
 	pkt->direction = FROM_CLIENT;
 	pkt->slot = slot_find(&pkt->tuple, pkt->hash, FROM_CLIENT);
-	if (pkt->slot >= SLOT_PENDING) {
+	if (pkt->slot >= SLOT_PENDING && answers_exist()) {
 		pkt->direction = FROM_BACKEND;
 		pkt->slot = slot_find(&pkt->tuple, pkt->hash, FROM_BACKEND);
 	}
@@ -378,11 +389,18 @@ __noinline bool flow_find(struct packet *pkt, __u64 now)
 	return false;
 }
 
-/* Has memory bring a slot that will be filled, while there is other work. */
-static __always_inline void flow_touch(__u32 slot)
+/* Has memory bring the slot that a new flow will most likely be put into, while there is other work. */
+static __always_inline void flow_touch(__u64 hash)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	__u32 index = first_bucket(FROM_CLIENT, hash), word = first_word(hash), slot;
+	struct bucket *bucket = bucket_at(FROM_CLIENT, index);
+	struct flow *flow;
 
+	if (!bucket)
+		return;
+	slot = index * BUCKET_PLACES + word * WORD_PLACES +
+	       lowest_part(word_matches(bucket_word(bucket, word), 0));
+	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (flow)
 		(void)*(volatile __u32 *)&flow->life.turn;
 }

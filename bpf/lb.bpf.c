@@ -72,6 +72,7 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 	struct backend *backend;
 
 	pkt->direction = FROM_CLIENT;
+	flow_touch(pkt->hash);
 	service = service_at(&pkt->tuple.dst, pkt->tuple.dport, pkt->tuple.protocol);
 	if (!service)
 		return leave(pkt, VERDICT_PASS, pkt->flaw ? pkt->flaw : REASON_NOT_OURS);
@@ -116,16 +117,12 @@ static __always_inline enum verdict open_flow(struct xdp_md *ctx, struct packet 
 	backend = bpf_map_lookup_elem(&backends, &id);
 	if (!backend)
 		return VERDICT_ABORTED;
-	pkt->slot = place_claim(FROM_CLIENT, pkt->hash);
-	flow_touch(pkt->slot);
 	pkt->place = NO_SLOT;
 	if (translates(pkt->forward)) {
 		/* a port before any flow loses its slot: there may be none */
 		pkt->place = answer_choose(pkt, backend, now);
-		if (pkt->place == NO_SLOT) {
-			place_free(FROM_CLIENT, pkt->slot);
+		if (pkt->place == NO_SLOT)
 			return VERDICT_DROP;
-		}
 	} else {
 		answer_begin(pkt, backend);
 	}

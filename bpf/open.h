@@ -100,12 +100,11 @@ static __always_inline bool flow_lock(struct packet *pkt, __u32 *lock)
 	return false;
 }
 
-/* Puts the flow into pkt->slot, or where it finds room if that is NO_SLOT, and stays so where all are needed. */
+/* Puts the flow into pkt->slot; NO_SLOT where all are needed. */
 static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt,
 				       const struct backend *backend, __u64 now)
 {
-	if (pkt->slot == NO_SLOT)
-		pkt->slot = slot_take(pkt->hash, now);
+	pkt->slot = slot_take(pkt->hash, now);
 	if (pkt->slot == NO_SLOT)
 		return false;
 	if (pkt->place != NO_SLOT)
@@ -120,29 +119,24 @@ enum opened {
 };
 
 /*
- * Stores a new flow to `backend` in pkt->slot, or where it finds room if that is NO_SLOT. pkt->place is that of its
- * answers; NO_SLOT: they do not pass here, and pkt->other only says who the backend is. Verified by itself, like
+ * Stores a new flow to `backend` in pkt->slot. pkt->place is that of its answers; NO_SLOT: they do not pass here, and pkt->other only says who the backend is. Verified by itself, like
  * parse().
  */
 __noinline enum opened flow_open(struct xdp_md *ctx, struct packet *pkt,
 				 const struct backend *backend, __u64 now)
 {
 	bool is_new = false;
-	__u32 *lock, slot;
+	__u32 *lock;
 
 	if (!pkt || !backend)
 		return OPENED_NOTHING;
-	slot = pkt->slot;
 	pkt->slot = NO_SLOT;
 	lock = lock_of(pkt->hash);
 	pkt->reason = REASON_FLOW_TABLE_BUSY;
 	if (lock && flow_lock(pkt, lock)) {
 		pkt->reason = REASON_FLOW_TABLE_FULL;
-		pkt->slot = slot;
 		is_new = flow_enter(ctx, pkt, backend, now);
 		lock_release(lock);
-	} else {
-		place_free(FROM_CLIENT, slot);
 	}
 	if (!is_new && pkt->place != NO_SLOT)
 		answer_give_back(pkt->place);

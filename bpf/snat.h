@@ -38,6 +38,15 @@ static __always_inline bool port_name(struct packet *pkt, __u32 at)
 	return !source->is_vip || !service_on_port(&answer->dst, answer->dport, answer->protocol);
 }
 
+/* Before the first is entered. */
+static __always_inline void answers_begin(void)
+{
+	__u32 zero = 0, *exist = bpf_map_lookup_elem(&answers_seen, &zero);
+
+	if (exist && !*(volatile __u32 *)exist)
+		__sync_fetch_and_add(exist, 1);
+}
+
 /*
  * Enters the tuple of a new flow's answers, which leads nowhere yet, and returns its place; NO_SLOT
  * if it is taken, by *owner, or by somebody who comes or goes just now: SLOT_PENDING. Verified by
@@ -53,6 +62,9 @@ __noinline __u32 answer_take(const struct tuple *answer, __u32 *owner)
 		return NO_SLOT;
 	*owner = SLOT_PENDING;
 	hash = hash_tuple(answer);
+	buckets_touch(FROM_BACKEND, hash);
+	buckets_touch(FROM_CLIENT, hash);
+	answers_begin();
 	lock = lock_of(hash);
 	if (!lock)
 		return NO_SLOT;

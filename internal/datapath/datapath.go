@@ -122,6 +122,7 @@ func (d *Datapath) assign() {
 		AllHashKeys:        d.all["all_hash_keys"],
 		AnswerBuckets:      d.all["answer_buckets"],
 		AnswerSlots:        d.all["answer_slots"],
+		AnswersSeen:        d.all["answers_seen"],
 		FlowBuckets:        d.all["flow_buckets"],
 		Locks:              d.all["locks"],
 		Ticks:              d.all["ticks"],

@@ -387,6 +387,7 @@ const (
 	lbMapAnswerBuckets      = "answer_buckets"
 	lbMapAnswerClocks       = "answer_clocks"
 	lbMapAnswerSlots        = "answer_slots"
+	lbMapAnswersSeen        = "answers_seen"
 	lbMapBackendNames       = "backend_names"
 	lbMapBackends           = "backends"
 	lbMapChecksumBuffers    = "checksum_buffers"
@@ -475,6 +476,7 @@ type lbMapSpecs struct {
 	AnswerBuckets      *ebpf.MapSpec `ebpf:"answer_buckets"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
+	AnswersSeen        *ebpf.MapSpec `ebpf:"answers_seen"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
@@ -539,6 +541,7 @@ type lbMaps struct {
 	AnswerBuckets      *ebpf.Map `ebpf:"answer_buckets"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
+	AnswersSeen        *ebpf.Map `ebpf:"answers_seen"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
@@ -570,6 +573,7 @@ func (m *lbMaps) Close() error {
 		m.AnswerBuckets,
 		m.AnswerClocks,
 		m.AnswerSlots,
+		m.AnswersSeen,
 		m.BackendNames,
 		m.Backends,
 		m.ChecksumBuffers,
