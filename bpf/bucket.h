@@ -47,17 +47,11 @@ static __always_inline __u32 second_bucket(enum direction table, __u64 hash)
 	return second < n ? second : second - n;
 }
 
-/* Two calls: the kernel makes a look-up part of the program only where the map is a constant. */
 static __always_inline struct bucket *bucket_at(enum direction table, __u32 index)
 {
-	__u32 key = index;
+	__u32 key = table == FROM_CLIENT ? index : flow_bucket_count + index;
 
-	/* or clang makes one call of them, or of two that follow each other */
-	asm volatile("" : "+m"(key), "+r"(table));
-	if (table == FROM_CLIENT)
-		return bpf_map_lookup_elem(&flow_buckets, &key);
-	asm volatile("" : "+m"(key));
-	return bpf_map_lookup_elem(&answer_buckets, &key);
+	return bpf_map_lookup_elem(&buckets, &key);
 }
 
 /* Has memory bring a bucket that will be looked at, while there is other work. */

@@ -23,7 +23,7 @@ volatile const __u8 interface_mac[6] __attribute__((aligned(4))) = {};
  */
 volatile const __u8 tx_by_redirect = 0;
 
-/* Entries of `flow_buckets` and `answer_buckets`. */
+/* Entries of `buckets` for `flows`, and behind them for `answer_slots`. */
 volatile const __u32 flow_bucket_count = 1;
 volatile const __u32 answer_bucket_count = 1;
 

@@ -111,25 +111,19 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } all_flow_prefixes SEC(".maps");
 
-/* data plane only: which slots of `flows` are taken, and by whom. One for 32 flows. */
+/*
+ * data plane only: which slots of `flows` are taken, and by whom, flow_bucket_count, one for 32; then the same of
+ * `answer_slots`. One map, so that the kernel can make a look-up part of the program.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
 	__type(value, struct bucket);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} flow_buckets SEC(".maps");
+} buckets SEC(".maps");
 
-/* data plane only: the tuples of the flows' answers. A quarter more than flow_buckets, so that it is never full before `flows` is. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__type(key, __u32);
-	__type(value, struct bucket);
-	__uint(max_entries, 1);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} answer_buckets SEC(".maps");
-
-/* data plane only: where in `flows` they lead. As many as answer_buckets. */
+/* data plane only: where in `flows` answers lead. A quarter more than flows, so that it is never full before them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);

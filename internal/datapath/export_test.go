@@ -45,11 +45,12 @@ func (d *Datapath) LiveFlows() ([]Flow, error) {
 	if err == nil && len(answers) > 0 {
 		err = fmt.Errorf("answers lead to slots without a flow: %v", answers)
 	}
-	taken, placesErr := takenPlaces(d.maps.FlowBuckets)
+	buckets := flowTableFor(d.limits).flowBuckets
+	taken, placesErr := d.takenPlaces(0, buckets)
 	if err == nil {
 		err = placesErr
 	}
-	closed := d.maps.FlowBuckets.MaxEntries()*bucketPlaces - d.maps.Flows.MaxEntries()
+	closed := buckets*bucketPlaces - d.maps.Flows.MaxEntries()
 	if err == nil && taken != len(live)+int(closed) {
 		err = fmt.Errorf("%d places are taken, %d of them for good, by %d flows", taken, closed, len(live))
 	}
@@ -71,15 +72,19 @@ func (d *Datapath) answerPlaces() (map[uint32]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	taken, err := takenPlaces(d.maps.AnswerBuckets)
+	taken, err := d.takenPlaces(flowTableFor(d.limits).flowBuckets, d.maps.Buckets.MaxEntries())
 	if err == nil && taken != leading {
 		err = fmt.Errorf("%d answers' places are taken, but %d lead somewhere", taken, leading)
 	}
 	return count, err
 }
 
-func takenPlaces(m *ebpf.Map) (n int, err error) {
-	err = each(m, func(_ uint32, b lbBucket) {
+// takenPlaces counts those of a stretch of buckets.
+func (d *Datapath) takenPlaces(from, to uint32) (n int, err error) {
+	err = each(d.maps.Buckets, func(i uint32, b lbBucket) {
+		if i < from || i >= to {
+			return
+		}
 		for _, word := range b.Words {
 			for ; word != 0; word >>= 16 {
 				if word&0xffff != 0 {

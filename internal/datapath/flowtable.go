@@ -59,11 +59,11 @@ func (d *Datapath) closePlaces() error {
 	}
 	last := slots / bucketPlaces
 	var bucket lbBucket
-	if err := d.maps.FlowBuckets.Lookup(last, &bucket); err != nil {
+	if err := d.maps.Buckets.Lookup(last, &bucket); err != nil {
 		return fmt.Errorf("read the flow table's last bucket: %w", err)
 	}
 	for place := slots % bucketPlaces; place < bucketPlaces; place++ {
 		bucket.Words[place/wordPlaces] |= nobodys << (16 * (place % wordPlaces))
 	}
-	return put(d.maps.FlowBuckets, last, &bucket)
+	return put(d.maps.Buckets, last, &bucket)
 }

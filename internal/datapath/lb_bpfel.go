@@ -384,15 +384,14 @@ const (
 	lbMapAllFlowPrefixes    = "all_flow_prefixes"
 	lbMapAllHashKeys        = "all_hash_keys"
 	lbMapAllSettings        = "all_settings"
-	lbMapAnswerBuckets      = "answer_buckets"
 	lbMapAnswerClocks       = "answer_clocks"
 	lbMapAnswerSlots        = "answer_slots"
 	lbMapAnswersSeen        = "answers_seen"
 	lbMapBackendNames       = "backend_names"
 	lbMapBackends           = "backends"
+	lbMapBuckets            = "buckets"
 	lbMapChecksumBuffers    = "checksum_buffers"
 	lbMapDecisions          = "decisions"
-	lbMapFlowBuckets        = "flow_buckets"
 	lbMapFlows              = "flows"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
@@ -473,15 +472,14 @@ type lbMapSpecs struct {
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
-	AnswerBuckets      *ebpf.MapSpec `ebpf:"answer_buckets"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
 	AnswersSeen        *ebpf.MapSpec `ebpf:"answers_seen"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
+	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
-	FlowBuckets        *ebpf.MapSpec `ebpf:"flow_buckets"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
@@ -538,15 +536,14 @@ type lbMaps struct {
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
-	AnswerBuckets      *ebpf.Map `ebpf:"answer_buckets"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
 	AnswersSeen        *ebpf.Map `ebpf:"answers_seen"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
 	Backends           *ebpf.Map `ebpf:"backends"`
+	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
-	FlowBuckets        *ebpf.Map `ebpf:"flow_buckets"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
@@ -570,15 +567,14 @@ func (m *lbMaps) Close() error {
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllSettings,
-		m.AnswerBuckets,
 		m.AnswerClocks,
 		m.AnswerSlots,
 		m.AnswersSeen,
 		m.BackendNames,
 		m.Backends,
+		m.Buckets,
 		m.ChecksumBuffers,
 		m.Decisions,
-		m.FlowBuckets,
 		m.Flows,
 		m.Locks,
 		m.NearClients,
