@@ -84,6 +84,17 @@ static __always_inline __u32 first_word(__u64 hash)
 	return hash >> PART_BITS & (BUCKET_WORDS - 1);
 }
 
+/* And with this part of it: so where most lie is known before the bucket is there. */
+static __always_inline __u32 first_part(__u64 hash)
+{
+	return hash >> (PART_BITS + 3) & (WORD_PLACES - 1);
+}
+
+static __always_inline __u32 first_place(__u32 index, __u64 hash)
+{
+	return index * BUCKET_PLACES + first_word(hash) * WORD_PLACES + first_part(hash);
+}
+
 /* The top bit of each part of the word that is equal to the tag. */
 static __always_inline __u64 word_matches(__u64 word, __u64 tag)
 {
@@ -130,8 +141,17 @@ static __always_inline __u32 bucket_room(const struct bucket *bucket)
 /* Other CPUs may change the other parts of a word meanwhile. */
 #define CLAIM_TRIES 4
 
+/* The lowest of the parts, counted from one of them on. */
+static __always_inline __u32 lowest_part_from(__u64 matches, __u32 from)
+{
+	__u32 bits = from * PART_BITS;
+	__u64 turned = matches >> bits | matches << 1 << (63 - bits);
+
+	return (lowest_part(turned) + from) & (WORD_PLACES - 1);
+}
+
 /* The part of the word that is ours now; WORD_PLACES: none is free. */
-static __always_inline __u32 word_claim(struct bucket *bucket, __u32 word, __u64 tag)
+static __always_inline __u32 word_claim(struct bucket *bucket, __u32 word, __u64 hash)
 {
 	__u64 *at = &bucket->words[word & (BUCKET_WORDS - 1)];
 	__u64 old, free;
@@ -142,8 +162,9 @@ static __always_inline __u32 word_claim(struct bucket *bucket, __u32 word, __u64
 		free = word_matches(old, 0);
 		if (!free)
 			break;
-		part = lowest_part(free) & (WORD_PLACES - 1);
-		if (__sync_val_compare_and_swap(at, old, old | tag << part * PART_BITS) == old)
+		part = lowest_part_from(free, first_part(hash));
+		if (__sync_val_compare_and_swap(at, old,
+						old | hash_tag(hash) << part * PART_BITS) == old)
 			return part;
 	}
 	return WORD_PLACES;
@@ -159,7 +180,7 @@ __noinline __u32 bucket_claim(enum direction table, __u32 index, __u64 hash)
 		return NO_SLOT;
 	for (int i = 0; i < BUCKET_WORDS; i++) {
 		word = (first_word(hash) + i) & (BUCKET_WORDS - 1);
-		part = word_claim(bucket, word, hash_tag(hash));
+		part = word_claim(bucket, word, hash);
 		if (part < WORD_PLACES)
 			return index * BUCKET_PLACES + word * WORD_PLACES + part;
 	}

@@ -188,12 +188,14 @@ static __always_inline bool quick_find(struct quick *q, enum quick_guess guess)
 	q->slot = NO_SLOT;
 	if (guess == GUESS_ANSWER) {
 		q->direction = FROM_BACKEND;
+		answer_touch(hash);
 		q->slot = quick_place(FROM_BACKEND, hash);
 		if (q->slot != NO_SLOT)
 			q->slot = slot_at(FROM_BACKEND, q->slot, hash);
 	}
 	if (q->slot == NO_SLOT) {
 		q->direction = FROM_CLIENT;
+		flow_touch(hash);
 		q->slot = quick_place(FROM_CLIENT, hash);
 	}
 	slot = q->slot;

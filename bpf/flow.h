@@ -84,6 +84,16 @@ static __always_inline bool ends_equal(const struct flow_ends *ends, const struc
 	       ends->sport == t->sport && ends->dport == t->dport;
 }
 
+/* Has memory bring the slot where a flow most likely lies, or will, while there is other work. */
+static __always_inline void flow_touch(__u64 hash)
+{
+	__u32 slot = first_place(first_bucket(FROM_CLIENT, hash), hash);
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+
+	if (flow)
+		(void)*(volatile __u32 *)&flow->life.turn;
+}
+
 /* A live flow has this tuple in that direction. */
 static __always_inline bool flow_has(__u32 slot, const struct tuple *t, enum direction direction)
 {
@@ -130,6 +140,15 @@ static __always_inline __u32 *answer_slot(__u32 place)
 	struct bucket_slots *slots = bpf_map_lookup_elem(&answer_slots, &index);
 
 	return slots ? &slots->slot[place & (BUCKET_PLACES - 1)] : NULL;
+}
+
+/* As flow_touch(), of what an answer leads by. */
+static __always_inline void answer_touch(__u64 hash)
+{
+	__u32 *at = answer_slot(first_place(first_bucket(FROM_BACKEND, hash), hash));
+
+	if (at)
+		(void)*(volatile __u32 *)at;
 }
 
 /* The flow that the place of a table belongs to; SLOT_PENDING: it has none yet; NO_SLOT: surely another hash's. */
@@ -387,22 +406,6 @@ __noinline bool flow_find(struct packet *pkt, __u64 now)
 		return true;
 	flow_release(pkt->slot);
 	return false;
-}
-
-/* Has memory bring the slot that a new flow will most likely be put into, while there is other work. */
-static __always_inline void flow_touch(__u64 hash)
-{
-	__u32 index = first_bucket(FROM_CLIENT, hash), word = first_word(hash), slot;
-	struct bucket *bucket = bucket_at(FROM_CLIENT, index);
-	struct flow *flow;
-
-	if (!bucket)
-		return;
-	slot = index * BUCKET_PLACES + word * WORD_PLACES +
-	       lowest_part(word_matches(bucket_word(bucket, word), 0));
-	flow = bpf_map_lookup_elem(&flows, &slot);
-	if (flow)
-		(void)*(volatile __u32 *)&flow->life.turn;
 }
 
 /* A TCP segment that can begin a connection, or any UDP datagram. */
