@@ -33,15 +33,22 @@ static __always_inline void count_backend(const struct packet *pkt)
 		counters->flows++;
 }
 
+static __always_inline void count_reason(const struct packet *pkt)
+{
+	struct reason_counters *counters;
+	__u32 id = pkt->service;
+
+	counters = bpf_map_lookup_elem(&all_reason_counters, &id);
+	if (counters)
+		counters->packets[pkt->reason % REASON_SLOTS]++;
+}
+
 static __always_inline int finish(const struct packet *pkt, enum verdict verdict)
 {
-	__u32 index = pkt->service * REASON_SLOTS + pkt->reason, zero = 0;
 	struct decision *decision;
-	__u64 *packets;
+	__u32 zero = 0;
 
-	packets = bpf_map_lookup_elem(&reason_counters, &index);
-	if (packets)
-		*packets += 1;
+	count_reason(pkt);
 	if (is_forwarded(pkt->reason))
 		count_backend(pkt);
 	if (record_decisions) {

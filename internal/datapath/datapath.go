@@ -53,7 +53,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"flows":                limits.Flows,
 		"flow_index":           2*limits.Flows + uint32(ebpf.MustPossibleCPU()), // and one for each flow being opened
 		"port_pools":           2 * (limits.Backends + 1),
-		"reason_counters":      (limits.Services + 1) * ReasonSlots,
+		"all_reason_counters":  limits.Services + 1,
 		"all_backend_counters": limits.Backends + 1,
 		"service_names":        limits.Services,
 		"backend_names":        limits.Backends,
@@ -115,7 +115,7 @@ func (d *Datapath) assign() {
 		NearClients:        d.all["near_clients"],
 		NextHops:           d.all["next_hops"],
 		PortPools:          d.all["port_pools"],
-		ReasonCounters:     d.all["reason_counters"],
+		AllReasonCounters:  d.all["all_reason_counters"],
 		ServiceNames:       d.all["service_names"],
 		ServiceBlocks:      d.all["service_blocks"],
 		Services:           d.all["services"],

@@ -227,6 +227,11 @@ const (
 	lbReasonREASON_COUNT           lbReason = 24
 )
 
+type lbReasonCounters struct {
+	_       structs.HostLayout
+	Packets [64]uint64
+}
+
 type lbService struct {
 	_           structs.HostLayout
 	Id          uint32
@@ -319,6 +324,7 @@ const (
 const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
+	lbMapAllReasonCounters  = "all_reason_counters"
 	lbMapAllSettings        = "all_settings"
 	lbMapAnswerClocks       = "answer_clocks"
 	lbMapBackendNames       = "backend_names"
@@ -332,7 +338,6 @@ const (
 	lbMapNextHops           = "next_hops"
 	lbMapPackets            = "packets"
 	lbMapPortPools          = "port_pools"
-	lbMapReasonCounters     = "reason_counters"
 	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceNames       = "service_names"
 	lbMapServices           = "services"
@@ -399,6 +404,7 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
@@ -412,7 +418,6 @@ type lbMapSpecs struct {
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
-	ReasonCounters     *ebpf.MapSpec `ebpf:"reason_counters"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
@@ -455,6 +460,7 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
@@ -468,7 +474,6 @@ type lbMaps struct {
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
-	ReasonCounters     *ebpf.Map `ebpf:"reason_counters"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
 	Services           *ebpf.Map `ebpf:"services"`
@@ -481,6 +486,7 @@ func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
 		m.AllBackendCounters,
+		m.AllReasonCounters,
 		m.AllSettings,
 		m.AnswerClocks,
 		m.BackendNames,
@@ -494,7 +500,6 @@ func (m *lbMaps) Close() error {
 		m.NextHops,
 		m.Packets,
 		m.PortPools,
-		m.ReasonCounters,
 		m.ServiceBlocks,
 		m.ServiceNames,
 		m.Services,

@@ -204,11 +204,9 @@ func (d *Datapath) PutServiceName(id uint32, name lb.ServiceName) error {
 
 // DeleteServiceName forgets a service id and clears its counters.
 func (d *Datapath) DeleteServiceName(id uint32) error {
-	zero := make([]uint64, ebpf.MustPossibleCPU())
-	for _, reason := range Reasons() {
-		if err := put(d.maps.ReasonCounters, id*ReasonSlots+uint32(reason), zero); err != nil {
-			return err
-		}
+	zero := make([]lbReasonCounters, ebpf.MustPossibleCPU())
+	if err := put(d.maps.AllReasonCounters, id, zero); err != nil {
+		return err
 	}
 	return remove(d.maps.ServiceNames, id)
 }
