@@ -27,7 +27,6 @@ func (v Verdict) Sends() bool {
 // Reason is why a packet got its verdict.
 type Reason uint32
 
-
 // Reasons lists every reason that a packet can leave with.
 func Reasons() []Reason {
 	var all []Reason

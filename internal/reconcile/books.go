@@ -12,6 +12,7 @@ type books struct {
 	services map[uint32]*service
 	byName   map[string]*service
 	hopID    map[netip.Addr]uint32
+	hopOf    []uint32          // by backend id, as the tables have it; 0: none
 	listAt   map[string]uint32 // the first place of a list of source addresses, by listKey
 
 	serviceIDs *room
@@ -42,6 +43,7 @@ const minSNATAddresses = 1024
 func newBooks(limits lb.Limits) *books {
 	return &books{
 		serviceIDs: newIDs("services", "services", limits.Services),
+		hopOf:      make([]uint32, limits.Backends+1),
 		backendIDs: newIDs("backends", "backends", limits.Backends),
 		hopIDs:     newIDs("next hops", "backends", limits.Backends),
 		lists:      newRoom("SNAT addresses", "backends", max(minSNATAddresses, limits.Backends)),
@@ -98,10 +100,12 @@ func (r *Reconciler) recall() {
 		s.backends = append(s.backends, id)
 		b.backendIDs.hold(stretch{id, 1})
 	}
-	for _, entry := range r.actual.Backends {
+	clear(b.hopOf)
+	for id, entry := range r.actual.Backends {
 		if entry.Service == 0 {
 			continue
 		}
+		b.noteHop(id, entry)
 		b.hopID[entry.Address.Addr()] = entry.NextHop
 		b.hopIDs.hold(stretch{entry.NextHop, 1})
 		if entry.SNATCount > 0 {
@@ -110,6 +114,8 @@ func (r *Reconciler) recall() {
 		}
 	}
 }
+
+func (b *books) noteHop(backend uint32, entry lb.BackendEntry) { b.hopOf[backend] = entry.NextHop }
 
 // service finds the record of an id. Names are written first and deleted last,
 // so only tables that something else has touched lack one.

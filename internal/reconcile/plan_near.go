@@ -37,7 +37,7 @@ func (p *plan) planNear(c *change) {
 	}
 	for _, client := range before {
 		if _, stays := c.near[client.Prefix]; !stays {
-			c.goneNear = append(c.goneNear, client)
+			p.goneNear = append(p.goneNear, client)
 			p.moves = true
 		}
 	}
@@ -65,7 +65,8 @@ func (r *Reconciler) anticipateNear(c *change) error {
 	return nil
 }
 
-// settleNear leaves only a service's near clients as they are now.
+// settleNear says of a service's near clients what is so now. Those that are none any
+// more go when no key leads to a table from before the change.
 func (r *Reconciler) settleNear(c *change) error {
 	for prefix, by := range c.near {
 		client := lb.NearClient{Service: c.service.id, Prefix: prefix}
@@ -73,7 +74,7 @@ func (r *Reconciler) settleNear(c *change) error {
 			return err
 		}
 	}
-	return r.dropNear(c.goneNear)
+	return nil
 }
 
 func (r *Reconciler) dropNear(clients []lb.NearClient) error {

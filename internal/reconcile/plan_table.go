@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/maglev"
@@ -45,9 +48,7 @@ func (p *plan) planTable(c *change) error {
 				return err
 			}
 			taken, offset = stretch{first, room.size}, first*lb.TableChunk
-			if c.table, err = buildTable(c.content); err != nil {
-				return err
-			}
+			c.isNewTable = true
 		}
 		c.entry.TableOffset, c.entry.TableSize = offset, c.content.size
 	}
@@ -75,6 +76,22 @@ func (r *Reconciler) findTable(c *change) (offset uint32, exists bool) {
 }
 
 func (r *Reconciler) forgetTable(s stretch) { delete(r.contents, s.first*lb.TableChunk) }
+
+// buildTables builds the new tables of some services side by side: in a large config
+// they are the largest part of the work.
+func buildTables(changes []*change) error {
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, c := range changes {
+		if c.isNewTable {
+			group.Go(func() (err error) {
+				c.table, err = buildTable(c.content)
+				return err
+			})
+		}
+	}
+	return group.Wait()
+}
 
 func buildTable(c content) ([]uint32, error) {
 	entries := make([]maglev.Entry, len(c.shares))

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -19,10 +20,11 @@ type Reconciler struct {
 	contents map[uint32]content // of the scheduler tables written by this process, by offset
 	untidy   bool               // there may be remains: at the start, and after a write failed
 
-	books *books
-	ports portOwners
-	hops  map[netip.Addr]lb.NextHop // as last known
-	round uint64                    // counts calls of Apply
+	books   *books
+	applied []*service // of the config that the tables hold, in its order; nil: they are behind
+	ports   portOwners
+	hops    map[netip.Addr]lb.NextHop // as last known
+	round   uint64                    // counts calls of Apply
 }
 
 // New reads back what the tables hold. The limits are those that the tables
@@ -86,17 +88,38 @@ type Result struct {
 
 // Apply makes the tables hold cfg, with backends reached by hops. An address
 // that hops lacks keeps the next hop it has, so that a start stops no traffic
-// before the first look-up. ErrNoRoom means that nothing was written. After
+// before the first look-up, and that it is enough to hand over what has changed;
+// they are remembered even if Apply fails. ErrNoRoom means that nothing was written. After
 // another error the tables hold a state between the old and the new one in
 // which every packet is still forwarded rightly; Apply again goes on from there.
 func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Result, error) {
 	p, err := r.plan(cfg, hops)
+	return r.carryOut(p, err, settings{cfg.Timeouts, cfg.RateLimits})
+}
+
+// ErrBehind says that the tables do not hold the last config yet.
+var ErrBehind = errors.New("the last config has not been applied")
+
+// Follow is Apply with the config that was applied last. It takes a time that depends
+// on the number of backends with other next hops, not on all that there are. After an
+// error, which may be ErrBehind, Apply goes on.
+func (r *Reconciler) Follow(hops map[netip.Addr]lb.NextHop) (Result, error) {
+	if r.applied == nil {
+		r.learn(hops)
+		return Result{}, ErrBehind
+	}
+	p, err := r.planHops(hops)
+	return r.carryOut(p, err, r.settings)
+}
+
+func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, error) {
+	r.applied = nil
 	if err != nil {
 		r.recall()
 		return Result{}, err
 	}
 	result := p.result()
-	if err := r.write(p, settings{cfg.Timeouts, cfg.RateLimits}); err != nil {
+	if err := r.write(p, settings); err != nil {
 		r.untidy = true
 		r.recall()
 		return result, err
@@ -104,7 +127,10 @@ func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Resul
 	for _, c := range p.changes {
 		c.service.config, c.service.complete = c.config, true
 	}
-	r.untidy = false
+	for _, address := range p.goneHosts {
+		delete(r.hops, address)
+	}
+	r.untidy, r.applied = false, p.services
 	return result, nil
 }
 

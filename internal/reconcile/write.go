@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -37,10 +38,11 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 			return fmt.Errorf("service %s: %w", c.config.Name, err)
 		}
 	}
-	for _, c := range p.changes {
-		if err := r.writeService(c); err != nil {
-			return fmt.Errorf("service %s: %w", c.config.Name, err)
-		}
+	if err := r.writeBackends(p.changes); err != nil {
+		return err
+	}
+	if err := r.writeServices(p.changes); err != nil {
+		return err
 	}
 	if err := r.remove(p); err != nil {
 		return err
@@ -146,12 +148,92 @@ func (r *Reconciler) anticipate(c *change) error {
 	return r.anticipateNear(c)
 }
 
-func (r *Reconciler) writeService(c *change) error {
-	for _, b := range c.backends {
-		if err := r.writeBackend(b); err != nil {
+// writeBackends writes what service entries will lead to, of all services together:
+// many entries cost little more than one.
+func (r *Reconciler) writeBackends(changes []*change) error {
+	names := batch[lb.BackendName]{held: r.actual.BackendNames, write: r.tables.PutBackendNames}
+	hops, entries := r.hopBatch(), r.backendBatch()
+	hopsDue := map[uint32]bool{} // several backends may have one
+	for _, c := range changes {
+		for _, b := range c.backends {
+			if old, exists := r.actual.BackendNames[b.id]; !exists || old != b.name {
+				names.add(b.id, b.name)
+			}
+			hop := b.entry.NextHop
+			if old, exists := r.actual.NextHops[hop]; (!exists || !sameHop(old, b.hop)) && !hopsDue[hop] {
+				hops.add(hop, b.hop)
+				hopsDue[hop] = true
+			}
+			if old, exists := r.actual.Backends[b.id]; !exists || old != b.entry {
+				entries.add(b.id, b.entry)
+			}
+		}
+	}
+	for _, flush := range []func() error{names.flush, hops.flush, entries.flush} {
+		if err := flush(); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (r *Reconciler) hopBatch() batch[lb.NextHop] {
+	return batch[lb.NextHop]{held: r.actual.NextHops, write: r.tables.PutNextHops}
+}
+
+func (r *Reconciler) backendBatch() batch[lb.BackendEntry] {
+	return batch[lb.BackendEntry]{held: r.actual.Backends, write: r.tables.PutBackends, note: r.books.noteHop}
+}
+
+// batch are entries of one table that are to be written together, each once.
+type batch[V any] struct {
+	held   map[uint32]V // what the table has
+	write  func(ids []uint32, values []V) (written int, err error)
+	note   func(id uint32, value V) // called for what has been written; nil: nothing
+	ids    []uint32
+	values []V
+}
+
+func (b *batch[V]) add(id uint32, value V) {
+	b.ids, b.values = append(b.ids, id), append(b.values, value)
+}
+
+// flush writes the entries and notes those that have been written.
+func (b *batch[V]) flush() error {
+	if len(b.ids) == 0 {
+		return nil
+	}
+	written, err := b.write(b.ids, b.values)
+	for i, id := range b.ids[:written] {
+		b.held[id] = b.values[i]
+		if b.note != nil {
+			b.note(id, b.values[i])
+		}
+	}
+	return err
+}
+
+// tablesAtOnce is how many tables are built side by side, and in memory at a time.
+const tablesAtOnce = 64
+
+// writeServices writes tables and service entries, one service after the other: a
+// table may lie where one of a service before it has been.
+func (r *Reconciler) writeServices(changes []*change) error {
+	for some := range slices.Chunk(changes, tablesAtOnce) {
+		if err := buildTables(some); err != nil {
+			return err
+		}
+		for _, c := range some {
+			if err := r.writeService(c); err != nil {
+				return fmt.Errorf("service %s: %w", c.config.Name, err)
+			}
+			c.table = nil
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) writeService(c *change) error {
 	if c.table != nil {
 		if err := r.tables.PutTable(c.entry.TableOffset, c.table); err != nil {
 			return err
@@ -164,16 +246,6 @@ func (r *Reconciler) writeService(c *change) error {
 		}
 	}
 	return r.settleNear(c)
-}
-
-func (r *Reconciler) writeBackend(b plannedBackend) error {
-	if err := put(r.actual.BackendNames, b.id, b.name, same, r.tables.PutBackendName); err != nil {
-		return err
-	}
-	if err := put(r.actual.NextHops, b.entry.NextHop, b.hop, sameHop, r.tables.PutNextHop); err != nil {
-		return err
-	}
-	return put(r.actual.Backends, b.id, b.entry, same, r.tables.PutBackend)
 }
 
 func (r *Reconciler) remove(p *plan) error {
@@ -196,34 +268,40 @@ func (r *Reconciler) remove(p *plan) error {
 			return err
 		}
 	}
-	if len(p.goneBackends) == 0 && !r.untidy {
-		return nil
+	if r.untidy {
+		return r.clearHops(slices.Collect(maps.Keys(r.actual.NextHops)))
 	}
-	return r.clearHops()
+	return r.clearHops(p.goneHops)
 }
 
 func (r *Reconciler) removeBackend(id uint32) error {
 	if b := r.actual.Backends[id]; b.Service != 0 {
 		// the next one under this id has another generation: flows to this one are not its own
 		empty := lb.BackendEntry{Generation: b.Generation + 1}
-		if err := put(r.actual.Backends, id, empty, same, r.tables.PutBackend); err != nil {
+		entries := r.backendBatch()
+		entries.add(id, empty)
+		if err := entries.flush(); err != nil {
 			return err
 		}
 	}
 	return drop(r.actual.BackendNames, id, r.tables.DeleteBackendName)
 }
 
-func (r *Reconciler) clearHops() error {
-	for id := range r.actual.NextHops {
-		if r.books.hopIDs.used(id) {
-			continue
+// clearHops clears those of the next hops that no backend uses.
+func (r *Reconciler) clearHops(ids []uint32) error {
+	unused := r.hopBatch()
+	for _, id := range ids {
+		if _, exists := r.actual.NextHops[id]; exists && !r.books.hopIDs.used(id) {
+			unused.add(id, lb.NextHop{Problem: "unused"})
 		}
-		if err := r.tables.PutNextHop(id, lb.NextHop{Problem: "unused"}); err != nil {
-			return err
-		}
-		delete(r.actual.NextHops, id)
 	}
-	return nil
+	err := unused.flush()
+	for _, id := range unused.ids {
+		if r.actual.NextHops[id].Problem == "unused" {
+			delete(r.actual.NextHops, id)
+		}
+	}
+	return err
 }
 
 // put writes an entry if it differs, and notes it.
