@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -77,7 +78,7 @@ func Build(entries []Entry, size uint32, seed uint64) ([]int32, error) {
 	table := make([]int32, size)
 	taken := make([]bool, size) // its own bytes: testing one takes fewer instructions than a bit, or an entry of the table
 	line := turns(shares(weights, size))
-	last := max(0, len(line)-lastTurns)
+	last := max(0, len(line)-lastTurns(size))
 	for _, who := range line[:last] {
 		slot := walks[who].next(taken, size)
 		table[slot] = order[who]
@@ -92,8 +93,9 @@ func Build(entries []Entry, size uint32, seed uint64) ([]int32, error) {
 }
 
 // lastTurns is when computing the way to each free slot gets cheaper than
-// walking: finding the very last one takes size/2 steps.
-const lastTurns = 64
+// walking: with so many free, walking takes size/free steps, and a step is some
+// sixteen times as fast as computing a way.
+func lastTurns(size uint32) int { return int(math.Sqrt(float64(size))) / 4 }
 
 func freeSlots(taken []bool, size uint32) []uint32 {
 	var free []uint32
