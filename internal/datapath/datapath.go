@@ -28,6 +28,7 @@ type Datapath struct {
 	all      map[string]*ebpf.Map // the same, by name
 	limits   lb.Limits
 	pinDir   string
+	window   window   // of the scheduler tables
 	Replaced []string // pinned maps of another layout that had to go, flows and counters with them
 }
 
@@ -201,6 +202,7 @@ func (d *Datapath) Limits() lb.Limits { return d.limits }
 
 // Close lets go of the maps; what is pinned or attached stays.
 func (d *Datapath) Close() {
+	_ = d.window.close() // fails only for what is not mapped
 	for _, m := range d.all {
 		m.Close()
 	}

@@ -169,14 +169,13 @@ func (d *Datapath) PutBackends(ids []uint32, entries []lb.BackendEntry) (written
 
 // PutTable writes a scheduler table that no service uses yet.
 func (d *Datapath) PutTable(offset uint32, backends []uint32) error {
-	memory, err := d.maps.Tables.Memory()
-	if err != nil {
-		return fmt.Errorf("map the scheduler tables into memory: %w", err)
-	}
 	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(backends))), 4*len(backends))
-	if _, err := memory.WriteAt(bytes, 4*int64(offset)); err != nil {
-		return fmt.Errorf("write the scheduler tables: %w", err)
+	begin := 4 * int(offset)
+	memory, err := d.window.at(d.maps.Tables, begin, len(bytes))
+	if err != nil {
+		return fmt.Errorf("map %d scheduler table entries at %d into memory: %w", len(backends), offset, err)
 	}
+	copy(memory, bytes)
 	return nil
 }
 
