@@ -197,6 +197,16 @@ func OpenPinned(dir string) (*Datapath, error) {
 	return d, nil
 }
 
+// PinnedLimits are the limits of what a daemon left in dir. The errors are those of OpenPinned.
+func PinnedLimits(dir string) (lb.Limits, error) {
+	d, err := OpenPinned(dir)
+	if err != nil {
+		return lb.Limits{}, err
+	}
+	defer d.Close()
+	return d.limits, nil
+}
+
 // Limits are the sizes that the maps were made with.
 func (d *Datapath) Limits() lb.Limits { return d.limits }
 
