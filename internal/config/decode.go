@@ -135,8 +135,8 @@ func (d *decoder) choice(n *node, now, later []string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	if slices.Contains(now, word) {
-		return word, true
+	if i := slices.Index(now, word); i >= 0 {
+		return now[i], true // not a piece of the file, which would keep all of it
 	}
 	if slices.Contains(later, word) {
 		d.fail(n.position, "use "+strings.Join(now, " or "), "%s: %q is not supported yet", n.name, word)
@@ -163,5 +163,5 @@ func (d *decoder) identifier(n *node) (string, bool) {
 			return "", false
 		}
 	}
-	return name, true
+	return strings.Clone(name), true // what is kept must not keep the whole file
 }

@@ -46,7 +46,7 @@ func (d *decoder) interfaces(n *node) []string {
 			continue
 		}
 		first[name] = item.position
-		all = append(all, name)
+		all = append(all, strings.Clone(name))
 	}
 	return all
 }

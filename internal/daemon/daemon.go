@@ -98,6 +98,7 @@ func Run(ctx context.Context, opts Options) error {
 
 // read replaces the config by what the file says now, if that is valid.
 func (d *daemon) read() error {
+	debug.SetGCPercent(garbageWhileReading)
 	// Before Load: a change between the two then looks like one still to come.
 	text, _ := os.ReadFile(d.ConfigPath)
 	cfg, warnings, err := config.Load(d.ConfigPath, config.Options{LocalPorts: d.LocalPorts})
@@ -165,11 +166,11 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 	if err := d.apply(); err != nil {
 		return errors.Join(err, d.undoStart())
 	}
-	giveBackMemory()
 	if err := d.attacher.Set(d.config.Interfaces, d.config.Mode); err != nil {
 		return errors.Join(err, d.undoStart())
 	}
 	d.warnOfMergedPackets()
+	giveBackMemory()
 	d.announceReady()
 
 	settled, retry := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
@@ -211,19 +212,29 @@ func (d *daemon) update() error {
 	applying := d.apply()
 	if isNew {
 		d.resolver.Set(d.config.BackendAddresses())
-		giveBackMemory()
 	}
 	// An interface may have been made anew, or have another MAC.
 	attaching := d.attacher.Set(d.config.Interfaces, d.config.Mode)
 	if isNew {
 		d.warnOfMergedPackets()
+		giveBackMemory()
 	}
 	return errors.Join(applying, attaching)
 }
 
+// Garbage may be this much of what is in use, in percent, until it is collected: while
+// a config is read, when there is much of it and time counts, and later, when memory does.
+const (
+	garbageWhileReading = 100
+	garbageLater        = 10
+)
+
 // giveBackMemory follows on the reading of a config, which takes several times what
 // remains of it.
-func giveBackMemory() { debug.FreeOSMemory() }
+func giveBackMemory() {
+	debug.SetGCPercent(garbageLater)
+	debug.FreeOSMemory()
+}
 
 // undoStart leaves things as this start found them: what an earlier run attached
 // goes on forwarding, and where nothing was attached, nothing stays.
@@ -262,6 +273,7 @@ func (d *daemon) awaitNeighbours(ctx context.Context) {
 func (d *daemon) reload() {
 	before := *d
 	if err := d.read(); err != nil {
+		giveBackMemory()
 		d.Log.Error("the changed config is not used; the old one stays in effect", "error", err)
 		return
 	}
@@ -281,6 +293,7 @@ func (d *daemon) reload() {
 
 // keep goes back to the config from before a reload.
 func (d *daemon) keep(before daemon) {
+	defer giveBackMemory()
 	d.config, d.text, d.isApplied = before.config, before.text, before.isApplied
 }
 
@@ -294,8 +307,12 @@ func (d *daemon) reattach(before lb.Config) error {
 
 func (d *daemon) apply() error {
 	result, err := d.reconcile()
-	if d.isApplied = err == nil; err != nil {
+	if err != nil {
+		d.isApplied = false
 		return err
+	}
+	if !d.isApplied {
+		d.isApplied, d.config.Services = true, d.reconciler.Services()
 	}
 	unusable := map[backendName]string{}
 	for _, u := range result.Unusable {

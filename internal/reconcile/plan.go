@@ -123,9 +123,9 @@ func (r *Reconciler) match(services []lb.Service) []*service {
 			continue
 		}
 		for _, key := range r.ports.keysOf(&services[i]) {
-			entry, exists := r.actual.Services[key]
+			entry, exists := r.actual.services[key]
 			// a block may be part of several ranges
-			if exists && matched[i] == nil && (key.Block == 0 || r.actual.ServiceNames[entry.ID].Address == services[i].Address) {
+			if exists && matched[i] == nil && (key.Block == 0 || r.actual.serviceNames[entry.ID].Address == services[i].Address) {
 				claim(i, r.books.services[entry.ID])
 			}
 		}
@@ -161,7 +161,7 @@ func (r *Reconciler) hasKeys(s *service, config *lb.Service) bool {
 	}
 	keys := r.ports.keysOf(config)
 	return len(keys) == len(s.keys) &&
-		!slices.ContainsFunc(keys, func(key lb.ServiceKey) bool { return r.actual.Services[key].ID != s.id })
+		!slices.ContainsFunc(keys, func(key lb.ServiceKey) bool { return r.actual.services[key].ID != s.id })
 }
 
 // learn remembers the next hops, marks the services with backends where they have
@@ -185,7 +185,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 		if !changed[hop] {
 			continue
 		}
-		if s := r.books.services[r.actual.Backends[uint32(id)].Service]; s != nil && s.complete {
+		if s := r.books.services[r.actual.backends.at(uint32(id)).Service]; s != nil && s.complete {
 			s.complete = false
 			touched = append(touched, s)
 		}
@@ -258,7 +258,7 @@ func (p *plan) planRemovals() {
 	})
 	books.hopIDs.settle(func(stretch) {})
 	for _, id := range p.goneBackends {
-		address := r.actual.BackendNames[id].Address.Addr()
+		address := r.actual.backendNames.at(id).Address.Addr()
 		if hop, known := books.hopID[address]; known && !books.hopIDs.used(hop) {
 			delete(books.hopID, address)
 			p.goneHops = append(p.goneHops, hop)
@@ -272,14 +272,14 @@ func (p *plan) removeKeys(keys []lb.ServiceKey) {
 		if !p.keys[key] {
 			p.goneKeys = append(p.goneKeys, key)
 			p.moves = true
-			p.r.books.tables.release(tableStretch(p.r.actual.Services[key]))
+			p.r.books.tables.release(tableStretch(p.r.actual.services[key]))
 		}
 	}
 }
 
 func (p *plan) removeBackend(id uint32) {
 	p.goneBackends = append(p.goneBackends, id)
-	p.release(p.r.actual.Backends[id])
+	p.release(p.r.actual.backends.at(id))
 	p.r.books.backendIDs.release(stretch{id, 1})
 }
 
@@ -315,7 +315,7 @@ func (p *plan) checkKeys() error {
 		}
 	}
 	for key := range p.keys {
-		if _, exists := p.r.actual.Services[key]; !exists {
+		if _, exists := p.r.actual.services[key]; !exists {
 			count(key, 1)
 		}
 	}
@@ -323,7 +323,7 @@ func (p *plan) checkKeys() error {
 		return nil
 	}
 	addedPorts, addedBlocks := ports, blocks
-	for key := range p.r.actual.Services {
+	for key := range p.r.actual.services {
 		count(key, 1)
 	}
 	limit := int(p.r.limits.Services)

@@ -14,7 +14,7 @@ func (p *plan) planNear(c *change) {
 		address := onlyAddress(b.entry.Address.Addr())
 		// Flows that were opened in dnat go on after the service has changed to
 		// another forward mode: their answers must still be looked at.
-		_, was := p.r.actual.NearClients[lb.NearClient{Service: c.service.id, Prefix: address}]
+		_, was := p.r.actual.nearClients[lb.NearClient{Service: c.service.id, Prefix: address}]
 		if was || c.config.Forward == lb.ForwardDNAT {
 			c.near[address] = 0
 		}
@@ -31,7 +31,7 @@ func (p *plan) planNear(c *change) {
 	for prefix := range c.near {
 		client := lb.NearClient{Service: c.service.id, Prefix: prefix}
 		c.service.near = append(c.service.near, client)
-		if _, exists := p.r.actual.NearClients[client]; !exists {
+		if _, exists := p.r.actual.nearClients[client]; !exists {
 			p.moves = true
 		}
 	}
@@ -55,10 +55,10 @@ func addLink(near map[netip.Prefix]uint32, prefix netip.Prefix, by uint32) {
 func (r *Reconciler) anticipateNear(c *change) error {
 	for prefix, by := range c.near {
 		client := lb.NearClient{Service: c.service.id, Prefix: prefix}
-		if before, exists := r.actual.NearClients[client]; exists && before != by {
+		if before, exists := r.actual.nearClients[client]; exists && before != by {
 			by = 0
 		}
-		if err := put(r.actual.NearClients, client, by, same, r.tables.PutNearClient); err != nil {
+		if err := put(r.actual.nearClients, client, by, same, r.tables.PutNearClient); err != nil {
 			return err
 		}
 	}
@@ -70,7 +70,7 @@ func (r *Reconciler) anticipateNear(c *change) error {
 func (r *Reconciler) settleNear(c *change) error {
 	for prefix, by := range c.near {
 		client := lb.NearClient{Service: c.service.id, Prefix: prefix}
-		if err := put(r.actual.NearClients, client, by, same, r.tables.PutNearClient); err != nil {
+		if err := put(r.actual.nearClients, client, by, same, r.tables.PutNearClient); err != nil {
 			return err
 		}
 	}
@@ -79,7 +79,7 @@ func (r *Reconciler) settleNear(c *change) error {
 
 func (r *Reconciler) dropNear(clients []lb.NearClient) error {
 	for _, client := range clients {
-		if err := drop(r.actual.NearClients, client, r.tables.DeleteNearClient); err != nil {
+		if err := drop(r.actual.nearClients, client, r.tables.DeleteNearClient); err != nil {
 			return err
 		}
 	}

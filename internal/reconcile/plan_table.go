@@ -3,7 +3,6 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"runtime"
 	"slices"
 
@@ -24,9 +23,8 @@ type content struct {
 
 // share is a backend that may take new flows.
 type share struct {
-	id      uint32
-	address netip.AddrPort
-	weight  uint32
+	id, generation uint32
+	weight         uint32
 }
 
 func (c content) equal(o content) bool { return c.size == o.size && slices.Equal(c.shares, o.shares) }
@@ -54,7 +52,7 @@ func (p *plan) planTable(c *change) error {
 	}
 	for _, key := range c.keys {
 		p.keys[key] = true
-		old, exists := r.actual.Services[key]
+		old, exists := r.actual.services[key]
 		p.moves = p.moves || !exists
 		books.tables.release(tableStretch(old))
 		books.tables.hold(tableStretch(c.entry))
@@ -67,7 +65,7 @@ func (p *plan) planTable(c *change) error {
 // findTable looks for the wanted content among the tables that the service uses now.
 func (r *Reconciler) findTable(c *change) (offset uint32, exists bool) {
 	for _, key := range c.service.keys {
-		entry := r.actual.Services[key]
+		entry := r.actual.services[key]
 		if entry.TableSize > 0 && r.contents[entry.TableOffset].equal(c.content) {
 			return entry.TableOffset, true
 		}
@@ -85,7 +83,7 @@ func buildTables(changes []*change) error {
 	for _, c := range changes {
 		if c.isNewTable {
 			group.Go(func() (err error) {
-				c.table, err = buildTable(c.content)
+				c.table, err = buildTable(c)
 				return err
 			})
 		}
@@ -93,18 +91,21 @@ func buildTables(changes []*change) error {
 	return group.Wait()
 }
 
-func buildTable(c content) ([]uint32, error) {
-	entries := make([]maglev.Entry, len(c.shares))
-	for i, s := range c.shares {
-		entries[i] = maglev.Entry{Key: s.address.String(), Weight: s.weight}
+func buildTable(c *change) ([]uint32, error) {
+	entries, ids := make([]maglev.Entry, 0, len(c.backends)), make([]uint32, 0, len(c.backends))
+	for _, b := range c.backends {
+		if b.takesFlows() {
+			entries = append(entries, maglev.Entry{Key: b.name.Address.String(), Weight: b.name.Weight})
+			ids = append(ids, b.id)
+		}
 	}
-	slots, err := maglev.Build(entries, c.size, maglevSeed)
+	slots, err := maglev.Build(entries, c.content.size, maglevSeed)
 	if err != nil {
 		return nil, fmt.Errorf("build the maglev table: %w", err)
 	}
 	table := make([]uint32, len(slots))
 	for i, slot := range slots {
-		table[i] = c.shares[slot].id
+		table[i] = ids[slot]
 	}
 	return table, nil
 }

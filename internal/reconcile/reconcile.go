@@ -10,11 +10,9 @@ import (
 
 // Reconciler makes Tables hold what is desired. It is for one goroutine.
 type Reconciler struct {
-	tables Tables
-	limits lb.Limits
-	// actual is what the tables hold: read back at the start, then kept in
-	// step with every write that succeeded.
-	actual   lb.Tables
+	tables   Tables
+	limits   lb.Limits
+	actual   held
 	settings settings
 	filter   *filter            // nil: not known
 	contents map[uint32]content // of the scheduler tables written by this process, by offset
@@ -35,7 +33,7 @@ func New(tables Tables, limits lb.Limits) (*Reconciler, error) {
 		return nil, fmt.Errorf("read back the tables: %w", err)
 	}
 	r := &Reconciler{
-		tables: tables, limits: limits, actual: actual,
+		tables: tables, limits: limits, actual: newHeld(actual),
 		contents: map[uint32]content{},
 		untidy:   true,
 		books:    newBooks(limits),
@@ -49,27 +47,27 @@ func New(tables Tables, limits lb.Limits) (*Reconciler, error) {
 // recallHops finds out what the tables say about the next hops.
 func (r *Reconciler) recallHops() {
 	links := map[uint32][]netip.Prefix{} // by service
-	for client := range r.actual.NearClients {
+	for client := range r.actual.nearClients {
 		if !client.Prefix.IsSingleIP() {
 			links[client.Service] = append(links[client.Service], client.Prefix)
 		}
 	}
-	for _, b := range r.actual.Backends {
-		hop, exists := r.actual.NextHops[b.NextHop]
+	r.actual.backends.all(func(_ uint32, b lb.BackendEntry) {
+		hop, exists := r.actual.nextHops[b.NextHop]
 		if b.Service == 0 || !exists {
-			continue
+			return
 		}
 		address := b.Address.Addr()
 		hop.Link = r.hops[address].Link // known from another service with this address
 		for _, link := range links[b.Service] {
-			shared := r.actual.NearClients[lb.NearClient{Service: b.Service, Prefix: link}]
+			shared := r.actual.nearClients[lb.NearClient{Service: b.Service, Prefix: link}]
 			if link.Contains(address) && (shared == 0 || shared == uint32(hop.Interface)) &&
 				(!hop.Link.IsValid() || link.Bits() > hop.Link.Bits()) {
 				hop.Link = link
 			}
 		}
 		r.hops[address] = hop
-	}
+	})
 }
 
 // Unusable is a backend that takes no new flows, and why.
@@ -95,6 +93,16 @@ type Result struct {
 func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Result, error) {
 	p, err := r.plan(cfg, hops)
 	return r.carryOut(p, err, settings{cfg.Timeouts, cfg.RateLimits})
+}
+
+// Services are those that Apply was given last, if it succeeded; the caller must not
+// change them. Who keeps these instead of its own has them in memory once.
+func (r *Reconciler) Services() []lb.Service {
+	services := make([]lb.Service, len(r.applied))
+	for i, s := range r.applied {
+		services[i] = s.config
+	}
+	return services
 }
 
 // ErrBehind says that the tables do not hold the last config yet.

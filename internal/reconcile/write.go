@@ -69,14 +69,14 @@ func (r *Reconciler) setSettings(wanted settings) error {
 // that no backend uses any more stay in the filter: flows may still use them.
 func (r *Reconciler) setAddresses(p *plan) error {
 	vips := map[netip.Addr]bool{} // true: it has a service on a single port
-	for key := range r.actual.Services {
+	for key := range r.actual.services {
 		vips[key.Address.Addr()] = vips[key.Address.Addr()] || key.Block == 0
 	}
 	for key := range p.keys {
 		vips[key.Address.Addr()] = vips[key.Address.Addr()] || key.Block == 0
 	}
 	snat := map[uint32]lb.SNATAddress{}
-	for index, a := range r.actual.SNATAddresses {
+	for index, a := range r.actual.snatAddresses {
 		snat[index] = lb.SNATAddress{Address: a.Address, IsVIP: vips[a.Address]}
 	}
 	for _, list := range p.lists {
@@ -95,7 +95,7 @@ func (r *Reconciler) setAddresses(p *plan) error {
 		return err
 	}
 	for index, a := range snat {
-		if err := put(r.actual.SNATAddresses, index, a, same, r.tables.PutSNATAddress); err != nil {
+		if err := put(r.actual.snatAddresses, index, a, same, r.tables.PutSNATAddress); err != nil {
 			return err
 		}
 	}
@@ -106,7 +106,7 @@ func (r *Reconciler) setAddresses(p *plan) error {
 // own source: each is a near client of its service.
 func (r *Reconciler) dnatBackends(changes []*change) []netip.Addr {
 	var addresses []netip.Addr
-	for client := range r.actual.NearClients {
+	for client := range r.actual.nearClients {
 		if client.Prefix.IsSingleIP() {
 			addresses = append(addresses, client.Prefix.Addr())
 		}
@@ -142,7 +142,7 @@ func sortedOnce(addresses []netip.Addr) []netip.Addr {
 // are there.
 func (r *Reconciler) anticipate(c *change) error {
 	name := lb.ServiceName{Name: c.config.Name, Address: c.config.Address, Protocols: c.config.Protocols}
-	if err := put(r.actual.ServiceNames, c.service.id, name, sameServiceName, r.tables.PutServiceName); err != nil {
+	if err := put(r.actual.serviceNames, c.service.id, name, sameServiceName, r.tables.PutServiceName); err != nil {
 		return err
 	}
 	return r.anticipateNear(c)
@@ -151,20 +151,20 @@ func (r *Reconciler) anticipate(c *change) error {
 // writeBackends writes what service entries will lead to, of all services together:
 // many entries cost little more than one.
 func (r *Reconciler) writeBackends(changes []*change) error {
-	names := batch[lb.BackendName]{held: r.actual.BackendNames, write: r.tables.PutBackendNames}
+	names := batch[lb.BackendName]{write: r.tables.PutBackendNames, note: r.actual.backendNames.set}
 	hops, entries := r.hopBatch(), r.backendBatch()
 	hopsDue := map[uint32]bool{} // several backends may have one
 	for _, c := range changes {
 		for _, b := range c.backends {
-			if old, exists := r.actual.BackendNames[b.id]; !exists || old != b.name {
+			if r.actual.backendNames.at(b.id) != b.name {
 				names.add(b.id, b.name)
 			}
 			hop := b.entry.NextHop
-			if old, exists := r.actual.NextHops[hop]; (!exists || !sameHop(old, b.hop)) && !hopsDue[hop] {
+			if old, exists := r.actual.nextHops[hop]; (!exists || !sameHop(old, b.hop)) && !hopsDue[hop] {
 				hops.add(hop, b.hop)
 				hopsDue[hop] = true
 			}
-			if old, exists := r.actual.Backends[b.id]; !exists || old != b.entry {
+			if r.actual.backends.at(b.id) != b.entry {
 				entries.add(b.id, b.entry)
 			}
 		}
@@ -178,18 +178,20 @@ func (r *Reconciler) writeBackends(changes []*change) error {
 }
 
 func (r *Reconciler) hopBatch() batch[lb.NextHop] {
-	return batch[lb.NextHop]{held: r.actual.NextHops, write: r.tables.PutNextHops}
+	return batch[lb.NextHop]{write: r.tables.PutNextHops, note: func(id uint32, hop lb.NextHop) { r.actual.nextHops[id] = hop }}
 }
 
 func (r *Reconciler) backendBatch() batch[lb.BackendEntry] {
-	return batch[lb.BackendEntry]{held: r.actual.Backends, write: r.tables.PutBackends, note: r.books.noteHop}
+	return batch[lb.BackendEntry]{write: r.tables.PutBackends, note: func(id uint32, entry lb.BackendEntry) {
+		r.actual.backends.set(id, entry)
+		r.books.hopOf[id] = entry.NextHop
+	}}
 }
 
 // batch are entries of one table that are to be written together, each once.
 type batch[V any] struct {
-	held   map[uint32]V // what the table has
 	write  func(ids []uint32, values []V) (written int, err error)
-	note   func(id uint32, value V) // called for what has been written; nil: nothing
+	note   func(id uint32, value V) // is told what has been written
 	ids    []uint32
 	values []V
 }
@@ -205,10 +207,7 @@ func (b *batch[V]) flush() error {
 	}
 	written, err := b.write(b.ids, b.values)
 	for i, id := range b.ids[:written] {
-		b.held[id] = b.values[i]
-		if b.note != nil {
-			b.note(id, b.values[i])
-		}
+		b.note(id, b.values[i])
 	}
 	return err
 }
@@ -241,7 +240,7 @@ func (r *Reconciler) writeService(c *change) error {
 		r.contents[c.entry.TableOffset] = c.content
 	}
 	for _, key := range c.keys {
-		if err := put(r.actual.Services, key, c.entry, same, r.tables.PutService); err != nil {
+		if err := put(r.actual.services, key, c.entry, same, r.tables.PutService); err != nil {
 			return err
 		}
 	}
@@ -250,7 +249,7 @@ func (r *Reconciler) writeService(c *change) error {
 
 func (r *Reconciler) remove(p *plan) error {
 	for _, key := range p.goneKeys {
-		if err := drop(r.actual.Services, key, r.tables.DeleteService); err != nil {
+		if err := drop(r.actual.services, key, r.tables.DeleteService); err != nil {
 			return err
 		}
 	}
@@ -264,18 +263,18 @@ func (r *Reconciler) remove(p *plan) error {
 	}
 	// last, so that whatever has a service's id finds its name
 	for _, id := range p.goneServices {
-		if err := drop(r.actual.ServiceNames, id, r.tables.DeleteServiceName); err != nil {
+		if err := drop(r.actual.serviceNames, id, r.tables.DeleteServiceName); err != nil {
 			return err
 		}
 	}
 	if r.untidy {
-		return r.clearHops(slices.Collect(maps.Keys(r.actual.NextHops)))
+		return r.clearHops(slices.Collect(maps.Keys(r.actual.nextHops)))
 	}
 	return r.clearHops(p.goneHops)
 }
 
 func (r *Reconciler) removeBackend(id uint32) error {
-	if b := r.actual.Backends[id]; b.Service != 0 {
+	if b := r.actual.backends.at(id); b.Service != 0 {
 		// the next one under this id has another generation: flows to this one are not its own
 		empty := lb.BackendEntry{Generation: b.Generation + 1}
 		entries := r.backendBatch()
@@ -284,21 +283,25 @@ func (r *Reconciler) removeBackend(id uint32) error {
 			return err
 		}
 	}
-	return drop(r.actual.BackendNames, id, r.tables.DeleteBackendName)
+	if err := r.tables.DeleteBackendName(id); err != nil {
+		return err
+	}
+	r.actual.backendNames.set(id, lb.BackendName{})
+	return nil
 }
 
 // clearHops clears those of the next hops that no backend uses.
 func (r *Reconciler) clearHops(ids []uint32) error {
 	unused := r.hopBatch()
 	for _, id := range ids {
-		if _, exists := r.actual.NextHops[id]; exists && !r.books.hopIDs.used(id) {
+		if _, exists := r.actual.nextHops[id]; exists && !r.books.hopIDs.used(id) {
 			unused.add(id, lb.NextHop{Problem: "unused"})
 		}
 	}
 	err := unused.flush()
 	for _, id := range unused.ids {
-		if r.actual.NextHops[id].Problem == "unused" {
-			delete(r.actual.NextHops, id)
+		if r.actual.nextHops[id].Problem == "unused" {
+			delete(r.actual.nextHops, id)
 		}
 	}
 	return err
