@@ -35,9 +35,34 @@ type plainReader struct {
 	at     int
 	indent int // column of the first character that counts, from 0: after a dash that of what follows
 
-	nodes []node  // to be handed out
 	pairs []pair  // of the maps that are being read, the innermost last
 	items []*node // the same of lists
+
+	nodeSlab slab[node]
+	pairSlab slab[pair]
+	itemSlab slab[*node]
+}
+
+// slab hands out pieces of large arrays, which leave no holes in memory when all is
+// read and they go.
+type slab[T any] struct {
+	free []T
+}
+
+func (s *slab[T]) take(n int) []T {
+	const together = 4096
+	if n > len(s.free) {
+		s.free = make([]T, max(n, together))
+	}
+	taken := s.free[:n:n]
+	s.free = s.free[n:]
+	return taken
+}
+
+func (s *slab[T]) keep(values []T) []T {
+	kept := s.take(len(values))
+	copy(kept, values)
+	return kept
 }
 
 // advance goes to the next line that has more than a comment.
@@ -82,12 +107,7 @@ func (r *plainReader) peek() byte {
 func (r *plainReader) position() position { return position{r.line, r.at - r.begin + 1} }
 
 func (r *plainReader) node(kind kind, name string, keyAt position) *node {
-	const together = 1024
-	if len(r.nodes) == 0 {
-		r.nodes = make([]node, together)
-	}
-	n := &r.nodes[0]
-	r.nodes = r.nodes[1:]
+	n := &r.nodeSlab.take(1)[0]
 	n.kind, n.name, n.keyAt, n.position = kind, name, keyAt, r.position()
 	return n
 }
@@ -249,13 +269,13 @@ func (r *plainReader) closeMap(n *node, mine int) *node {
 	if len(r.pairs)-mine > maxKeys {
 		return nil
 	}
-	n.pairs = append([]pair(nil), r.pairs[mine:]...)
+	n.pairs = r.pairSlab.keep(r.pairs[mine:])
 	r.pairs = r.pairs[:mine]
 	return n
 }
 
 func (r *plainReader) closeList(n *node, mine int) *node {
-	n.items = append([]*node(nil), r.items[mine:]...)
+	n.items = r.itemSlab.keep(r.items[mine:])
 	r.items = r.items[:mine]
 	return n
 }
