@@ -30,9 +30,9 @@ type service struct {
 	near     []lb.NearClient
 	backends []uint32
 
-	wanted   uint64     // the last round of Apply whose config has it
-	config   lb.Service // as last applied
-	complete bool       // config and the next hops of its backends are all in the tables
+	wanted   uint64      // the last round of Apply whose config has it
+	config   *lb.Service // as last applied; never changed, as others may have it
+	complete bool        // config and the next hops of its backends are all in the tables
 	unusable []Unusable
 	down     bool
 }

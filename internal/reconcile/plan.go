@@ -16,6 +16,7 @@ type plan struct {
 	r        *Reconciler
 	services []*service // of the whole config, in its order
 	changes  []*change  // in the order in which they have to be written
+	spare    []change   // to be used next
 	lists    []list
 	keys     map[lb.ServiceKey]bool // of the changes
 	moves    bool                   // an address comes or goes that the address filter may have to know
@@ -93,7 +94,7 @@ func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan,
 func (r *Reconciler) planHops(hops map[netip.Addr]lb.NextHop) (*plan, error) {
 	p := &plan{r: r, services: r.applied, keys: map[lb.ServiceKey]bool{}}
 	for _, s := range r.learn(hops) {
-		if err := p.planService(s, s.config); err != nil {
+		if err := p.planService(s, *s.config); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.name, err)
 		}
 	}
@@ -145,7 +146,7 @@ func (r *Reconciler) compare(services []*service, config []lb.Service, rangesCha
 		parts.Go(func() {
 			for i := begin; i < end; i++ {
 				if s := services[i]; s != nil && s.complete &&
-					(!sameService(&s.config, &config[i]) || rangesChanged && !r.hasKeys(s, &config[i])) {
+					(!sameService(s.config, &config[i]) || rangesChanged && !r.hasKeys(s, &config[i])) {
 					s.complete = false
 				}
 			}
@@ -223,13 +224,26 @@ func (p *plan) planService(s *service, config lb.Service) error {
 	config.Protocols = slices.Clone(config.Protocols)
 	config.SNAT.Addresses = slices.Clone(config.SNAT.Addresses)
 	config.Tunnel.Sources = slices.Clone(config.Tunnel.Sources)
-	c := &change{service: s, config: config, keys: p.r.ports.keysOf(&config)}
-	p.changes = append(p.changes, c)
+	c := p.newChange()
+	c.service, c.config, c.keys = s, config, p.r.ports.keysOf(&config)
 	if err := p.planBackends(c); err != nil {
 		return err
 	}
 	p.planNear(c)
 	return p.planTable(c)
+}
+
+// newChange takes one from an array of many: alone they would leave holes between the
+// services, which stay.
+func (p *plan) newChange() *change {
+	const together = 64
+	if len(p.spare) == 0 {
+		p.spare = make([]change, min(together, len(p.services)))
+	}
+	c := &p.spare[0]
+	p.spare = p.spare[1:]
+	p.changes = append(p.changes, c)
+	return c
 }
 
 func (p *plan) planRemovals() {

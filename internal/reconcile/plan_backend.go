@@ -8,7 +8,10 @@ import (
 
 func (p *plan) planBackends(c *change) error {
 	s := c.service
-	known := make(map[netip.AddrPort]uint32, len(s.backends))
+	var known map[netip.AddrPort]uint32
+	if len(s.backends) > 0 {
+		known = make(map[netip.AddrPort]uint32, len(s.backends))
+	}
 	for _, id := range s.backends {
 		known[p.r.actual.backendNames.at(id).Address] = id
 	}

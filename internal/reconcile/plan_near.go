@@ -9,7 +9,9 @@ import (
 // planNear finds the clients of a dnat service whose answers would not come by here:
 // the backends themselves, and who shares a link with one.
 func (p *plan) planNear(c *change) {
-	c.near = map[netip.Prefix]uint32{}
+	if c.config.Forward == lb.ForwardDNAT || len(c.service.near) > 0 {
+		c.near = map[netip.Prefix]uint32{}
+	}
 	for _, b := range c.backends {
 		address := onlyAddress(b.entry.Address.Addr())
 		// Flows that were opened in dnat go on after the service has changed to

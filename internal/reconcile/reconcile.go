@@ -100,7 +100,8 @@ func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Resul
 func (r *Reconciler) Services() []lb.Service {
 	services := make([]lb.Service, len(r.applied))
 	for i, s := range r.applied {
-		services[i] = s.config
+		services[i] = *s.config
+		s.config = &services[i]
 	}
 	return services
 }
@@ -132,8 +133,10 @@ func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, er
 		r.recall()
 		return result, err
 	}
-	for _, c := range p.changes {
-		c.service.config, c.service.complete = c.config, true
+	configs := make([]lb.Service, len(p.changes))
+	for i, c := range p.changes {
+		configs[i] = c.config
+		c.service.config, c.service.complete = &configs[i], true
 	}
 	for _, address := range p.goneHosts {
 		delete(r.hops, address)
