@@ -1,7 +1,9 @@
 package lb
 
-// Least and most of what a config file may give as limits.
+// LeastLimits are the least that a config file may give.
 func LeastLimits() Limits { return Limits{Flows: 16, Services: 1, Backends: 1, TableEntries: 64} }
+
+// MostLimits are the most that a config file may give.
 func MostLimits() Limits {
 	return Limits{Flows: 16777216, Services: 65536, Backends: 1048576, TableEntries: 67108864}
 }
