@@ -41,7 +41,6 @@ type change struct {
 	table      []uint32 // backend ids, once it is built
 	backends   []plannedBackend
 	near       map[netip.Prefix]uint32 // as in lb.Tables.NearClients
-	goneNear   []lb.NearClient
 }
 
 type plannedBackend struct {
