@@ -127,8 +127,9 @@ func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, er
 		r.recall()
 		return Result{}, err
 	}
-	result := p.result()
-	if err := r.write(p, settings); err != nil {
+	err = r.write(p, settings)
+	result := p.result() // after the writes: it looks at every service
+	if err != nil {
 		r.untidy = true
 		r.recall()
 		return result, err
