@@ -186,14 +186,14 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } port_pools SEC(".maps");
 
-/* data plane -> user space: packets by service id x REASON_SLOTS + reason; service 0 is none. */
+/* data plane -> user space: by service id; service 0 is none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, REASON_SLOTS);
+	__type(value, struct reason_counters);
+	__uint(max_entries, 1);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} reason_counters SEC(".maps");
+} all_reason_counters SEC(".maps");
 
 /* data plane -> user space: by backend id. */
 struct {

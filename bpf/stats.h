@@ -42,20 +42,26 @@ static __always_inline void count_backend(const struct outcome *outcome)
 		counters->flows++;
 }
 
+static __always_inline void count_reason(const struct outcome *outcome)
+{
+	struct reason_counters *counters;
+	__u32 id = outcome->service;
+
+	counters = bpf_map_lookup_elem(&all_reason_counters, &id);
+	if (counters)
+		counters->packets[outcome->reason % REASON_SLOTS]++;
+}
+
 static __always_inline int finish(struct outcome outcome)
 {
-	__u32 index = outcome.service * REASON_SLOTS + outcome.reason;
 	struct decision *decision;
-	__u64 *packets;
+	__u32 zero = 0;
 
-	packets = bpf_map_lookup_elem(&reason_counters, &index);
-	if (packets)
-		*packets += 1;
+	count_reason(&outcome);
 	if (is_forwarded(outcome.reason))
 		count_backend(&outcome);
 	if (record_decisions) {
-		index = 0;
-		decision = bpf_map_lookup_elem(&decisions, &index);
+		decision = bpf_map_lookup_elem(&decisions, &zero);
 		if (decision)
 			*decision = (struct decision){
 				.verdict = outcome.verdict,

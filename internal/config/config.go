@@ -84,7 +84,7 @@ func Parse(data []byte, opt Options) (lb.Config, []Warning, error) {
 
 func (d *decoder) config(root *node) lb.Config {
 	c := lb.Config{Mode: lb.ModeAuto, Timeouts: defaultTimeouts(), RateLimits: defaultRateLimits()}
-	limits := limits{Limits: defaultLimits()}
+	limits := limits{}
 	commonSNAT := snat{SNAT: lb.SNAT{Ports: defaultPorts()}}
 	commonTunnel := tunnel{Tunnel: lb.Tunnel{Port: defaultGUEPort}}
 	var services *node // read last, because they inherit from what may stand below them
@@ -101,7 +101,6 @@ func (d *decoder) config(root *node) lb.Config {
 		field{name: "limits", read: func(n *node) { limits = d.limits(n) }},
 		field{name: "services", required: true, read: func(n *node) { services = n }},
 	)
-	c.Limits = limits.Limits
 	if services == nil {
 		return c
 	}
@@ -109,35 +108,29 @@ func (d *decoder) config(root *node) lb.Config {
 	d.inheritSNAT(all, commonSNAT, services.keyAt)
 	d.inheritTunnel(all, commonTunnel)
 	d.checkAddresses(all)
-	d.checkLimits(all, limits, services.keyAt)
-	for _, s := range all {
-		c.Services = append(c.Services, s.Service)
+	c.Services = make([]lb.Service, len(all))
+	for i := range all {
+		c.Services[i] = all[i].Service
 	}
+	needs := lb.NeedsOf(c.Services)
+	c.Limits = limits.over(lb.AutomaticLimits(needs))
+	d.checkLimits(needs, c.Limits, limits.at, services.keyAt)
 	return c
 }
 
-// checkLimits compares the config with its own limits, in uint64 because 65536
-// tables of 65537 entries do not fit into less.
-func (d *decoder) checkLimits(services []service, l limits, servicesAt position) {
-	var backends, entries, largest uint64
-	for _, s := range services {
-		backends += uint64(len(s.Backends))
-		room := (uint64(s.TableSize) + lb.TableChunk - 1) / lb.TableChunk * lb.TableChunk
-		entries += room
-		largest = max(largest, room)
-	}
+// checkLimits compares what the config needs with its limits, given at some of these places.
+func (d *decoder) checkLimits(needs lb.Needs, l lb.Limits, given map[string]position, servicesAt position) {
 	check := func(name, what string, have uint64, limit uint32) {
 		if have <= uint64(limit) {
 			return
 		}
-		at, given := l.at[name]
-		if !given {
+		at, isGiven := given[name]
+		if !isGiven {
 			at = servicesAt
 		}
 		d.fail(at, fmt.Sprintf("set limits: {%s: %d} or more", name, have), "limits: the config has %d %s, the limit is %d", have, what, limit)
 	}
-	check("services", "services", uint64(len(services)), l.Services)
-	check("backends", "backends", backends, l.Backends)
-	// a table that changes is written beside the old one
-	check("table_entries", "table entries (room for a changed table beside the old one included)", entries+largest, l.TableEntries)
+	check("services", "services", needs.Services, l.Services)
+	check("backends", "backends", needs.Backends, l.Backends)
+	check("table_entries", "table entries (room for a changed table beside the old one included)", needs.TableEntries, l.TableEntries)
 }

@@ -19,6 +19,9 @@ type field struct {
 	name     string
 	required bool
 	read     func(*node)
+
+	given bool
+	at    position // of the key, where it is given
 }
 
 // fields reads a map, in the order of the file. where names the map in messages.
@@ -31,24 +34,22 @@ func (d *decoder) fields(n *node, where string, fields ...field) {
 		d.fail(n.position, hint, "%s: expected a map, found %s", where, n.found())
 		return
 	}
-	first := make(map[string]position, len(n.pairs))
 	var misspelt []string // what was meant: not missing as well
 	for _, pair := range n.pairs {
 		i := indexOf(fields, pair.key)
-		before, twice := first[pair.key]
 		switch {
 		case i < 0:
 			d.fail(pair.at, suggest(pair.key, names(fields)), "%s: unknown key %s", where, quote(pair.key))
 			misspelt = append(misspelt, Nearest(pair.key, names(fields)))
-		case twice:
-			d.fail(pair.at, "remove one of them", "%s: the key %q was already given in line %d", where, pair.key, before.line)
+		case fields[i].given:
+			d.fail(pair.at, "remove one of them", "%s: the key %q was already given in line %d", where, pair.key, fields[i].at.line)
 		default:
-			first[pair.key] = pair.at
+			fields[i].given, fields[i].at = true, pair.at
 			fields[i].read(pair.value)
 		}
 	}
 	for _, f := range fields {
-		if _, given := first[f.name]; f.required && !given && !slices.Contains(misspelt, f.name) {
+		if f.required && !f.given && !slices.Contains(misspelt, f.name) {
 			d.fail(n.position, "add it", "%s: the key %q is missing", where, f.name)
 		}
 	}
@@ -134,8 +135,8 @@ func (d *decoder) choice(n *node, now, later []string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	if slices.Contains(now, word) {
-		return word, true
+	if i := slices.Index(now, word); i >= 0 {
+		return now[i], true // not a piece of the file, which would keep all of it
 	}
 	if slices.Contains(later, word) {
 		d.fail(n.position, "use "+strings.Join(now, " or "), "%s: %q is not supported yet", n.name, word)
@@ -156,10 +157,11 @@ func (d *decoder) identifier(n *node) (string, bool) {
 		return "", false
 	}
 	for _, c := range name {
-		if !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", c) {
+		isLetter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !isLetter && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
 			d.fail(n.position, "a name has letters, digits, dots, underscores and dashes", "%s: the character %q cannot be part of a name", n.name, c)
 			return "", false
 		}
 	}
-	return name, true
+	return strings.Clone(name), true // what is kept must not keep the whole file
 }

@@ -119,7 +119,9 @@ func (d *decoder) tableSize(n *node, backends int) uint32 {
 func (d *decoder) backends(n *node, s *service) {
 	firstName := map[string]position{}
 	allZero := true
-	for _, item := range d.list(n, 1, "backends: [{address: 192.17.0.2:80}]") {
+	items := d.list(n, 1, "backends: [{address: 192.17.0.2:80}]")
+	s.Backends = slices.Grow(s.Backends, len(items))
+	for _, item := range items {
 		b, name, address := d.backend(item)
 		allZero = allZero && b.Weight == 0
 		if before, twice := firstName[b.Name]; twice && b.Name != "" {

@@ -29,10 +29,6 @@ func defaultTimeouts() lb.Timeouts {
 
 func defaultRateLimits() lb.RateLimits { return lb.RateLimits{Resets: 1000, ICMPErrors: 1000} }
 
-func defaultLimits() lb.Limits {
-	return lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304}
-}
-
 func (d *decoder) interfaces(n *node) []string {
 	var all []string
 	first := map[string]position{}
@@ -50,7 +46,7 @@ func (d *decoder) interfaces(n *node) []string {
 			continue
 		}
 		first[name] = item.position
-		all = append(all, name)
+		all = append(all, strings.Clone(name))
 	}
 	return all
 }
@@ -104,14 +100,31 @@ func (d *decoder) rateLimits(n *node) lb.RateLimits {
 	return r
 }
 
-// limits are lb.Limits and where the file gives them.
+// limits are those that the file gives, and where.
 type limits struct {
 	lb.Limits
 	at map[string]position
 }
 
+// over has the automatic ones where the file gives none.
+func (l limits) over(automatic lb.Limits) lb.Limits {
+	choose := func(name string, given, automatic uint32) uint32 {
+		if _, isGiven := l.at[name]; isGiven {
+			return given
+		}
+		return automatic
+	}
+	return lb.Limits{
+		Flows:        choose("flows", l.Flows, automatic.Flows),
+		Services:     choose("services", l.Services, automatic.Services),
+		Backends:     choose("backends", l.Backends, automatic.Backends),
+		TableEntries: choose("table_entries", l.TableEntries, automatic.TableEntries),
+	}
+}
+
 func (d *decoder) limits(n *node) limits {
-	l := limits{Limits: defaultLimits(), at: map[string]position{}}
+	l := limits{at: map[string]position{}}
+	least, most := lb.LeastLimits(), lb.MostLimits()
 	limit := func(name string, to *uint32, least, most uint32) field {
 		return field{name: name, read: func(n *node) {
 			if value, ok := d.number(n, least, most); ok {
@@ -121,10 +134,10 @@ func (d *decoder) limits(n *node) limits {
 		}}
 	}
 	d.fields(n, "limits",
-		limit("flows", &l.Flows, 16, 16777216),
-		limit("services", &l.Services, 1, 65536),
-		limit("backends", &l.Backends, 1, 1048576),
-		limit("table_entries", &l.TableEntries, 64, 67108864),
+		limit("flows", &l.Flows, least.Flows, most.Flows),
+		limit("services", &l.Services, least.Services, most.Services),
+		limit("backends", &l.Backends, least.Backends, most.Backends),
+		limit("table_entries", &l.TableEntries, least.TableEntries, most.TableEntries),
 	)
 	return l
 }

@@ -24,7 +24,16 @@ func readYAML(data []byte, p *problems) *node {
 	if !isText(data, p) {
 		return nil
 	}
-	tokens := slices.DeleteFunc(lexer.Tokenize(string(data)), func(t *token.Token) bool {
+	text := string(data)
+	if root := readPlain(text); root != nil {
+		return root
+	}
+	return readAnyYAML(text, p)
+}
+
+// readAnyYAML has the library read the text, which has passed isText.
+func readAnyYAML(text string, p *problems) *node {
+	tokens := slices.DeleteFunc(lexer.Tokenize(text), func(t *token.Token) bool {
 		return t.Type == token.CommentType
 	})
 	if !isPlain(tokens, p) {
@@ -32,7 +41,7 @@ func readYAML(data []byte, p *problems) *node {
 	}
 	file, err := parse(tokens)
 	if err != nil {
-		failSyntax(err, data, p)
+		failSyntax(err, text, p)
 		return nil
 	}
 	return body(file, p)
@@ -132,7 +141,7 @@ func manyLines(t *token.Token) bool {
 	return false
 }
 
-func failSyntax(err error, data []byte, p *problems) {
+func failSyntax(err error, text string, p *problems) {
 	at, message := position{1, 1}, ""
 	var syntax yaml.Error
 	if !errors.As(err, &syntax) {
@@ -144,7 +153,7 @@ func failSyntax(err error, data []byte, p *problems) {
 		}
 	}
 	hint := "check indentation, brackets and quotes around here"
-	if hasIPv6(lineOf(data, at.line)) {
+	if hasIPv6(lineOf(text, at.line)) {
 		hint = `put quotes around an IPv6 address: "[2001:db8::5]:80"`
 	}
 	p.fail(at, hint, "not valid YAML: %s", message)
@@ -156,10 +165,10 @@ func hasIPv6(line string) bool {
 	return strings.Contains(line, "::") || port != "" && strings.ContainsAny(port[:1], "0123456789*")
 }
 
-func lineOf(data []byte, line int) string {
-	for text := range bytes.Lines(data) {
+func lineOf(text string, line int) string {
+	for found := range strings.Lines(text) {
 		if line--; line == 0 {
-			return string(text)
+			return found
 		}
 	}
 	return ""

@@ -3,13 +3,14 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -49,18 +50,25 @@ type daemon struct {
 	attacher   *attacher
 	pins       string // how this process reaches PinDir
 	reconciler *reconcile.Reconciler
-	inherited  []int // indices of interfaces that an earlier run has attached
+	inherited  []int     // indices of interfaces that an earlier run has attached
+	limits     lb.Limits // of the maps
 	config     lb.Config
-	text       []byte // of the config file that is in effect
-	unusable   map[reconcile.Unusable]bool
-	down       []string // services without any usable backend
+	text       [sha256.Size]byte      // of the config file that is in effect
+	isApplied  bool                   // the config, with the next hops of the last time, is in the tables
+	unusable   map[backendName]string // why
+	down       []string               // services without any usable backend
 	announced  bool
+}
+
+// backendName is a backend as the log has it.
+type backendName struct {
+	service, backend string
 }
 
 // Run serves the config until ctx ends, and leaves the data plane forwarding.
 // Errors in the config are of type config.Errors; nothing has changed then.
 func Run(ctx context.Context, opts Options) error {
-	d := &daemon{Options: opts, unusable: map[reconcile.Unusable]bool{}}
+	d := &daemon{Options: opts}
 	if err := d.read(); err != nil {
 		return err
 	}
@@ -90,6 +98,7 @@ func Run(ctx context.Context, opts Options) error {
 
 // read replaces the config by what the file says now, if that is valid.
 func (d *daemon) read() error {
+	debug.SetGCPercent(garbageWhileReading)
 	// Before Load: a change between the two then looks like one still to come.
 	text, _ := os.ReadFile(d.ConfigPath)
 	cfg, warnings, err := config.Load(d.ConfigPath, config.Options{LocalPorts: d.LocalPorts})
@@ -99,7 +108,7 @@ func (d *daemon) read() error {
 	for _, warning := range warnings {
 		d.Log.Warn(warning.String())
 	}
-	d.config, d.text = cfg, text
+	d.config, d.text, d.isApplied = cfg, sha256.Sum256(text), false
 	return nil
 }
 
@@ -119,7 +128,11 @@ func (d *daemon) open() error {
 		}
 		d.inherited = append(d.inherited, a.Index)
 	}
-	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.pins, Limits: d.config.Limits})
+	d.limits = d.config.Limits
+	if have, err := datapath.PinnedLimits(d.pins); err == nil && d.config.RunsWith(have) {
+		d.limits = have
+	}
+	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.pins, Limits: d.limits})
 	if err != nil {
 		return errors.Join(err, d.undoStart())
 	}
@@ -127,7 +140,7 @@ func (d *daemon) open() error {
 		d.Log.Warn("the maps of an earlier run have another layout or other limits: flows and counters start anew",
 			"maps", d.datapath.Replaced)
 	}
-	if d.reconciler, err = reconcile.New(d.datapath, d.config.Limits); err != nil {
+	if d.reconciler, err = reconcile.New(d.datapath, d.limits); err != nil {
 		return errors.Join(err, d.undoStart())
 	}
 	d.attacher = &attacher{
@@ -157,6 +170,7 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 		return errors.Join(err, d.undoStart())
 	}
 	d.warnOfMergedPackets()
+	giveBackMemory()
 	d.announceReady()
 
 	settled, retry := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
@@ -172,7 +186,7 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 			settled.Reset(settleTime)
 			continue
 		case <-settled.C:
-			if text, err := os.ReadFile(d.ConfigPath); err == nil && bytes.Equal(text, d.text) {
+			if text, err := os.ReadFile(d.ConfigPath); err == nil && sha256.Sum256(text) == d.text {
 				continue
 			}
 			d.reload()
@@ -181,9 +195,7 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 		case <-d.resolver.Changed():
 		case <-retry.C:
 		}
-		// An interface may have been made anew, or have another MAC.
-		attaching := d.attacher.Set(d.config.Interfaces, d.config.Mode)
-		if err := errors.Join(attaching, d.apply()); err != nil {
+		if err := d.update(); err != nil {
 			d.Log.Error("the data plane does not follow; trying again", "error", err, "in", delay)
 			retry.Reset(delay)
 			delay = min(2*delay, retryLast)
@@ -192,6 +204,36 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 		delay = retryFirst
 		d.announceReady()
 	}
+}
+
+// update makes the data plane follow, the tables first, because packets wait for them.
+func (d *daemon) update() error {
+	isNew := !d.isApplied
+	applying := d.apply()
+	if isNew {
+		d.resolver.Set(d.config.BackendAddresses())
+	}
+	// An interface may have been made anew, or have another MAC.
+	attaching := d.attacher.Set(d.config.Interfaces, d.config.Mode)
+	if isNew {
+		d.warnOfMergedPackets()
+		giveBackMemory()
+	}
+	return errors.Join(applying, attaching)
+}
+
+// Garbage may be this much of what is in use, in percent, until it is collected: while
+// a config is read, when there is much of it and time counts, and later, when memory does.
+const (
+	garbageWhileReading = 100
+	garbageLater        = 10
+)
+
+// giveBackMemory follows on the reading of a config, which takes several times what
+// remains of it.
+func giveBackMemory() {
+	debug.SetGCPercent(garbageLater)
+	debug.FreeOSMemory()
 }
 
 // undoStart leaves things as this start found them: what an earlier run attached
@@ -214,13 +256,7 @@ func (d *daemon) awaitNeighbours(ctx context.Context) {
 	deadline := time.NewTimer(neighbourWait)
 	defer deadline.Stop()
 	for {
-		usable := 0
-		for _, hop := range d.resolver.Hops() {
-			if hop.Usable() {
-				usable++
-			}
-		}
-		if usable == len(d.config.BackendAddresses()) {
+		if usable, wanted := d.resolver.Known(); usable == wanted {
 			return
 		}
 		select {
@@ -237,40 +273,58 @@ func (d *daemon) awaitNeighbours(ctx context.Context) {
 func (d *daemon) reload() {
 	before := *d
 	if err := d.read(); err != nil {
+		giveBackMemory()
 		d.Log.Error("the changed config is not used; the old one stays in effect", "error", err)
 		return
 	}
-	if d.config.Limits != before.config.Limits {
-		d.config, d.text = before.config, before.text
+	if !d.config.RunsWith(d.limits) {
+		d.keep(before)
 		d.Log.Error("the changed config is not used: limits change only with a restart; the old one stays in effect")
 		return
 	}
-	if err := d.attacher.Set(d.config.Interfaces, d.config.Mode); err != nil {
-		d.config, d.text = before.config, before.text
+	if err := d.reattach(before.config); err != nil {
+		d.keep(before)
 		back := d.attacher.Set(d.config.Interfaces, d.config.Mode)
 		d.Log.Error("the changed config is not used; the old one stays in effect", "error", errors.Join(err, back))
 		return
 	}
-	d.resolver.Set(d.config.BackendAddresses())
 	d.Log.Info("config reloaded", "services", len(d.config.Services))
-	d.warnOfMergedPackets()
+}
+
+// keep goes back to the config from before a reload.
+func (d *daemon) keep(before daemon) {
+	defer giveBackMemory()
+	d.config, d.text, d.isApplied = before.config, before.text, before.isApplied
+}
+
+// reattach finds out whether a changed config's interfaces can be used, by using them.
+func (d *daemon) reattach(before lb.Config) error {
+	if slices.Equal(d.config.Interfaces, before.Interfaces) && d.config.Mode == before.Mode {
+		return nil
+	}
+	return d.attacher.Set(d.config.Interfaces, d.config.Mode)
 }
 
 func (d *daemon) apply() error {
-	result, err := d.reconciler.Apply(d.config, d.resolver.Hops())
+	result, err := d.reconcile()
 	if err != nil {
+		d.isApplied = false
 		return err
 	}
-	unusable := map[reconcile.Unusable]bool{}
+	if !d.isApplied {
+		d.isApplied, d.config.Services = true, d.reconciler.Services()
+	}
+	unusable := map[backendName]string{}
 	for _, u := range result.Unusable {
-		unusable[u] = true
-		if !d.unusable[u] {
+		name := backendName{u.Service, u.Backend}
+		unusable[name] = u.Problem
+		if d.unusable[name] != u.Problem {
 			d.Log.Warn("backend not usable", "service", u.Service, "backend", u.Backend, "problem", u.Problem)
 		}
 	}
-	for u := range d.unusable {
-		if !unusable[u] && !stillUnusable(result.Unusable, u) {
-			d.Log.Info("backend usable again", "service", u.Service, "backend", u.Backend)
+	for name := range d.unusable {
+		if _, still := unusable[name]; !still {
+			d.Log.Info("backend usable again", "service", name.service, "backend", name.backend)
 		}
 	}
 	d.unusable = unusable
@@ -278,13 +332,12 @@ func (d *daemon) apply() error {
 	return nil
 }
 
-func stillUnusable(all []reconcile.Unusable, one reconcile.Unusable) bool {
-	for _, u := range all {
-		if u.Service == one.Service && u.Backend == one.Backend {
-			return true
-		}
+func (d *daemon) reconcile() (reconcile.Result, error) {
+	hops := d.resolver.Changes()
+	if d.isApplied {
+		return d.reconciler.Follow(hops)
 	}
-	return false
+	return d.reconciler.Apply(d.config, hops)
 }
 
 // announceReady says once that every service can take traffic.

@@ -29,6 +29,7 @@ type Datapath struct {
 	filters  *filters             // nil when opened for reading
 	limits   lb.Limits
 	pinDir   string
+	window   window   // of the scheduler tables
 	Replaced []string // pinned maps of another layout that had to go, flows and counters with them
 }
 
@@ -57,7 +58,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"buckets":              table.flowBuckets + table.answerBuckets,
 		"answer_slots":         table.answerBuckets,
 		"port_pools":           2 * (limits.Backends + 1),
-		"reason_counters":      (limits.Services + 1) * ReasonSlots,
+		"all_reason_counters":  limits.Services + 1,
 		"all_backend_counters": limits.Backends + 1,
 		"service_names":        limits.Services,
 		"backend_names":        limits.Backends,
@@ -128,7 +129,7 @@ func (d *Datapath) assign() {
 		NearClients:        d.all["near_clients"],
 		NextHops:           d.all["next_hops"],
 		PortPools:          d.all["port_pools"],
-		ReasonCounters:     d.all["reason_counters"],
+		AllReasonCounters:  d.all["all_reason_counters"],
 		ServiceNames:       d.all["service_names"],
 		ServiceBlocks:      d.all["service_blocks"],
 		Services:           d.all["services"],
@@ -209,11 +210,22 @@ func OpenPinned(dir string) (*Datapath, error) {
 	return d, nil
 }
 
+// PinnedLimits are the limits of what a daemon left in dir. The errors are those of OpenPinned.
+func PinnedLimits(dir string) (lb.Limits, error) {
+	d, err := OpenPinned(dir)
+	if err != nil {
+		return lb.Limits{}, err
+	}
+	defer d.Close()
+	return d.limits, nil
+}
+
 // Limits are the sizes that the maps were made with.
 func (d *Datapath) Limits() lb.Limits { return d.limits }
 
 // Close lets go of the maps; what is pinned or attached stays.
 func (d *Datapath) Close() {
+	_ = d.window.close() // fails only for what is not mapped
 	for _, m := range d.all {
 		m.Close()
 	}

@@ -282,6 +282,11 @@ const (
 	lbReasonREASON_COUNT           lbReason = 25
 )
 
+type lbReasonCounters struct {
+	_       structs.HostLayout
+	Packets [64]uint64
+}
+
 type lbService struct {
 	_           structs.HostLayout
 	Id          uint32
@@ -383,6 +388,7 @@ const (
 	lbMapAllBackendCounters = "all_backend_counters"
 	lbMapAllFlowPrefixes    = "all_flow_prefixes"
 	lbMapAllHashKeys        = "all_hash_keys"
+	lbMapAllReasonCounters  = "all_reason_counters"
 	lbMapAllSettings        = "all_settings"
 	lbMapAnswerClocks       = "answer_clocks"
 	lbMapAnswerSlots        = "answer_slots"
@@ -398,7 +404,6 @@ const (
 	lbMapNextHops           = "next_hops"
 	lbMapPackets            = "packets"
 	lbMapPortPools          = "port_pools"
-	lbMapReasonCounters     = "reason_counters"
 	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceNames       = "service_names"
 	lbMapServices           = "services"
@@ -471,6 +476,7 @@ type lbMapSpecs struct {
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
+	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
@@ -486,7 +492,6 @@ type lbMapSpecs struct {
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
-	ReasonCounters     *ebpf.MapSpec `ebpf:"reason_counters"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
@@ -535,6 +540,7 @@ type lbMaps struct {
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
+	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
@@ -550,7 +556,6 @@ type lbMaps struct {
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
-	ReasonCounters     *ebpf.Map `ebpf:"reason_counters"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
 	Services           *ebpf.Map `ebpf:"services"`
@@ -566,6 +571,7 @@ func (m *lbMaps) Close() error {
 		m.AllBackendCounters,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
+		m.AllReasonCounters,
 		m.AllSettings,
 		m.AnswerClocks,
 		m.AnswerSlots,
@@ -581,7 +587,6 @@ func (m *lbMaps) Close() error {
 		m.NextHops,
 		m.Packets,
 		m.PortPools,
-		m.ReasonCounters,
 		m.ServiceBlocks,
 		m.ServiceNames,
 		m.Services,

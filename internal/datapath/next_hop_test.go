@@ -79,7 +79,8 @@ func TestNextHopIsLost(t *testing.T) {
 func TestNextHopIsLostBeforeTheTableKnows(t *testing.T) {
 	b := start(t, config(web(backendA)))
 	for id := range b.names.NextHops {
-		b.must(b.datapath.PutNextHop(id, lb.NextHop{Problem: "neighbour failed"}))
+		_, err := b.datapath.PutNextHops([]uint32{id}, []lb.NextHop{{Problem: "neighbour failed"}})
+		b.must(err)
 	}
 	c := b.tcp(aClient, webVIP)
 	c.play(step{0, client, packet.SYN, noNextHop})

@@ -17,24 +17,21 @@ type ReasonCount struct {
 func (d *Datapath) ReasonCounts(services []uint32) ([]ReasonCount, error) {
 	var counts []ReasonCount
 	for _, service := range append([]uint32{0}, services...) {
+		var perCPU []lbReasonCounters
+		if err := d.maps.AllReasonCounters.Lookup(service, &perCPU); err != nil {
+			return nil, fmt.Errorf("read the reason counters: %w", err)
+		}
 		for _, reason := range Reasons() {
-			var perCPU []uint64
-			if err := d.maps.ReasonCounters.Lookup(service*ReasonSlots+uint32(reason), &perCPU); err != nil {
-				return nil, fmt.Errorf("read the reason counters: %w", err)
+			total := uint64(0)
+			for _, c := range perCPU {
+				total += c.Packets[reason]
 			}
-			if n := sum(perCPU); n > 0 {
-				counts = append(counts, ReasonCount{Service: service, Reason: reason, Packets: n})
+			if total > 0 {
+				counts = append(counts, ReasonCount{Service: service, Reason: reason, Packets: total})
 			}
 		}
 	}
 	return counts, nil
-}
-
-func sum(perCPU []uint64) (total uint64) {
-	for _, n := range perCPU {
-		total += n
-	}
-	return total
 }
 
 // BackendCounters reads one backend's counters.

@@ -27,9 +27,6 @@ func (v Verdict) Sends() bool {
 // Reason is why a packet got its verdict.
 type Reason uint32
 
-// ReasonSlots is the room for reasons that each service has in the counters.
-const ReasonSlots = 64
-
 // Reasons lists every reason that a packet can leave with.
 func Reasons() []Reason {
 	var all []Reason

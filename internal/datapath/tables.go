@@ -90,6 +90,26 @@ func put(m *ebpf.Map, key, value any) error {
 	return nil
 }
 
+// putAll writes entries in order, and says how many; a thousand cost one system call.
+func putAll[V, W any](m *ebpf.Map, ids []uint32, values []V, toBPF func(V) W) (written int, err error) {
+	const batch = 1024
+	for written < len(ids) {
+		n := min(batch, len(ids)-written)
+		entries := make([]W, n)
+		for i := range entries {
+			entries[i] = toBPF(values[written+i])
+		}
+		done, err := m.BatchUpdate(ids[written:written+n], entries, nil)
+		if err != nil && done == n {
+			done = 0 // the kernel had not come to counting
+		}
+		if written += done; err != nil {
+			return written, fmt.Errorf("write map %s: %w", mapName(m), err)
+		}
+	}
+	return written, nil
+}
+
 func remove(m *ebpf.Map, key any) error {
 	if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("delete from map %s: %w", mapName(m), err)
@@ -118,10 +138,9 @@ func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
 	return put(d.maps.AllSettings, uint32(0), &settings)
 }
 
-// PutNextHop writes one next hop; an unusable one clears the entry.
-func (d *Datapath) PutNextHop(id uint32, hop lb.NextHop) error {
-	entry := nextHopToBPF(hop)
-	return put(d.maps.NextHops, id, &entry)
+// PutNextHops writes next hops, in order; an unusable one clears its entry.
+func (d *Datapath) PutNextHops(ids []uint32, hops []lb.NextHop) (written int, err error) {
+	return putAll(d.maps.NextHops, ids, hops, nextHopToBPF)
 }
 
 // PutSNATAddress writes one entry of the source address lists.
@@ -133,22 +152,20 @@ func (d *Datapath) PutSNATAddress(index uint32, a lb.SNATAddress) error {
 	return put(d.maps.SnatAddresses, index, &entry)
 }
 
-// PutBackend writes one backend.
-func (d *Datapath) PutBackend(id uint32, b lb.BackendEntry) error {
-	entry := backendToBPF(b)
-	return put(d.maps.Backends, id, &entry)
+// PutBackends writes backends, in order.
+func (d *Datapath) PutBackends(ids []uint32, entries []lb.BackendEntry) (written int, err error) {
+	return putAll(d.maps.Backends, ids, entries, backendToBPF)
 }
 
 // PutTable writes a scheduler table that no service uses yet.
 func (d *Datapath) PutTable(offset uint32, backends []uint32) error {
-	memory, err := d.maps.Tables.Memory()
-	if err != nil {
-		return fmt.Errorf("map the scheduler tables into memory: %w", err)
-	}
 	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(backends))), 4*len(backends))
-	if _, err := memory.WriteAt(bytes, 4*int64(offset)); err != nil {
-		return fmt.Errorf("write the scheduler tables: %w", err)
+	begin := 4 * int(offset)
+	memory, err := d.window.at(d.maps.Tables, begin, len(bytes))
+	if err != nil {
+		return fmt.Errorf("map %d scheduler table entries at %d into memory: %w", len(backends), offset, err)
 	}
+	copy(memory, bytes)
 	return nil
 }
 
@@ -206,19 +223,16 @@ func (d *Datapath) PutServiceName(id uint32, name lb.ServiceName) error {
 
 // DeleteServiceName forgets a service id and clears its counters.
 func (d *Datapath) DeleteServiceName(id uint32) error {
-	zero := make([]uint64, ebpf.MustPossibleCPU())
-	for _, reason := range Reasons() {
-		if err := put(d.maps.ReasonCounters, id*ReasonSlots+uint32(reason), zero); err != nil {
-			return err
-		}
+	zero := make([]lbReasonCounters, ebpf.MustPossibleCPU())
+	if err := put(d.maps.AllReasonCounters, id, zero); err != nil {
+		return err
 	}
 	return remove(d.maps.ServiceNames, id)
 }
 
-// PutBackendName records what a backend id stands for.
-func (d *Datapath) PutBackendName(id uint32, name lb.BackendName) error {
-	entry := backendNameToBPF(name)
-	return put(d.maps.BackendNames, id, &entry)
+// PutBackendNames records what backend ids stand for.
+func (d *Datapath) PutBackendNames(ids []uint32, names []lb.BackendName) (written int, err error) {
+	return putAll(d.maps.BackendNames, ids, names, backendNameToBPF)
 }
 
 // DeleteBackendName forgets a backend id and clears its counters.

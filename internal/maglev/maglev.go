@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -75,9 +76,9 @@ func Build(entries []Entry, size uint32, seed uint64) ([]int32, error) {
 		walks[i] = newWalk(entries[entry].Key, size, seed)
 	}
 	table := make([]int32, size)
-	taken := make([]uint64, size/64+1) // a bitmap stays in the CPU's L1 cache, the table does not
+	taken := make([]bool, size) // its own bytes: testing one takes fewer instructions than a bit, or an entry of the table
 	line := turns(shares(weights, size))
-	last := max(0, len(line)-lastTurns)
+	last := max(0, len(line)-lastTurns(size))
 	for _, who := range line[:last] {
 		slot := walks[who].next(taken, size)
 		table[slot] = order[who]
@@ -92,13 +93,14 @@ func Build(entries []Entry, size uint32, seed uint64) ([]int32, error) {
 }
 
 // lastTurns is when computing the way to each free slot gets cheaper than
-// walking: finding the very last one takes size/2 steps.
-const lastTurns = 64
+// walking: with so many free, walking takes size/free steps, and a step is some
+// sixteen times as fast as computing a way.
+func lastTurns(size uint32) int { return int(math.Sqrt(float64(size))) / 4 }
 
-func freeSlots(taken []uint64, size uint32) []uint32 {
+func freeSlots(taken []bool, size uint32) []uint32 {
 	var free []uint32
 	for slot := range size {
-		if taken[slot/64]&(1<<(slot%64)) == 0 {
+		if !taken[slot] {
 			free = append(free, slot)
 		}
 	}
@@ -136,14 +138,15 @@ func newWalk(key string, size uint32, seed uint64) walk {
 }
 
 // next takes the first slot of the walk that is still free. There must be one.
-func (w *walk) next(taken []uint64, size uint32) uint32 {
-	slot := w.position
-	for taken[slot/64]&(1<<(slot%64)) != 0 {
-		slot = step(slot, w.skip, size)
+func (w *walk) next(taken []bool, size uint32) uint32 {
+	slot, forward, round := int64(w.position), int64(w.skip)-int64(size), int64(size)
+	for taken[slot] {
+		slot += forward
+		slot += slot >> 63 & round
 	}
-	taken[slot/64] |= 1 << (slot % 64)
-	w.position = step(slot, w.skip, size)
-	return slot
+	taken[slot] = true
+	w.position = step(uint32(slot), w.skip, size)
+	return uint32(slot)
 }
 
 // first is the index of the one of the free slots that the walk reaches first.

@@ -34,8 +34,9 @@ type Resolver struct {
 	woken        chan struct{} // capacity 1: the wanted set has changed
 	changed      chan struct{} // capacity 1: see Changed
 
-	mu   sync.Mutex
-	hops map[netip.Addr]lb.NextHop // the keys are the wanted set
+	mu    sync.Mutex
+	hops  map[netip.Addr]lb.NextHop // the keys are the wanted set
+	fresh map[netip.Addr]struct{}   // have changed since the last call of Changes
 }
 
 // New opens netlink in the network namespace of the calling thread (a caller that
@@ -49,6 +50,7 @@ func New(log *slog.Logger) (*Resolver, error) {
 		woken:   make(chan struct{}, 1),
 		changed: make(chan struct{}, 1),
 		hops:    map[netip.Addr]lb.NextHop{},
+		fresh:   map[netip.Addr]struct{}{},
 	}
 	var err error
 	if r.kernel, err = openKernel(); err != nil {
@@ -107,6 +109,33 @@ func (r *Resolver) Hops() map[netip.Addr]lb.NextHop {
 	hops := maps.Clone(r.hops)
 	maps.DeleteFunc(hops, func(_ netip.Addr, hop lb.NextHop) bool { return hop.Problem == problemNotYet })
 	return hops
+}
+
+// Changes returns those of Hops that have changed since the last call, be it by
+// being looked up for the first time. It is for one caller.
+func (r *Resolver) Changes() map[netip.Addr]lb.NextHop {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changes := make(map[netip.Addr]lb.NextHop, len(r.fresh))
+	for addr := range r.fresh {
+		if hop, wanted := r.hops[addr]; wanted && hop.Problem != problemNotYet {
+			changes[addr] = hop
+		}
+	}
+	r.fresh = map[netip.Addr]struct{}{}
+	return changes
+}
+
+// Known is how many of the wanted addresses have a usable next hop, and of how many.
+func (r *Resolver) Known() (usable, wanted int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, hop := range r.hops {
+		if hop.Usable() {
+			usable++
+		}
+	}
+	return usable, len(r.hops)
 }
 
 // Changed receives a value after Hops has changed in any way but by Set. Several
@@ -207,6 +236,7 @@ func (r *Resolver) publish(t *tracker, addrs []netip.Addr) {
 		before, wanted := r.hops[addr]
 		if now := t.hop(addr); wanted && now != before {
 			r.hops[addr] = now
+			r.fresh[addr] = struct{}{}
 			changed = true
 			r.log.Debug("next hop changed", "address", addr, "interface", now.Interface, "problem", now.Problem)
 		}

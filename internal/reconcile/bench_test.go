@@ -59,6 +59,7 @@ func BenchmarkApply(b *testing.B) {
 					s.Backends = s.Backends[:len(s.Backends)-1]
 				}
 			},
+			"one host lost or back, followed": nil,
 			"one host lost or back": func(n int) {
 				address := cfg.Services[n/2%benchServices].Backends[0].Address.Addr()
 				hops[address] = hopTo(address, 1)
@@ -77,8 +78,23 @@ func BenchmarkApply(b *testing.B) {
 				m.writes()
 				n := 0
 				for b.Loop() {
-					change(n)
-					mustApply(b, r, cfg, hops)
+					if change == nil {
+						address := cfg.Services[n/2%benchServices].Backends[0].Address.Addr()
+						hop := hopTo(address, 1)
+						if n%2 == 0 {
+							hop = lb.NextHop{Problem: "no answer"}
+						}
+						if _, err := r.Follow(map[netip.Addr]lb.NextHop{address: hop}); err != nil {
+							b.Fatal(err)
+						}
+					} else {
+						change(n)
+						given := hops
+						if name == "one weight" {
+							given = nil
+						}
+						mustApply(b, r, cfg, given)
+					}
 					n++
 				}
 				b.ReportMetric(float64(len(m.log))/float64(n), "writes/op")

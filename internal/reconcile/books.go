@@ -12,13 +12,14 @@ type books struct {
 	services map[uint32]*service
 	byName   map[string]*service
 	hopID    map[netip.Addr]uint32
+	hopOf    []uint32          // by backend id, as the tables have it; 0: none
 	listAt   map[string]uint32 // the first place of a list of source addresses, by listKey
 
-	serviceIDs *room
-	backendIDs *room
-	hopIDs     *room // one user for each backend
-	lists      *room // one user for each backend
-	tables     *room // in chunks, one user for each service key
+	serviceIDs *room[uint32]
+	backendIDs *room[uint32]
+	hopIDs     *room[uint32] // one user for each backend
+	lists      *room[uint32] // one user for each backend
+	tables     *room[uint8]  // in chunks, one user for each key of a service, before a change and after it: 120 at most
 }
 
 // service is what the tables hold of one service.
@@ -29,9 +30,9 @@ type service struct {
 	near     []lb.NearClient
 	backends []uint32
 
-	wanted   uint64     // the last round of Apply whose config has it
-	config   lb.Service // as last applied
-	complete bool       // config and the next hops of its backends are all in the tables
+	wanted   uint64      // the last round of Apply whose config has it
+	config   *lb.Service // as last applied; never changed, as others may have it
+	complete bool        // config and the next hops of its backends are all in the tables
 	unusable []Unusable
 	down     bool
 }
@@ -42,10 +43,11 @@ const minSNATAddresses = 1024
 func newBooks(limits lb.Limits) *books {
 	return &books{
 		serviceIDs: newIDs("services", "services", limits.Services),
+		hopOf:      make([]uint32, limits.Backends+1),
 		backendIDs: newIDs("backends", "backends", limits.Backends),
 		hopIDs:     newIDs("next hops", "backends", limits.Backends),
-		lists:      newRoom("SNAT addresses", "backends", max(minSNATAddresses, limits.Backends)),
-		tables:     newRoom("chunks of 16 table entries", "table_entries", tableRoom(limits.TableEntries).size),
+		lists:      newRoom[uint32]("SNAT addresses", "backends", max(minSNATAddresses, limits.Backends)),
+		tables:     newRoom[uint8]("chunks of 16 table entries", "table_entries", tableRoom(limits.TableEntries).size),
 	}
 }
 
@@ -75,7 +77,7 @@ func (r *Reconciler) recall() {
 	b.lists.reset(0)
 	b.tables.reset(0)
 
-	for id, name := range r.actual.ServiceNames {
+	for id, name := range r.actual.serviceNames {
 		s := before[id]
 		if s == nil {
 			s = &service{}
@@ -84,31 +86,33 @@ func (r *Reconciler) recall() {
 		b.services[id], b.byName[s.name] = s, s
 		b.serviceIDs.hold(stretch{id, 1})
 	}
-	for key, entry := range r.actual.Services {
+	for key, entry := range r.actual.services {
 		s := b.service(entry.ID)
 		s.keys = append(s.keys, key)
 		b.tables.hold(tableStretch(entry))
 	}
-	for client := range r.actual.NearClients {
+	for client := range r.actual.nearClients {
 		s := b.service(client.Service)
 		s.near = append(s.near, client)
 	}
-	for id, name := range r.actual.BackendNames {
+	r.actual.backendNames.all(func(id uint32, name lb.BackendName) {
 		s := b.service(name.Service)
 		s.backends = append(s.backends, id)
 		b.backendIDs.hold(stretch{id, 1})
-	}
-	for _, entry := range r.actual.Backends {
+	})
+	clear(b.hopOf)
+	r.actual.backends.all(func(id uint32, entry lb.BackendEntry) {
 		if entry.Service == 0 {
-			continue
+			return
 		}
+		b.hopOf[id] = entry.NextHop
 		b.hopID[entry.Address.Addr()] = entry.NextHop
 		b.hopIDs.hold(stretch{entry.NextHop, 1})
 		if entry.SNATCount > 0 {
 			b.listAt[listKey(r.sourcesOf(entry))] = entry.SNATFirst
 			b.lists.hold(listStretch(entry))
 		}
-	}
+	})
 }
 
 // service finds the record of an id. Names are written first and deleted last,

@@ -140,7 +140,29 @@ func (m *memory) DeleteNearClient(client lb.NearClient) error {
 	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
 }
 
-func (m *memory) PutNextHop(id uint32, hop lb.NextHop) error {
+// each writes many entries one by one.
+func each[V any](ids []uint32, values []V, write func(uint32, V) error) (written int, err error) {
+	for i, id := range ids {
+		if err := write(id, values[i]); err != nil {
+			return i, err
+		}
+	}
+	return len(ids), nil
+}
+
+func (m *memory) PutNextHops(ids []uint32, hops []lb.NextHop) (int, error) {
+	return each(ids, hops, m.putNextHop)
+}
+
+func (m *memory) PutBackends(ids []uint32, entries []lb.BackendEntry) (int, error) {
+	return each(ids, entries, m.putBackend)
+}
+
+func (m *memory) PutBackendNames(ids []uint32, names []lb.BackendName) (int, error) {
+	return each(ids, names, m.putBackendName)
+}
+
+func (m *memory) putNextHop(id uint32, hop lb.NextHop) error {
 	return m.write("PutNextHop", func() { m.inRange("next hop", id, 1, m.limits.Backends) }, func() { m.hops[id] = hop })
 }
 
@@ -148,7 +170,7 @@ func (m *memory) PutSNATAddress(index uint32, a lb.SNATAddress) error {
 	return m.write("PutSNATAddress", func() { m.checkSNATWrite(index, a) }, func() { m.snat[index] = a })
 }
 
-func (m *memory) PutBackend(id uint32, b lb.BackendEntry) error {
+func (m *memory) putBackend(id uint32, b lb.BackendEntry) error {
 	return m.write("PutBackend", func() { m.checkBackendWrite(id, b) }, func() {
 		m.backends[id] = b
 		if b.Service != 0 {
@@ -177,7 +199,7 @@ func (m *memory) DeleteServiceName(id uint32) error {
 	return m.write("DeleteServiceName", always, func() { delete(m.serviceNames, id) })
 }
 
-func (m *memory) PutBackendName(id uint32, name lb.BackendName) error {
+func (m *memory) putBackendName(id uint32, name lb.BackendName) error {
 	return m.write("PutBackendName", func() { m.checkBackendNameWrite(id, name) }, func() { m.backendNames[id] = name })
 }
 

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/tinylb/tinylb/internal/lb"
 )
@@ -14,27 +16,31 @@ type plan struct {
 	r        *Reconciler
 	services []*service // of the whole config, in its order
 	changes  []*change  // in the order in which they have to be written
+	spare    []change   // to be used next
 	lists    []list
 	keys     map[lb.ServiceKey]bool // of the changes
 	moves    bool                   // an address comes or goes that the address filter may have to know
 
 	goneKeys     []lb.ServiceKey
-	goneNear     []lb.NearClient // of services that are gone
+	goneNear     []lb.NearClient
 	goneBackends []uint32
+	goneHops     []uint32
+	goneHosts    []netip.Addr // addresses that no backend has any more
 	goneServices []uint32
 }
 
 // change is the desired content of one service.
 type change struct {
-	service  *service
-	config   lb.Service
-	keys     []lb.ServiceKey
-	entry    lb.ServiceEntry
-	table    []uint32 // backend ids, to be written first; nil: the entry's table is there
-	content  content  // of the table
-	backends []plannedBackend
-	near     map[netip.Prefix]uint32 // as in lb.Tables.NearClients
-	goneNear []lb.NearClient
+	service *service
+	config  lb.Service
+	keys    []lb.ServiceKey
+	entry   lb.ServiceEntry
+	content content // of the table
+	// isNewTable: the table has to be built and written before the entry.
+	isNewTable bool
+	table      []uint32 // backend ids, once it is built
+	backends   []plannedBackend
+	near       map[netip.Prefix]uint32 // as in lb.Tables.NearClients
 }
 
 type plannedBackend struct {
@@ -55,13 +61,10 @@ type list struct {
 func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan, error) {
 	rangesChanged := r.ports.learn(cfg.Services)
 	p := &plan{r: r, services: r.match(cfg.Services), keys: map[lb.ServiceKey]bool{}}
-	changed := r.learn(hops)
+	r.learn(hops)
+	r.compare(p.services, cfg.Services, rangesChanged)
 	var due []int
 	for i, s := range p.services {
-		if s != nil && (!sameService(&s.config, &cfg.Services[i]) || usesAny(&s.config, changed) ||
-			rangesChanged && !r.hasKeys(s, &cfg.Services[i])) {
-			s.complete = false
-		}
 		if s == nil || !s.complete {
 			due = append(due, i)
 		}
@@ -72,12 +75,30 @@ func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan,
 		return cmp.Compare(cfg.Services[a].Address.Ports.Size(), cfg.Services[b].Address.Ports.Size())
 	})
 	for _, i := range due {
-		if err := p.planService(i, cfg.Services[i]); err != nil {
+		if p.services[i] == nil {
+			var err error
+			if p.services[i], err = r.newService(cfg.Services[i].Name); err != nil {
+				return nil, err
+			}
+		}
+		if err := p.planService(p.services[i], cfg.Services[i]); err != nil {
 			return nil, fmt.Errorf("service %s: %w", cfg.Services[i].Name, err)
 		}
 	}
 	p.planRemovals()
 	return p, p.checkKeys()
+}
+
+// planHops is plan for the config as it is.
+func (r *Reconciler) planHops(hops map[netip.Addr]lb.NextHop) (*plan, error) {
+	p := &plan{r: r, services: r.applied, keys: map[lb.ServiceKey]bool{}}
+	for _, s := range r.learn(hops) {
+		if err := p.planService(s, *s.config); err != nil {
+			return nil, fmt.Errorf("service %s: %w", s.name, err)
+		}
+	}
+	p.planRemovals()
+	return p, nil
 }
 
 // match finds each service by its name or, after it was renamed, by its VIP;
@@ -91,21 +112,46 @@ func (r *Reconciler) match(services []lb.Service) []*service {
 		}
 	}
 	for i := range services {
-		claim(i, r.books.byName[services[i].Name])
+		if i < len(r.applied) && r.applied[i].name == services[i].Name {
+			claim(i, r.applied[i]) // most stay where they are
+		} else {
+			claim(i, r.books.byName[services[i].Name])
+		}
 	}
 	for i := range services {
 		if matched[i] != nil {
 			continue
 		}
 		for _, key := range r.ports.keysOf(&services[i]) {
-			entry, exists := r.actual.Services[key]
+			entry, exists := r.actual.services[key]
 			// a block may be part of several ranges
-			if exists && matched[i] == nil && (key.Block == 0 || r.actual.ServiceNames[entry.ID].Address == services[i].Address) {
+			if exists && matched[i] == nil && (key.Block == 0 || r.actual.serviceNames[entry.ID].Address == services[i].Address) {
 				claim(i, r.books.services[entry.ID])
 			}
 		}
 	}
 	return matched
+}
+
+// compare marks the services that are not what the config says as incomplete. It
+// reads all that there is of both, which takes longer than all else that a small change of
+// a large config needs: so every processor takes a part.
+func (r *Reconciler) compare(services []*service, config []lb.Service, rangesChanged bool) {
+	const fewest = 256 // are compared in the time that it takes to start a goroutine
+	var parts sync.WaitGroup
+	size := max(fewest, (len(services)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	for begin := 0; begin < len(services); begin += size {
+		end := min(begin+size, len(services))
+		parts.Go(func() {
+			for i := begin; i < end; i++ {
+				if s := services[i]; s != nil && s.complete &&
+					(!sameService(s.config, &config[i]) || rangesChanged && !r.hasKeys(s, &config[i])) {
+					s.complete = false
+				}
+			}
+		})
+	}
+	parts.Wait()
 }
 
 // hasKeys reports whether the tables have exactly a service's keys for it.
@@ -115,23 +161,36 @@ func (r *Reconciler) hasKeys(s *service, config *lb.Service) bool {
 	}
 	keys := r.ports.keysOf(config)
 	return len(keys) == len(s.keys) &&
-		!slices.ContainsFunc(keys, func(key lb.ServiceKey) bool { return r.actual.Services[key].ID != s.id })
+		!slices.ContainsFunc(keys, func(key lb.ServiceKey) bool { return r.actual.services[key].ID != s.id })
 }
 
-// learn remembers the next hops and returns the addresses where they changed.
-func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) map[netip.Addr]bool {
-	changed := map[netip.Addr]bool{}
+// learn remembers the next hops, marks the services with backends where they have
+// changed as incomplete, and returns them.
+func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) {
+	changed := make([]bool, len(r.books.hopIDs.users))
+	some := false
 	for address, hop := range hops {
-		if known, ok := r.hops[address]; !ok || known != hop {
-			r.hops[address] = hop
-			changed[address] = true
+		if known, ok := r.hops[address]; ok && known == hop {
+			continue
+		}
+		r.hops[address] = hop
+		if id, used := r.books.hopID[address]; used {
+			changed[id], some = true, true
 		}
 	}
-	return changed
-}
-
-func usesAny(s *lb.Service, addresses map[netip.Addr]bool) bool {
-	return len(addresses) > 0 && slices.ContainsFunc(s.Backends, func(b lb.Backend) bool { return addresses[b.Address.Addr()] })
+	if !some {
+		return nil
+	}
+	for id, hop := range r.books.hopOf {
+		if !changed[hop] {
+			continue
+		}
+		if s := r.books.services[r.actual.backends.at(uint32(id)).Service]; s != nil && s.complete {
+			s.complete = false
+			touched = append(touched, s)
+		}
+	}
+	return touched
 }
 
 func sameService(a, b *lb.Service) bool {
@@ -142,17 +201,18 @@ func sameService(a, b *lb.Service) bool {
 		slices.Equal(a.Backends, b.Backends)
 }
 
-func (p *plan) planService(i int, config lb.Service) error {
-	books := p.r.books
-	if p.services[i] == nil {
-		id, err := books.serviceIDs.take(1)
-		if err != nil {
-			return err
-		}
-		p.services[i] = &service{id: id, name: config.Name, wanted: p.r.round}
-		books.services[id] = p.services[i]
+func (r *Reconciler) newService(name string) (*service, error) {
+	id, err := r.books.serviceIDs.take(1)
+	if err != nil {
+		return nil, fmt.Errorf("service %s: %w", name, err)
 	}
-	s := p.services[i]
+	s := &service{id: id, name: name, wanted: r.round}
+	r.books.services[id] = s
+	return s, nil
+}
+
+func (p *plan) planService(s *service, config lb.Service) error {
+	books := p.r.books
 	if books.byName[s.name] == s {
 		delete(books.byName, s.name) // another service may have it now
 	}
@@ -163,13 +223,26 @@ func (p *plan) planService(i int, config lb.Service) error {
 	config.Protocols = slices.Clone(config.Protocols)
 	config.SNAT.Addresses = slices.Clone(config.SNAT.Addresses)
 	config.Tunnel.Sources = slices.Clone(config.Tunnel.Sources)
-	c := &change{service: s, config: config, keys: p.r.ports.keysOf(&config)}
-	p.changes = append(p.changes, c)
+	c := p.newChange()
+	c.service, c.config, c.keys = s, config, p.r.ports.keysOf(&config)
 	if err := p.planBackends(c); err != nil {
 		return err
 	}
 	p.planNear(c)
 	return p.planTable(c)
+}
+
+// newChange takes one from an array of many: alone they would leave holes between the
+// services, which stay.
+func (p *plan) newChange() *change {
+	const together = 64
+	if len(p.spare) == 0 {
+		p.spare = make([]change, min(together, len(p.services)))
+	}
+	c := &p.spare[0]
+	p.spare = p.spare[1:]
+	p.changes = append(p.changes, c)
+	return c
 }
 
 func (p *plan) planRemovals() {
@@ -198,10 +271,11 @@ func (p *plan) planRemovals() {
 	})
 	books.hopIDs.settle(func(stretch) {})
 	for _, id := range p.goneBackends {
-		address := r.actual.BackendNames[id].Address.Addr()
+		address := r.actual.backendNames.at(id).Address.Addr()
 		if hop, known := books.hopID[address]; known && !books.hopIDs.used(hop) {
 			delete(books.hopID, address)
-			delete(r.hops, address)
+			p.goneHops = append(p.goneHops, hop)
+			p.goneHosts = append(p.goneHosts, address)
 		}
 	}
 }
@@ -211,14 +285,14 @@ func (p *plan) removeKeys(keys []lb.ServiceKey) {
 		if !p.keys[key] {
 			p.goneKeys = append(p.goneKeys, key)
 			p.moves = true
-			p.r.books.tables.release(tableStretch(p.r.actual.Services[key]))
+			p.r.books.tables.release(tableStretch(p.r.actual.services[key]))
 		}
 	}
 }
 
 func (p *plan) removeBackend(id uint32) {
 	p.goneBackends = append(p.goneBackends, id)
-	p.release(p.r.actual.Backends[id])
+	p.release(p.r.actual.backends.at(id))
 	p.r.books.backendIDs.release(stretch{id, 1})
 }
 
@@ -254,7 +328,7 @@ func (p *plan) checkKeys() error {
 		}
 	}
 	for key := range p.keys {
-		if _, exists := p.r.actual.Services[key]; !exists {
+		if _, exists := p.r.actual.services[key]; !exists {
 			count(key, 1)
 		}
 	}
@@ -262,7 +336,7 @@ func (p *plan) checkKeys() error {
 		return nil
 	}
 	addedPorts, addedBlocks := ports, blocks
-	for key := range p.r.actual.Services {
+	for key := range p.r.actual.services {
 		count(key, 1)
 	}
 	limit := int(p.r.limits.Services)

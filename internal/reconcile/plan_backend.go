@@ -8,11 +8,16 @@ import (
 
 func (p *plan) planBackends(c *change) error {
 	s := c.service
-	known := make(map[netip.AddrPort]uint32, len(s.backends))
-	for _, id := range s.backends {
-		known[p.r.actual.BackendNames[id].Address] = id
+	var known map[netip.AddrPort]uint32
+	if len(s.backends) > 0 {
+		known = make(map[netip.AddrPort]uint32, len(s.backends))
 	}
-	s.unusable, s.backends = nil, nil
+	for _, id := range s.backends {
+		known[p.r.actual.backendNames.at(id).Address] = id
+	}
+	s.unusable, s.backends = nil, make([]uint32, 0, len(c.config.Backends))
+	c.backends = make([]plannedBackend, 0, len(c.config.Backends))
+	usable := 0
 	for _, b := range c.config.Backends {
 		id, exists := known[b.Address]
 		delete(known, b.Address)
@@ -30,8 +35,14 @@ func (p *plan) planBackends(c *change) error {
 		c.backends = append(c.backends, planned)
 		if planned.problem != "" {
 			s.unusable = append(s.unusable, Unusable{s.name, b.Label(), planned.problem})
-		} else if b.Weight > 0 {
-			c.content.shares = append(c.content.shares, share{id, b.Address, b.Weight})
+		} else if planned.takesFlows() {
+			usable++
+		}
+	}
+	c.content.shares = make([]share, 0, usable)
+	for _, b := range c.backends {
+		if b.takesFlows() {
+			c.content.shares = append(c.content.shares, share{b.id, b.entry.Generation, b.name.Weight})
 		}
 	}
 	for _, id := range known {
@@ -43,7 +54,7 @@ func (p *plan) planBackends(c *change) error {
 
 func (p *plan) planBackend(c *change, id uint32, b lb.Backend) (plannedBackend, error) {
 	address := b.Address.Addr()
-	old := p.r.actual.Backends[id]
+	old := p.r.actual.backends.at(id)
 	planned := plannedBackend{
 		id:   id,
 		name: lb.BackendName{Name: b.Name, Address: b.Address, Service: c.service.id, Weight: b.Weight},
@@ -73,6 +84,8 @@ func (p *plan) planBackend(c *change, id uint32, b lb.Backend) (plannedBackend, 
 	planned.problem = problem(c.config.Forward, planned)
 	return planned, nil
 }
+
+func (b plannedBackend) takesFlows() bool { return b.problem == "" && b.name.Weight > 0 }
 
 // problem says why no new flow can be forwarded to a backend, or "".
 func problem(forward lb.Forward, b plannedBackend) string {
@@ -178,7 +191,7 @@ func listKey(addresses []netip.Addr) string {
 func (r *Reconciler) sourcesOf(b lb.BackendEntry) []netip.Addr {
 	addresses := make([]netip.Addr, b.SNATCount)
 	for i := range addresses {
-		addresses[i] = r.actual.SNATAddresses[b.SNATFirst+uint32(i)].Address
+		addresses[i] = r.actual.snatAddresses[b.SNATFirst+uint32(i)].Address
 	}
 	return addresses
 }

@@ -9,12 +9,14 @@ import (
 // planNear finds the clients of a dnat service whose answers would not come by here:
 // the backends themselves, and who shares a link with one.
 func (p *plan) planNear(c *change) {
-	c.near = map[netip.Prefix]uint32{}
+	if c.config.Forward == lb.ForwardDNAT || len(c.service.near) > 0 {
+		c.near = map[netip.Prefix]uint32{}
+	}
 	for _, b := range c.backends {
 		address := onlyAddress(b.entry.Address.Addr())
 		// Flows that were opened in dnat go on after the service has changed to
 		// another forward mode: their answers must still be looked at.
-		_, was := p.r.actual.NearClients[lb.NearClient{Service: c.service.id, Prefix: address}]
+		_, was := p.r.actual.nearClients[lb.NearClient{Service: c.service.id, Prefix: address}]
 		if was || c.config.Forward == lb.ForwardDNAT {
 			c.near[address] = 0
 		}
@@ -31,13 +33,13 @@ func (p *plan) planNear(c *change) {
 	for prefix := range c.near {
 		client := lb.NearClient{Service: c.service.id, Prefix: prefix}
 		c.service.near = append(c.service.near, client)
-		if _, exists := p.r.actual.NearClients[client]; !exists {
+		if _, exists := p.r.actual.nearClients[client]; !exists {
 			p.moves = true
 		}
 	}
 	for _, client := range before {
 		if _, stays := c.near[client.Prefix]; !stays {
-			c.goneNear = append(c.goneNear, client)
+			p.goneNear = append(p.goneNear, client)
 			p.moves = true
 		}
 	}
@@ -55,30 +57,31 @@ func addLink(near map[netip.Prefix]uint32, prefix netip.Prefix, by uint32) {
 func (r *Reconciler) anticipateNear(c *change) error {
 	for prefix, by := range c.near {
 		client := lb.NearClient{Service: c.service.id, Prefix: prefix}
-		if before, exists := r.actual.NearClients[client]; exists && before != by {
+		if before, exists := r.actual.nearClients[client]; exists && before != by {
 			by = 0
 		}
-		if err := put(r.actual.NearClients, client, by, same, r.tables.PutNearClient); err != nil {
+		if err := put(r.actual.nearClients, client, by, same, r.tables.PutNearClient); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settleNear leaves only a service's near clients as they are now.
+// settleNear says of a service's near clients what is so now. Those that are none any
+// more go when no key leads to a table from before the change.
 func (r *Reconciler) settleNear(c *change) error {
 	for prefix, by := range c.near {
 		client := lb.NearClient{Service: c.service.id, Prefix: prefix}
-		if err := put(r.actual.NearClients, client, by, same, r.tables.PutNearClient); err != nil {
+		if err := put(r.actual.nearClients, client, by, same, r.tables.PutNearClient); err != nil {
 			return err
 		}
 	}
-	return r.dropNear(c.goneNear)
+	return nil
 }
 
 func (r *Reconciler) dropNear(clients []lb.NearClient) error {
 	for _, client := range clients {
-		if err := drop(r.actual.NearClients, client, r.tables.DeleteNearClient); err != nil {
+		if err := drop(r.actual.nearClients, client, r.tables.DeleteNearClient); err != nil {
 			return err
 		}
 	}

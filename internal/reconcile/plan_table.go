@@ -3,8 +3,10 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/maglev"
@@ -21,9 +23,8 @@ type content struct {
 
 // share is a backend that may take new flows.
 type share struct {
-	id      uint32
-	address netip.AddrPort
-	weight  uint32
+	id, generation uint32
+	weight         uint32
 }
 
 func (c content) equal(o content) bool { return c.size == o.size && slices.Equal(c.shares, o.shares) }
@@ -45,15 +46,13 @@ func (p *plan) planTable(c *change) error {
 				return err
 			}
 			taken, offset = stretch{first, room.size}, first*lb.TableChunk
-			if c.table, err = buildTable(c.content); err != nil {
-				return err
-			}
+			c.isNewTable = true
 		}
 		c.entry.TableOffset, c.entry.TableSize = offset, c.content.size
 	}
 	for _, key := range c.keys {
 		p.keys[key] = true
-		old, exists := r.actual.Services[key]
+		old, exists := r.actual.services[key]
 		p.moves = p.moves || !exists
 		books.tables.release(tableStretch(old))
 		books.tables.hold(tableStretch(c.entry))
@@ -66,7 +65,7 @@ func (p *plan) planTable(c *change) error {
 // findTable looks for the wanted content among the tables that the service uses now.
 func (r *Reconciler) findTable(c *change) (offset uint32, exists bool) {
 	for _, key := range c.service.keys {
-		entry := r.actual.Services[key]
+		entry := r.actual.services[key]
 		if entry.TableSize > 0 && r.contents[entry.TableOffset].equal(c.content) {
 			return entry.TableOffset, true
 		}
@@ -76,18 +75,37 @@ func (r *Reconciler) findTable(c *change) (offset uint32, exists bool) {
 
 func (r *Reconciler) forgetTable(s stretch) { delete(r.contents, s.first*lb.TableChunk) }
 
-func buildTable(c content) ([]uint32, error) {
-	entries := make([]maglev.Entry, len(c.shares))
-	for i, s := range c.shares {
-		entries[i] = maglev.Entry{Key: s.address.String(), Weight: s.weight}
+// buildTables builds the new tables of some services side by side: in a large config
+// they are the largest part of the work.
+func buildTables(changes []*change) error {
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, c := range changes {
+		if c.isNewTable {
+			group.Go(func() (err error) {
+				c.table, err = buildTable(c)
+				return err
+			})
+		}
 	}
-	slots, err := maglev.Build(entries, c.size, maglevSeed)
+	return group.Wait()
+}
+
+func buildTable(c *change) ([]uint32, error) {
+	entries, ids := make([]maglev.Entry, 0, len(c.backends)), make([]uint32, 0, len(c.backends))
+	for _, b := range c.backends {
+		if b.takesFlows() {
+			entries = append(entries, maglev.Entry{Key: b.name.Address.String(), Weight: b.name.Weight})
+			ids = append(ids, b.id)
+		}
+	}
+	slots, err := maglev.Build(entries, c.content.size, maglevSeed)
 	if err != nil {
 		return nil, fmt.Errorf("build the maglev table: %w", err)
 	}
 	table := make([]uint32, len(slots))
 	for i, slot := range slots {
-		table[i] = c.shares[slot].id
+		table[i] = ids[slot]
 	}
 	return table, nil
 }

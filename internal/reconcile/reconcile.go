@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -9,20 +10,19 @@ import (
 
 // Reconciler makes Tables hold what is desired. It is for one goroutine.
 type Reconciler struct {
-	tables Tables
-	limits lb.Limits
-	// actual is what the tables hold: read back at the start, then kept in
-	// step with every write that succeeded.
-	actual   lb.Tables
+	tables   Tables
+	limits   lb.Limits
+	actual   held
 	settings settings
 	filter   *filter            // nil: not known
 	contents map[uint32]content // of the scheduler tables written by this process, by offset
 	untidy   bool               // there may be remains: at the start, and after a write failed
 
-	books *books
-	ports portOwners
-	hops  map[netip.Addr]lb.NextHop // as last known
-	round uint64                    // counts calls of Apply
+	books   *books
+	applied []*service // of the config that the tables hold, in its order; nil: they are behind
+	ports   portOwners
+	hops    map[netip.Addr]lb.NextHop // as last known
+	round   uint64                    // counts calls of Apply
 }
 
 // New reads back what the tables hold. The limits are those that the tables
@@ -33,7 +33,7 @@ func New(tables Tables, limits lb.Limits) (*Reconciler, error) {
 		return nil, fmt.Errorf("read back the tables: %w", err)
 	}
 	r := &Reconciler{
-		tables: tables, limits: limits, actual: actual,
+		tables: tables, limits: limits, actual: newHeld(actual),
 		contents: map[uint32]content{},
 		untidy:   true,
 		books:    newBooks(limits),
@@ -47,27 +47,27 @@ func New(tables Tables, limits lb.Limits) (*Reconciler, error) {
 // recallHops finds out what the tables say about the next hops.
 func (r *Reconciler) recallHops() {
 	links := map[uint32][]netip.Prefix{} // by service
-	for client := range r.actual.NearClients {
+	for client := range r.actual.nearClients {
 		if !client.Prefix.IsSingleIP() {
 			links[client.Service] = append(links[client.Service], client.Prefix)
 		}
 	}
-	for _, b := range r.actual.Backends {
-		hop, exists := r.actual.NextHops[b.NextHop]
+	r.actual.backends.all(func(_ uint32, b lb.BackendEntry) {
+		hop, exists := r.actual.nextHops[b.NextHop]
 		if b.Service == 0 || !exists {
-			continue
+			return
 		}
 		address := b.Address.Addr()
 		hop.Link = r.hops[address].Link // known from another service with this address
 		for _, link := range links[b.Service] {
-			shared := r.actual.NearClients[lb.NearClient{Service: b.Service, Prefix: link}]
+			shared := r.actual.nearClients[lb.NearClient{Service: b.Service, Prefix: link}]
 			if link.Contains(address) && (shared == 0 || shared == uint32(hop.Interface)) &&
 				(!hop.Link.IsValid() || link.Bits() > hop.Link.Bits()) {
 				hop.Link = link
 			}
 		}
 		r.hops[address] = hop
-	}
+	})
 }
 
 // Unusable is a backend that takes no new flows, and why.
@@ -86,25 +86,63 @@ type Result struct {
 
 // Apply makes the tables hold cfg, with backends reached by hops. An address
 // that hops lacks keeps the next hop it has, so that a start stops no traffic
-// before the first look-up. ErrNoRoom means that nothing was written. After
+// before the first look-up, and that it is enough to hand over what has changed;
+// they are remembered even if Apply fails. ErrNoRoom means that nothing was written. After
 // another error the tables hold a state between the old and the new one in
 // which every packet is still forwarded rightly; Apply again goes on from there.
 func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Result, error) {
 	p, err := r.plan(cfg, hops)
+	return r.carryOut(p, err, settings{cfg.Timeouts, cfg.RateLimits})
+}
+
+// Services are those that Apply was given last, if it succeeded; the caller must not
+// change them. Who keeps these instead of its own has them in memory once.
+func (r *Reconciler) Services() []lb.Service {
+	services := make([]lb.Service, len(r.applied))
+	for i, s := range r.applied {
+		services[i] = *s.config
+		s.config = &services[i]
+	}
+	return services
+}
+
+// ErrBehind says that the tables do not hold the last config yet.
+var ErrBehind = errors.New("the last config has not been applied")
+
+// Follow is Apply with the config that was applied last. It takes a time that depends
+// on the number of backends with other next hops, not on all that there are. After an
+// error, which may be ErrBehind, Apply goes on.
+func (r *Reconciler) Follow(hops map[netip.Addr]lb.NextHop) (Result, error) {
+	if r.applied == nil {
+		r.learn(hops)
+		return Result{}, ErrBehind
+	}
+	p, err := r.planHops(hops)
+	return r.carryOut(p, err, r.settings)
+}
+
+func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, error) {
+	r.applied = nil
 	if err != nil {
 		r.recall()
 		return Result{}, err
 	}
-	result := p.result()
-	if err := r.write(p, settings{cfg.Timeouts, cfg.RateLimits}); err != nil {
+	err = r.write(p, settings)
+	result := p.result() // after the writes: it looks at every service
+	if err != nil {
 		r.untidy = true
 		r.recall()
 		return result, err
 	}
-	for _, c := range p.changes {
-		c.service.config, c.service.complete = c.config, true
+	configs := make([]lb.Service, len(p.changes))
+	for i, c := range p.changes {
+		configs[i] = c.config
+		c.service.config, c.service.complete = &configs[i], true
 	}
-	r.untidy = false
+	for _, address := range p.goneHosts {
+		delete(r.hops, address)
+	}
+	r.untidy, r.applied = false, p.services
 	return result, nil
 }
 

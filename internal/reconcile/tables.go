@@ -9,17 +9,18 @@ import (
 	"github.com/tinylb/tinylb/internal/lb"
 )
 
-// Tables is what a Reconciler writes to. Every call replaces one entry whole
-// and may be repeated.
+// Tables is what a Reconciler writes to. Every call replaces entries whole and may
+// be repeated. Those that take many write them in order, and say how many they have
+// written: all, if there is no error.
 type Tables interface {
 	ReadTables() (lb.Tables, error)
 	SetSettings(lb.Timeouts, lb.RateLimits) error
 	// SetAddressFilter says which packets are looked at: those to one of
 	// destinations and those from one of sources.
 	SetAddressFilter(destinations, sources []netip.Addr) error
-	PutNextHop(id uint32, hop lb.NextHop) error
+	PutNextHops(ids []uint32, hops []lb.NextHop) (written int, err error)
 	PutSNATAddress(index uint32, a lb.SNATAddress) error
-	PutBackend(id uint32, b lb.BackendEntry) error
+	PutBackends(ids []uint32, entries []lb.BackendEntry) (written int, err error)
 	PutTable(offset uint32, backends []uint32) error
 	PutService(key lb.ServiceKey, entry lb.ServiceEntry) error
 	DeleteService(key lb.ServiceKey) error
@@ -27,6 +28,6 @@ type Tables interface {
 	DeleteNearClient(client lb.NearClient) error
 	PutServiceName(id uint32, name lb.ServiceName) error
 	DeleteServiceName(id uint32) error
-	PutBackendName(id uint32, name lb.BackendName) error
+	PutBackendNames(ids []uint32, names []lb.BackendName) (written int, err error)
 	DeleteBackendName(id uint32) error
 }

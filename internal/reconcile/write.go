@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -37,10 +38,11 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 			return fmt.Errorf("service %s: %w", c.config.Name, err)
 		}
 	}
-	for _, c := range p.changes {
-		if err := r.writeService(c); err != nil {
-			return fmt.Errorf("service %s: %w", c.config.Name, err)
-		}
+	if err := r.writeBackends(p.changes); err != nil {
+		return err
+	}
+	if err := r.writeServices(p.changes); err != nil {
+		return err
 	}
 	if err := r.remove(p); err != nil {
 		return err
@@ -67,14 +69,14 @@ func (r *Reconciler) setSettings(wanted settings) error {
 // that no backend uses any more stay in the filter: flows may still use them.
 func (r *Reconciler) setAddresses(p *plan) error {
 	vips := map[netip.Addr]bool{} // true: it has a service on a single port
-	for key := range r.actual.Services {
+	for key := range r.actual.services {
 		vips[key.Address.Addr()] = vips[key.Address.Addr()] || key.Block == 0
 	}
 	for key := range p.keys {
 		vips[key.Address.Addr()] = vips[key.Address.Addr()] || key.Block == 0
 	}
 	snat := map[uint32]lb.SNATAddress{}
-	for index, a := range r.actual.SNATAddresses {
+	for index, a := range r.actual.snatAddresses {
 		snat[index] = lb.SNATAddress{Address: a.Address, IsVIP: vips[a.Address]}
 	}
 	for _, list := range p.lists {
@@ -93,7 +95,7 @@ func (r *Reconciler) setAddresses(p *plan) error {
 		return err
 	}
 	for index, a := range snat {
-		if err := put(r.actual.SNATAddresses, index, a, same, r.tables.PutSNATAddress); err != nil {
+		if err := put(r.actual.snatAddresses, index, a, same, r.tables.PutSNATAddress); err != nil {
 			return err
 		}
 	}
@@ -104,7 +106,7 @@ func (r *Reconciler) setAddresses(p *plan) error {
 // own source: each is a near client of its service.
 func (r *Reconciler) dnatBackends(changes []*change) []netip.Addr {
 	var addresses []netip.Addr
-	for client := range r.actual.NearClients {
+	for client := range r.actual.nearClients {
 		if client.Prefix.IsSingleIP() {
 			addresses = append(addresses, client.Prefix.Addr())
 		}
@@ -140,18 +142,97 @@ func sortedOnce(addresses []netip.Addr) []netip.Addr {
 // are there.
 func (r *Reconciler) anticipate(c *change) error {
 	name := lb.ServiceName{Name: c.config.Name, Address: c.config.Address, Protocols: c.config.Protocols}
-	if err := put(r.actual.ServiceNames, c.service.id, name, sameServiceName, r.tables.PutServiceName); err != nil {
+	if err := put(r.actual.serviceNames, c.service.id, name, sameServiceName, r.tables.PutServiceName); err != nil {
 		return err
 	}
 	return r.anticipateNear(c)
 }
 
-func (r *Reconciler) writeService(c *change) error {
-	for _, b := range c.backends {
-		if err := r.writeBackend(b); err != nil {
+// writeBackends writes what service entries will lead to, of all services together:
+// many entries cost little more than one.
+func (r *Reconciler) writeBackends(changes []*change) error {
+	names := batch[lb.BackendName]{write: r.tables.PutBackendNames, note: r.actual.backendNames.set}
+	hops, entries := r.hopBatch(), r.backendBatch()
+	hopsDue := map[uint32]bool{} // several backends may have one
+	for _, c := range changes {
+		for _, b := range c.backends {
+			if r.actual.backendNames.at(b.id) != b.name {
+				names.add(b.id, b.name)
+			}
+			hop := b.entry.NextHop
+			if old, exists := r.actual.nextHops[hop]; (!exists || !sameHop(old, b.hop)) && !hopsDue[hop] {
+				hops.add(hop, b.hop)
+				hopsDue[hop] = true
+			}
+			if r.actual.backends.at(b.id) != b.entry {
+				entries.add(b.id, b.entry)
+			}
+		}
+	}
+	for _, flush := range []func() error{names.flush, hops.flush, entries.flush} {
+		if err := flush(); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (r *Reconciler) hopBatch() batch[lb.NextHop] {
+	return batch[lb.NextHop]{write: r.tables.PutNextHops, note: func(id uint32, hop lb.NextHop) { r.actual.nextHops[id] = hop }}
+}
+
+func (r *Reconciler) backendBatch() batch[lb.BackendEntry] {
+	return batch[lb.BackendEntry]{write: r.tables.PutBackends, note: func(id uint32, entry lb.BackendEntry) {
+		r.actual.backends.set(id, entry)
+		r.books.hopOf[id] = entry.NextHop
+	}}
+}
+
+// batch are entries of one table that are to be written together, each once.
+type batch[V any] struct {
+	write  func(ids []uint32, values []V) (written int, err error)
+	note   func(id uint32, value V) // is told what has been written
+	ids    []uint32
+	values []V
+}
+
+func (b *batch[V]) add(id uint32, value V) {
+	b.ids, b.values = append(b.ids, id), append(b.values, value)
+}
+
+// flush writes the entries and notes those that have been written.
+func (b *batch[V]) flush() error {
+	if len(b.ids) == 0 {
+		return nil
+	}
+	written, err := b.write(b.ids, b.values)
+	for i, id := range b.ids[:written] {
+		b.note(id, b.values[i])
+	}
+	return err
+}
+
+// tablesAtOnce is how many tables are built side by side, and in memory at a time.
+const tablesAtOnce = 64
+
+// writeServices writes tables and service entries, one service after the other: a
+// table may lie where one of a service before it has been.
+func (r *Reconciler) writeServices(changes []*change) error {
+	for some := range slices.Chunk(changes, tablesAtOnce) {
+		if err := buildTables(some); err != nil {
+			return err
+		}
+		for _, c := range some {
+			if err := r.writeService(c); err != nil {
+				return fmt.Errorf("service %s: %w", c.config.Name, err)
+			}
+			c.table = nil
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) writeService(c *change) error {
 	if c.table != nil {
 		if err := r.tables.PutTable(c.entry.TableOffset, c.table); err != nil {
 			return err
@@ -159,26 +240,16 @@ func (r *Reconciler) writeService(c *change) error {
 		r.contents[c.entry.TableOffset] = c.content
 	}
 	for _, key := range c.keys {
-		if err := put(r.actual.Services, key, c.entry, same, r.tables.PutService); err != nil {
+		if err := put(r.actual.services, key, c.entry, same, r.tables.PutService); err != nil {
 			return err
 		}
 	}
 	return r.settleNear(c)
 }
 
-func (r *Reconciler) writeBackend(b plannedBackend) error {
-	if err := put(r.actual.BackendNames, b.id, b.name, same, r.tables.PutBackendName); err != nil {
-		return err
-	}
-	if err := put(r.actual.NextHops, b.entry.NextHop, b.hop, sameHop, r.tables.PutNextHop); err != nil {
-		return err
-	}
-	return put(r.actual.Backends, b.id, b.entry, same, r.tables.PutBackend)
-}
-
 func (r *Reconciler) remove(p *plan) error {
 	for _, key := range p.goneKeys {
-		if err := drop(r.actual.Services, key, r.tables.DeleteService); err != nil {
+		if err := drop(r.actual.services, key, r.tables.DeleteService); err != nil {
 			return err
 		}
 	}
@@ -192,38 +263,48 @@ func (r *Reconciler) remove(p *plan) error {
 	}
 	// last, so that whatever has a service's id finds its name
 	for _, id := range p.goneServices {
-		if err := drop(r.actual.ServiceNames, id, r.tables.DeleteServiceName); err != nil {
+		if err := drop(r.actual.serviceNames, id, r.tables.DeleteServiceName); err != nil {
 			return err
 		}
 	}
-	if len(p.goneBackends) == 0 && !r.untidy {
-		return nil
+	if r.untidy {
+		return r.clearHops(slices.Collect(maps.Keys(r.actual.nextHops)))
 	}
-	return r.clearHops()
+	return r.clearHops(p.goneHops)
 }
 
 func (r *Reconciler) removeBackend(id uint32) error {
-	if b := r.actual.Backends[id]; b.Service != 0 {
+	if b := r.actual.backends.at(id); b.Service != 0 {
 		// the next one under this id has another generation: flows to this one are not its own
 		empty := lb.BackendEntry{Generation: b.Generation + 1}
-		if err := put(r.actual.Backends, id, empty, same, r.tables.PutBackend); err != nil {
+		entries := r.backendBatch()
+		entries.add(id, empty)
+		if err := entries.flush(); err != nil {
 			return err
 		}
 	}
-	return drop(r.actual.BackendNames, id, r.tables.DeleteBackendName)
+	if err := r.tables.DeleteBackendName(id); err != nil {
+		return err
+	}
+	r.actual.backendNames.set(id, lb.BackendName{})
+	return nil
 }
 
-func (r *Reconciler) clearHops() error {
-	for id := range r.actual.NextHops {
-		if r.books.hopIDs.used(id) {
-			continue
+// clearHops clears those of the next hops that no backend uses.
+func (r *Reconciler) clearHops(ids []uint32) error {
+	unused := r.hopBatch()
+	for _, id := range ids {
+		if _, exists := r.actual.nextHops[id]; exists && !r.books.hopIDs.used(id) {
+			unused.add(id, lb.NextHop{Problem: "unused"})
 		}
-		if err := r.tables.PutNextHop(id, lb.NextHop{Problem: "unused"}); err != nil {
-			return err
-		}
-		delete(r.actual.NextHops, id)
 	}
-	return nil
+	err := unused.flush()
+	for _, id := range unused.ids {
+		if r.actual.nextHops[id].Problem == "unused" {
+			delete(r.actual.nextHops, id)
+		}
+	}
+	return err
 }
 
 // put writes an entry if it differs, and notes it.

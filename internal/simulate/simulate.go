@@ -99,6 +99,7 @@ func standIns() [2]netip.Addr {
 // the first address from there on that is no backend's.
 func withSources(cfg lb.Config) lb.Config {
 	services := make([]lb.Service, len(cfg.Services))
+	backends := cfg.BackendAddresses()
 	for i, service := range cfg.Services {
 		service.SNAT.Addresses = slices.Clone(service.SNAT.Addresses)
 		service.Tunnel.Sources = slices.Clone(service.Tunnel.Sources)
@@ -106,7 +107,7 @@ func withSources(cfg lb.Config) lb.Config {
 			if sameFamily(source, service.Address.Addr) {
 				source = service.Address.Addr
 			}
-			for slices.Contains(cfg.BackendAddresses(), source) {
+			for slices.Contains(backends, source) {
 				source = source.Next()
 			}
 			if !slices.ContainsFunc(service.SNAT.Addresses, func(a netip.Addr) bool { return sameFamily(a, source) }) {

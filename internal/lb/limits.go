@@ -1,0 +1,64 @@
+package lb
+
+// LeastLimits are the least that a config file may give.
+func LeastLimits() Limits { return Limits{Flows: 16, Services: 1, Backends: 1, TableEntries: 64} }
+
+// MostLimits are the most that a config file may give.
+func MostLimits() Limits {
+	return Limits{Flows: 16777216, Services: 65536, Backends: 1048576, TableEntries: 67108864}
+}
+
+// usualLimits are for every config that they are large enough for.
+func usualLimits() Limits {
+	return Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304}
+}
+
+// Needs are the limits that services need at least, but for flows; in uint64, because
+// 65536 tables of 65537 entries do not fit into less.
+type Needs struct {
+	Services, Backends, TableEntries uint64
+}
+
+// NeedsOf counts. A table that changes is written beside the old one, so there is room
+// for the largest twice.
+func NeedsOf(services []Service) Needs {
+	needs := Needs{Services: uint64(len(services))}
+	largest := uint64(0)
+	for i := range services {
+		needs.Backends += uint64(len(services[i].Backends))
+		room := (uint64(services[i].TableSize) + TableChunk - 1) / TableChunk * TableChunk
+		needs.TableEntries += room
+		largest = max(largest, room)
+	}
+	needs.TableEntries += largest
+	return needs
+}
+
+// AutomaticLimits leave a quarter more than what is needed, so that a config can grow
+// while the data plane is loaded.
+func AutomaticLimits(needs Needs) Limits {
+	most, usual := MostLimits(), usualLimits()
+	roomFor := func(need uint64, usual, most uint32) uint32 {
+		return uint32(min(max(need+need/4, uint64(usual)), uint64(most)))
+	}
+	return Limits{
+		Flows:        usual.Flows,
+		Services:     roomFor(needs.Services, usual.Services, most.Services),
+		Backends:     roomFor(needs.Backends, usual.Backends, most.Backends),
+		TableEntries: roomFor(needs.TableEntries, usual.TableEntries, most.TableEntries),
+	}
+}
+
+// RunsWith reports whether a data plane with these limits does for the config: limits
+// that are automatic need not be what they would be made anew, as long as the config fits.
+func (c Config) RunsWith(have Limits) bool {
+	needs := NeedsOf(c.Services)
+	automatic := AutomaticLimits(needs)
+	does := func(have, wanted, automatic uint32, need uint64) bool {
+		return have == wanted || wanted == automatic && uint64(have) >= need
+	}
+	return have.Flows == c.Limits.Flows &&
+		does(have.Services, c.Limits.Services, automatic.Services, needs.Services) &&
+		does(have.Backends, c.Limits.Backends, automatic.Backends, needs.Backends) &&
+		does(have.TableEntries, c.Limits.TableEntries, automatic.TableEntries, needs.TableEntries)
+}

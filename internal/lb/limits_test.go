@@ -1,0 +1,59 @@
+package lb
+
+import "testing"
+
+func some(services, backends int) []Service {
+	all := make([]Service, services)
+	for i := range all {
+		all[i] = Service{TableSize: 1021, Backends: make([]Backend, backends)}
+	}
+	return all
+}
+
+func TestAutomaticLimits(t *testing.T) {
+	for _, c := range []struct {
+		services, backends int
+		want               Limits
+	}{
+		{1, 1, Limits{262144, 4096, 65536, 4194304}},
+		{10_000, 10, Limits{262144, 12_500, 125_000, 12_801_280}},
+		{60_000, 1, Limits{262144, 65536, 75_000, 67108864}},
+	} {
+		if got := AutomaticLimits(NeedsOf(some(c.services, c.backends))); got != c.want {
+			t.Errorf("%d services with %d backends: %+v, want %+v", c.services, c.backends, got, c.want)
+		}
+	}
+}
+
+// A config that grows and shrinks runs with the maps that are there as long as it fits.
+func TestRunsWith(t *testing.T) {
+	with := func(services int, given Limits) Config {
+		c := Config{Services: some(services, 1)}
+		c.Limits = AutomaticLimits(NeedsOf(c.Services))
+		if given.Services > 0 {
+			c.Limits.Services = given.Services
+		}
+		if given.Flows > 0 {
+			c.Limits.Flows = given.Flows
+		}
+		return c
+	}
+	for _, c := range []struct {
+		name   string
+		config Config
+		have   Limits
+		want   bool
+	}{
+		{"as it is", with(1, Limits{}), with(1, Limits{}).Limits, true},
+		{"fewer services", with(1, Limits{}), with(10_000, Limits{}).Limits, true},
+		{"some more services", with(12_500, Limits{}), with(10_000, Limits{}).Limits, true},
+		{"too many services", with(12_501, Limits{}), with(10_000, Limits{}).Limits, false},
+		{"a limit that is given", with(1, Limits{Services: 10}), with(1, Limits{}).Limits, false},
+		{"other flows", with(1, Limits{Flows: 1024}), with(1, Limits{}).Limits, false},
+		{"flows that are not given any more", with(1, Limits{}), with(1, Limits{Flows: 1 << 20}).Limits, false},
+	} {
+		if got := c.config.RunsWith(c.have); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
