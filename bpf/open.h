@@ -89,13 +89,15 @@ static __always_inline bool flow_lock(struct packet *pkt, __u32 *lock)
 {
 	__u32 seen = pkt->lock_seen;
 
+	if (lock_take(lock, seen))
+		return true;
 	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (lock_take(lock, seen))
-			return true;
 		seen = lock_read(lock);
 		pkt->slot = tuple_owner(&pkt->tuple, pkt->hash);
 		if (pkt->slot != NO_SLOT)
 			return false;
+		if (lock_take(lock, seen))
+			return true;
 	}
 	return false;
 }

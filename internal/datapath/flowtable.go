@@ -11,11 +11,7 @@ import (
 const (
 	bucketPlaces = uint32(len(lbBucketSlots{}.Slot))
 	wordPlaces   = uint32(64 / 16) // 16 bits each
-	// A table of two buckets is searched whole for each flow, so it can be any size;
-	// larger ones have whole buckets.
-	searchedWhole = 2 * bucketPlaces
-	// nobodys marks places that there is no room for.
-	nobodys = 0xffff
+	nobodys      = 0xffff          // marks places that have no slot
 )
 
 // flowTable is how large the flow table's maps are.
@@ -24,12 +20,9 @@ type flowTable struct {
 }
 
 func flowTableFor(limits lb.Limits) flowTable {
-	buckets := (limits.Flows + bucketPlaces - 1) / bucketPlaces
-	t := flowTable{slots: limits.Flows, flowBuckets: buckets, answerBuckets: buckets + (buckets+3)/4}
-	if t.slots > searchedWhole {
-		t.slots = buckets * bucketPlaces
-	}
-	return t
+	slots := lb.FlowSlots(limits.Flows)
+	buckets := (slots + bucketPlaces - 1) / bucketPlaces
+	return flowTable{slots: slots, flowBuckets: buckets, answerBuckets: buckets + (buckets+3)/4}
 }
 
 // prepareFlowTable makes what the data plane does not make for itself, once: the

@@ -13,6 +13,19 @@ func usualLimits() Limits {
 	return Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304}
 }
 
+// FlowBucket is how many slots of the flow table lie together. A flow may lie in
+// either of two buckets.
+const FlowBucket = 32
+
+// FlowSlots is for how many flows there is room if the limit is so many: in a table of
+// more than two buckets, each is whole.
+func FlowSlots(limit uint32) uint32 {
+	if limit <= 2*FlowBucket {
+		return limit
+	}
+	return (limit + FlowBucket - 1) / FlowBucket * FlowBucket
+}
+
 // Needs are the limits that services need at least, but for flows; in uint64, because
 // 65536 tables of 65537 entries do not fit into less.
 type Needs struct {
@@ -34,12 +47,12 @@ func NeedsOf(services []Service) Needs {
 	return needs
 }
 
-// AutomaticLimits leave a quarter more than what is needed, so that a config can grow
+// AutomaticLimits leave an eighth more than what is needed, so that a config can grow
 // while the data plane is loaded.
 func AutomaticLimits(needs Needs) Limits {
 	most, usual := MostLimits(), usualLimits()
 	roomFor := func(need uint64, usual, most uint32) uint32 {
-		return uint32(min(max(need+need/4, uint64(usual)), uint64(most)))
+		return uint32(min(max(need+need/8, uint64(usual)), uint64(most)))
 	}
 	return Limits{
 		Flows:        usual.Flows,
@@ -57,7 +70,7 @@ func (c Config) RunsWith(have Limits) bool {
 	does := func(have, wanted, automatic uint32, need uint64) bool {
 		return have == wanted || wanted == automatic && uint64(have) >= need
 	}
-	return have.Flows == c.Limits.Flows &&
+	return FlowSlots(have.Flows) == FlowSlots(c.Limits.Flows) &&
 		does(have.Services, c.Limits.Services, automatic.Services, needs.Services) &&
 		does(have.Backends, c.Limits.Backends, automatic.Backends, needs.Backends) &&
 		does(have.TableEntries, c.Limits.TableEntries, automatic.TableEntries, needs.TableEntries)

@@ -16,8 +16,8 @@ func TestAutomaticLimits(t *testing.T) {
 		want               Limits
 	}{
 		{1, 1, Limits{262144, 4096, 65536, 4194304}},
-		{10_000, 10, Limits{262144, 12_500, 125_000, 12_801_280}},
-		{60_000, 1, Limits{262144, 65536, 75_000, 67108864}},
+		{10_000, 10, Limits{262144, 11_250, 112_500, 11_521_152}},
+		{60_000, 1, Limits{262144, 65536, 67_500, 67108864}},
 	} {
 		if got := AutomaticLimits(NeedsOf(some(c.services, c.backends))); got != c.want {
 			t.Errorf("%d services with %d backends: %+v, want %+v", c.services, c.backends, got, c.want)
@@ -46,14 +46,22 @@ func TestRunsWith(t *testing.T) {
 	}{
 		{"as it is", with(1, Limits{}), with(1, Limits{}).Limits, true},
 		{"fewer services", with(1, Limits{}), with(10_000, Limits{}).Limits, true},
-		{"some more services", with(12_500, Limits{}), with(10_000, Limits{}).Limits, true},
-		{"too many services", with(12_501, Limits{}), with(10_000, Limits{}).Limits, false},
+		{"some more services", with(11_250, Limits{}), with(10_000, Limits{}).Limits, true},
+		{"too many services", with(11_251, Limits{}), with(10_000, Limits{}).Limits, false},
 		{"a limit that is given", with(1, Limits{Services: 10}), with(1, Limits{}).Limits, false},
 		{"other flows", with(1, Limits{Flows: 1024}), with(1, Limits{}).Limits, false},
 		{"flows that are not given any more", with(1, Limits{}), with(1, Limits{Flows: 1 << 20}).Limits, false},
 	} {
 		if got := c.config.RunsWith(c.have); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestFlowSlots(t *testing.T) {
+	for limit, want := range map[uint32]uint32{1: 1, 16: 16, 64: 64, 65: 96, 96: 96, 300: 320, 262144: 262144} {
+		if got := FlowSlots(limit); got != want {
+			t.Errorf("a limit of %d: %d slots, want %d", limit, got, want)
 		}
 	}
 }

@@ -20,10 +20,7 @@ const (
 // A flow may lie in either of two buckets of the flow table. So a table of two is
 // searched whole; in larger ones, of whole buckets, those two can be full, and are all that is
 // looked at, as soon as four fifths of the table are.
-const (
-	bucket     = 32
-	smallTable = 2 * bucket
-)
+const smallTable = 2 * lb.FlowBucket
 
 // places is what new flows compete for: the slots of the flow table, or the
 // sources toward a backend.
@@ -51,10 +48,7 @@ func (m *Model) look(size int, has func(*flow) int) places {
 }
 
 func (m *Model) lookAtTable() places {
-	size := int(m.limits.Flows)
-	if size > smallTable {
-		size = (size + bucket - 1) / bucket * bucket
-	}
+	size := int(lb.FlowSlots(m.limits.Flows))
 	p := m.look(size, func(*flow) int { return 1 })
 	p.hurried = size > smallTable && p.taken+p.doubted >= size*4/5
 	return p
