@@ -107,7 +107,7 @@ func (s *installation) reportMemory(daemon *lab.Cmd) {
 	for s.b.Loop() { // there is nothing to repeat
 	}
 	s.b.ReportMetric(0, "ns/op")
-	s.b.ReportMetric(float64(kilobytes)*1024/megabyte, "MB")
+	s.b.ReportMetric(float64(kilobytes)*1024/megabyte, "rss-MB")
 	s.b.ReportMetric(s.mapBytes()/megabyte, "map-MB")
 }
 

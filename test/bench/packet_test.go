@@ -26,6 +26,7 @@ func BenchmarkPacket(b *testing.B) {
 	b.Run("empty", benchmarkEmpty)
 	b.Run("floor", benchmarkFloor)
 	b.Run("not-ours", benchmarkNotOurs)
+	b.Run("tracing-off", benchmarkTracingOff)
 	for _, forward := range lb.Forwards() {
 		for _, f := range []family{v4, v6} {
 			for _, c := range cases(forward) {
