@@ -114,7 +114,7 @@ static __always_inline __u32 lowest_part(__u64 matches)
 
 static __always_inline __u64 bucket_word(const struct bucket *bucket, __u32 word)
 {
-	return *(const volatile __u64 *)&bucket->words[word & (BUCKET_WORDS - 1)];
+	return *(const volatile __u64 *)&bucket->words[bounded(word, BUCKET_WORDS)];
 }
 
 /* Whether one of its places has the tag: the classic test for a zero part (Warren, "Hacker's Delight", 6-1) costs less than to say which. */
@@ -153,7 +153,7 @@ static __always_inline __u32 lowest_part_from(__u64 matches, __u32 from)
 /* The part of the word that is ours now; WORD_PLACES: none is free. */
 static __always_inline __u32 word_claim(struct bucket *bucket, __u32 word, __u64 hash)
 {
-	__u64 *at = &bucket->words[word & (BUCKET_WORDS - 1)];
+	__u64 *at = &bucket->words[bounded(word, BUCKET_WORDS)];
 	__u64 old, free;
 	__u32 part;
 
@@ -212,7 +212,7 @@ __noinline __u32 place_claim(enum direction table, __u64 hash)
 static __always_inline void place_free(enum direction table, __u32 place)
 {
 	struct bucket *bucket = bucket_at(table, place / BUCKET_PLACES);
-	__u32 word = place / WORD_PLACES & (BUCKET_WORDS - 1), part = place & (WORD_PLACES - 1);
+	__u32 word = bounded(place / WORD_PLACES, BUCKET_WORDS), part = place & (WORD_PLACES - 1);
 
 	if (bucket)
 		__sync_fetch_and_and(&bucket->words[word], ~(0xffffULL << part * PART_BITS));

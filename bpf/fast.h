@@ -199,7 +199,7 @@ static __always_inline bool quick_find(struct quick *q, enum quick_guess guess)
 		q->slot = quick_place(FROM_CLIENT, hash);
 	}
 	slot = q->slot;
-	q->flow = bpf_map_lookup_elem(&flows, &slot);
+	q->flow = flow_at(slot);
 	if (!q->flow)
 		return false;
 	q->life = flow_life(q->flow);

@@ -21,6 +21,12 @@ static __always_inline bool translates(enum forward_mode forward)
 	return forward == FORWARD_NAT || forward == FORWARD_DNAT;
 }
 
+/* A key must be on the stack for Linux 6.1, as the copy here is. */
+static __always_inline struct flow *flow_at(__u32 slot)
+{
+	return bpf_map_lookup_elem(&flows, &slot);
+}
+
 /* A flow has IPv6 in one of its tuples. */
 static __always_inline bool flow_is_wide(enum flow_flags flags)
 {
@@ -88,7 +94,7 @@ static __always_inline bool ends_equal(const struct flow_ends *ends, const struc
 static __always_inline void flow_touch(__u64 hash)
 {
 	__u32 slot = first_place(first_bucket(FROM_CLIENT, hash), hash);
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow *flow = flow_at(slot);
 
 	if (flow)
 		(void)*(volatile __u32 *)&flow->life.turn;
@@ -97,7 +103,7 @@ static __always_inline void flow_touch(__u64 hash)
 /* A live flow has this tuple in that direction. */
 static __always_inline bool flow_has(__u32 slot, const struct tuple *t, enum direction direction)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow *flow = flow_at(slot);
 	bool from_client = direction == FROM_CLIENT, is_v6;
 	struct flow_prefixes *prefixes;
 	struct flow_life life;
@@ -139,7 +145,7 @@ static __always_inline __u32 *answer_slot(__u32 place)
 	__u32 index = place / BUCKET_PLACES;
 	struct bucket_slots *slots = bpf_map_lookup_elem(&answer_slots, &index);
 
-	return slots ? &slots->slot[place & (BUCKET_PLACES - 1)] : NULL;
+	return slots ? &slots->slot[bounded(place, BUCKET_PLACES)] : NULL;
 }
 
 /* As flow_touch(), of what an answer leads by. */
@@ -323,7 +329,7 @@ __noinline int answer_forget(const struct flow *flow, __u32 slot)
 /* Forgets a flow; its port is free at once. False: another CPU was first. */
 static __always_inline bool flow_release(__u32 slot)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow *flow = flow_at(slot);
 	struct flow_life was, free = {};
 	bool ours = false;
 
@@ -369,7 +375,7 @@ static __always_inline bool flow_is_dead(const struct flow *flow, __u64 now)
 /* Copies the flow, so that all that follows is of one flow. False: meanwhile it became another one. */
 static __always_inline bool flow_read(struct packet *pkt)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->slot);
+	struct flow *flow = flow_at(pkt->slot);
 	struct flow_life life;
 
 	if (!flow)
@@ -448,7 +454,7 @@ static __always_inline enum flow_flags flow_hears(enum direction direction, stru
 /* What this packet says of the connection's life (RFC 9293, 3.3.2, seen from the middle). */
 static __always_inline void flow_track(const struct packet *pkt, __u64 now)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->slot);
+	struct flow *flow = flow_at(pkt->slot);
 	struct flow_life was, is;
 
 	if (!flow)
@@ -481,7 +487,7 @@ static __always_inline bool macs_equal(const struct flow_macs *a, const void *fr
 static __always_inline void flow_learn(const struct packet *pkt, const struct ethhdr *eth,
 				       __u32 interface)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->slot);
+	struct flow *flow = flow_at(pkt->slot);
 
 	if (!flow)
 		return;
@@ -515,7 +521,7 @@ struct room_search {
 static long room_step(__u32 i, struct room_search *search)
 {
 	__u32 slot = search->bucket * BUCKET_PLACES + i;
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow *flow = flow_at(slot);
 
 	if (!flow || !flow_life(flow).phase)
 		return 0;

@@ -54,7 +54,7 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
 				      const struct backend *backend, __u64 now)
 {
 	const struct tuple *answer = &pkt->other;
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	struct flow *flow = flow_at(slot);
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	union life_word is;
 

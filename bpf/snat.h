@@ -94,7 +94,7 @@ static __always_inline __u32 answer_take_from_dead(const struct tuple *answer, _
 
 	if (place != NO_SLOT || *owner >= SLOT_PENDING)
 		return place;
-	flow = bpf_map_lookup_elem(&flows, owner);
+	flow = flow_at(*owner);
 	if (flow && flow_life(flow).phase && flow_is_dead(flow, now) && flow_release(*owner))
 		return answer_take(answer, owner);
 	return NO_SLOT;
@@ -118,7 +118,7 @@ static long port_step(__u32 i, struct port_step *step)
 		return 1;
 	if (owner >= SLOT_PENDING)
 		return 0;
-	flow = bpf_map_lookup_elem(&flows, &owner);
+	flow = flow_at(owner);
 	if (flow && flow_life(flow).phase && victim_consider(&search->victim, flow, owner))
 		search->victim_at = search->at;
 	return i >= PORT_WINDOW_SHORT && search->victim.phase >= search->enough;
