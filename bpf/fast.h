@@ -281,10 +281,39 @@ static __always_inline __u64 quick_replace(__u32 *word, __u32 other)
 	return change;
 }
 
-static __always_inline __u64 quick_replace_prefix(__u32 *words, const struct addr_prefix *other)
+static __always_inline void quick_put_addr(__u32 *words, const struct addr_prefix *prefix,
+					   __u32 last)
 {
-	return quick_replace(&words[0], other->word[0]) + quick_replace(&words[1], other->word[1]) +
-	       quick_replace(&words[2], other->word[2]);
+	words[0] = prefix->word[0];
+	words[1] = prefix->word[1];
+	words[2] = prefix->word[2];
+	words[3] = last;
+}
+
+/* The packet's addresses become those that answer the flow's other tuple. Returns by how much that changes a checksum. */
+static __always_inline __u64 quick_addresses_v6(const struct quick *q,
+						const struct flow_ends *other)
+{
+	struct flow_prefixes *p = q->prefixes;
+	bool request = q->direction == FROM_CLIENT;
+
+	quick_put_addr((__u32 *)quick_src(q), request ? &p->answer_dst : &p->request_dst,
+		       other->dst);
+	quick_put_addr((__u32 *)quick_dst(q), request ? &p->answer_src : &p->request_src,
+		       other->src);
+	quick_v6(q)->hop_limit--;
+	return request ? p->change : (__u16)~p->change;
+}
+
+static __always_inline __u64 quick_addresses_v4(const struct quick *q,
+						const struct flow_ends *other)
+{
+	__u64 change = quick_replace((__u32 *)quick_src(q), other->dst) +
+		       quick_replace((__u32 *)quick_dst(q), other->src);
+
+	quick_v4(q)->ttl--;
+	quick_v4(q)->check = csum_update(quick_v4(q)->check, change + TTL_CHANGE);
+	return change;
 }
 
 /* The packet becomes the one that answers the flow's other tuple. */
@@ -292,20 +321,10 @@ static __always_inline void quick_nat(const struct quick *q)
 {
 	bool request = q->direction == FROM_CLIENT;
 	const struct flow_ends *other = quick_ends(q, request ? FROM_BACKEND : FROM_CLIENT);
-	__u32 *src = (__u32 *)quick_src(q), *dst = (__u32 *)quick_dst(q), last = q->is_v6 ? 3 : 0;
-	struct flow_prefixes *p = q->prefixes;
 	__u64 change;
 	__u16 check;
 
-	change = quick_replace(&src[last], other->dst) + quick_replace(&dst[last], other->src);
-	if (q->is_v6) {
-		change += quick_replace_prefix(src, request ? &p->answer_dst : &p->request_dst) +
-			  quick_replace_prefix(dst, request ? &p->answer_src : &p->request_src);
-		quick_v6(q)->hop_limit--;
-	} else {
-		quick_v4(q)->ttl--;
-		quick_v4(q)->check = csum_update(quick_v4(q)->check, change + TTL_CHANGE);
-	}
+	change = q->is_v6 ? quick_addresses_v6(q, other) : quick_addresses_v4(q, other);
 	change += quick_replace(q->l4, ports_word(other->dport, other->sport));
 	if (*q->check || q->protocol == IPPROTO_TCP) {
 		check = csum_update(*q->check, change);

@@ -3,6 +3,7 @@
 #ifndef TINYLB_OPEN_H
 #define TINYLB_OPEN_H
 
+#include "csum.h"
 #include "dnat.h"
 #include "flow.h"
 #include "lock.h"
@@ -47,6 +48,9 @@ static __always_inline void prefixes_take(__u32 slot, const struct tuple *reques
 	prefix_take(&prefixes->request_dst, &request->dst);
 	prefix_take(&prefixes->answer_src, &answer->src);
 	prefix_take(&prefixes->answer_dst, &answer->dst);
+	prefixes->change =
+		csum_fold(csum_addr_inverse(&request->src) + csum_addr_inverse(&request->dst) +
+			  csum_addr(&answer->src) + csum_addr(&answer->dst));
 }
 
 /* Describes the flow in its slot, which is ours alone. From its last line on it can be found. */

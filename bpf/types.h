@@ -246,7 +246,8 @@ struct flow_prefixes {
 	struct addr_prefix request_dst;
 	struct addr_prefix answer_src;
 	struct addr_prefix answer_dst;
-	__u32 pad[4]; /* to a cache line */
+	__u32 change; /* of a checksum, when a request's addresses become those toward the backend */
+	__u32 pad[3]; /* to a cache line */
 };
 ASSERT_SIZE(struct flow_prefixes, 64);
 

@@ -162,7 +162,8 @@ type lbFlowPrefixes struct {
 	RequestDst lbAddrPrefix
 	AnswerSrc  lbAddrPrefix
 	AnswerDst  lbAddrPrefix
-	Pad        [4]uint32
+	Change     uint32
+	Pad        [3]uint32
 }
 
 type lbForwardMode uint8
