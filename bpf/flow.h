@@ -234,20 +234,62 @@ __noinline __u32 slot_find(const struct tuple *tuple, __u64 hash, enum direction
 	return slot;
 }
 
-/* Any flow has answers that pass here. Where all forward one way, none has. */
+static __always_inline struct flow_history *flow_history(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&flow_histories, &zero);
+}
+
+/* Some flow may have answers that pass here. Where all forward one way, none has. */
 static __always_inline bool answers_exist(void)
 {
-	__u32 zero = 0, *exist = bpf_map_lookup_elem(&answers_seen, &zero);
+	struct flow_history *history = flow_history();
 
-	return !exist || *(volatile __u32 *)exist;
+	return !history || *(volatile __u64 *)&history->answers;
+}
+
+/* Before the first is entered. */
+static __always_inline void answers_begin(void)
+{
+	struct flow_history *history = flow_history();
+
+	if (history && !*(volatile __u64 *)&history->answers)
+		__sync_fetch_and_or(&history->answers, 1);
+}
+
+static __always_inline __u32 requested_bit(const struct addr *a)
+{
+	return addr_mix(a) * 0x9e3779b1 >> (32 - REQUESTED_BITS);
+}
+
+/* Some flow's requests may be sent to this address. */
+static __always_inline bool requests_exist(const struct addr *to)
+{
+	struct flow_history *history = flow_history();
+	__u32 bit = requested_bit(to);
+
+	return !history || *(volatile __u64 *)&history->requested[bit >> 6] >> (bit & 63) & 1;
+}
+
+/* Before the first is entered. */
+static __always_inline void requests_begin(const struct addr *to)
+{
+	struct flow_history *history = flow_history();
+	__u32 bit = requested_bit(to);
+
+	if (history && !requests_exist(to))
+		__sync_fetch_and_or(&history->requested[bit >> 6], 1ULL << (bit & 63));
 }
 
 /* Who has the tuple, in either direction; else as slot_find(). */
 static __always_inline __u32 tuple_owner(const struct tuple *tuple, __u64 hash)
 {
-	__u32 slot = slot_find(tuple, hash, FROM_CLIENT);
+	__u32 slot = NO_SLOT;
 
-	return slot != NO_SLOT || !answers_exist() ? slot : slot_find(tuple, hash, FROM_BACKEND);
+	if (requests_exist(&tuple->dst))
+		slot = slot_find(tuple, hash, FROM_CLIENT);
+	return slot == NO_SLOT && answers_exist() ? slot_find(tuple, hash, FROM_BACKEND) : slot;
 }
 
 /* Verified by itself, like parse(). */

@@ -132,14 +132,14 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } answer_slots SEC(".maps");
 
-/* data plane only: whether anything was ever entered there. */
+/* data plane only, per new flow. It lives as long as the flows. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct flow_history);
 	__uint(max_entries, 1);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} answers_seen SEC(".maps");
+} flow_histories SEC(".maps");
 
 /* data plane only, per new flow: see lock.h. Enough for CPUs not to meet by chance. */
 #define LOCKS 1024

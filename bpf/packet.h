@@ -137,6 +137,12 @@ static __always_inline bool tuple_equal(const struct tuple *a, const struct tupl
 	       a->sport == b->sport && a->dport == b->dport && a->protocol == b->protocol;
 }
 
+/* For Bloom filters: multiplied by an odd number, its upper bits are a hash of the address. */
+static __always_inline __u32 addr_mix(const struct addr *a)
+{
+	return a->word[0] ^ a->word[1] * 3 ^ a->word[2] * 5 ^ a->word[3];
+}
+
 static __always_inline struct addr addr_from_v4(__be32 v4)
 {
 	return (struct addr){ .word = { 0, 0, bpf_htonl(0xffff), v4 } };

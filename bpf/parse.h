@@ -23,7 +23,7 @@
 static __always_inline bool filter_has(const struct address_filter *filter, const struct addr *a,
 				       __u32 multiplier)
 {
-	__u32 hash = (a->word[0] ^ a->word[1] * 3 ^ a->word[2] * 5 ^ a->word[3]) * multiplier;
+	__u32 hash = addr_mix(a) * multiplier;
 	__u32 first = hash >> 23, second = hash >> 14 & 511;
 
 	return filter->bits[first >> 6] >> (first & 63) &
@@ -34,8 +34,7 @@ static __always_inline bool filter_has(const struct address_filter *filter, cons
 static __always_inline bool filter_has_port(const struct address_filter *filter,
 					    const struct addr *a, __be16 port)
 {
-	__u32 hash =
-		(a->word[0] ^ a->word[1] * 3 ^ a->word[2] * 5 ^ a->word[3]) + port * FILTER_PORT;
+	__u32 hash = addr_mix(a) + port * FILTER_PORT;
 
 	hash = hash * FILTER_DESTINATION >> (32 - PORT_FILTER_BITS);
 	return filter->ports[hash >> 6] >> (hash & 63) & 1;

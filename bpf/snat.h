@@ -38,15 +38,6 @@ static __always_inline bool port_name(struct packet *pkt, __u32 at)
 	return !source->is_vip || !service_on_port(&answer->dst, answer->dport, answer->protocol);
 }
 
-/* Before the first is entered. */
-static __always_inline void answers_begin(void)
-{
-	__u32 zero = 0, *exist = bpf_map_lookup_elem(&answers_seen, &zero);
-
-	if (exist && !*(volatile __u32 *)exist)
-		__sync_fetch_and_add(exist, 1);
-}
-
 /*
  * Enters the tuple of a new flow's answers, which leads nowhere yet, and returns its place; NO_SLOT
  * if it is taken, by *owner, or by somebody who comes or goes just now: SLOT_PENDING. Verified by
@@ -63,7 +54,8 @@ __noinline __u32 answer_take(const struct tuple *answer, __u32 *owner)
 	*owner = SLOT_PENDING;
 	hash = hash_tuple(answer);
 	buckets_touch(FROM_BACKEND, hash);
-	buckets_touch(FROM_CLIENT, hash);
+	if (requests_exist(&answer->dst))
+		buckets_touch(FROM_CLIENT, hash);
 	answers_begin();
 	lock = lock_of(hash);
 	if (!lock)
@@ -165,7 +157,10 @@ static __always_inline __u32 snat_search(struct packet *pkt, struct port_pool *p
 	bool full = search->pool > PORT_WINDOW && search->now < pool->full_until;
 
 	search->enough = full && pool->victim ? pool->victim : PHASE_COUNT;
-	bpf_loop(full ? PORT_WINDOW : search->pool, port_step, &step, 0);
+	if (!port_step(0, &step) && search->pool > 1) { /* nearly always it is the first */
+		search->start++;
+		bpf_loop((full ? PORT_WINDOW : search->pool) - 1, port_step, &step, 0);
+	}
 	if (search->place != NO_SLOT)
 		return search->place;
 	if (!full) {

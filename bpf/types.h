@@ -269,6 +269,17 @@ struct bucket_slots {
 };
 ASSERT_SIZE(struct bucket_slots, 128);
 
+/*
+ * What was ever entered in the flow table: whether answers, and a Bloom filter over the addresses that requests
+ * were sent to. Where one cannot be, nobody looks for it.
+ */
+#define REQUESTED_BITS 12
+struct flow_history {
+	__u64 answers;
+	__u64 requested[(1 << REQUESTED_BITS) / 64];
+};
+ASSERT_SIZE(struct flow_history, 520);
+
 /* Of the hash in hash.h: two 32-bit words for each pair of a tuple's words. */
 #define HASH_KEYS 10
 struct hash_keys {

@@ -121,7 +121,7 @@ func (d *Datapath) assign() {
 		AllFlowPrefixes:    d.all["all_flow_prefixes"],
 		AllHashKeys:        d.all["all_hash_keys"],
 		AnswerSlots:        d.all["answer_slots"],
-		AnswersSeen:        d.all["answers_seen"],
+		FlowHistories:      d.all["flow_histories"],
 		Buckets:            d.all["buckets"],
 		Locks:              d.all["locks"],
 		Ticks:              d.all["ticks"],

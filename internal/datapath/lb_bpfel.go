@@ -143,6 +143,12 @@ const (
 	lbFlowFlagsFLOW_ANSWER_V6   lbFlowFlags = 64
 )
 
+type lbFlowHistory struct {
+	_         structs.HostLayout
+	Answers   uint64
+	Requested [64]uint64
+}
+
 type lbFlowPhase uint8
 
 const (
@@ -393,12 +399,12 @@ const (
 	lbMapAllSettings        = "all_settings"
 	lbMapAnswerClocks       = "answer_clocks"
 	lbMapAnswerSlots        = "answer_slots"
-	lbMapAnswersSeen        = "answers_seen"
 	lbMapBackendNames       = "backend_names"
 	lbMapBackends           = "backends"
 	lbMapBuckets            = "buckets"
 	lbMapChecksumBuffers    = "checksum_buffers"
 	lbMapDecisions          = "decisions"
+	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
@@ -481,12 +487,12 @@ type lbMapSpecs struct {
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
-	AnswersSeen        *ebpf.MapSpec `ebpf:"answers_seen"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
+	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
@@ -545,12 +551,12 @@ type lbMaps struct {
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
-	AnswersSeen        *ebpf.Map `ebpf:"answers_seen"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
+	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
@@ -576,12 +582,12 @@ func (m *lbMaps) Close() error {
 		m.AllSettings,
 		m.AnswerClocks,
 		m.AnswerSlots,
-		m.AnswersSeen,
 		m.BackendNames,
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
 		m.Decisions,
+		m.FlowHistories,
 		m.Flows,
 		m.Locks,
 		m.NearClients,
