@@ -389,9 +389,9 @@ static __always_inline int give(struct xdp_md **ctx)
 {
 	int verdict;
 
-	asm volatile("*(u64 *)(r10 - 96) = %0" : : "r"(*ctx) : "memory");
+	asm volatile("*(u64 *)(r10 - 72) = %0" : : "r"(*ctx) : "memory");
 	verdict = measured(*ctx);
-	asm volatile("%0 = *(u64 *)(r10 - 96)" : "=r"(*ctx) : : "r6", "r7", "r8", "r9", "memory");
+	asm volatile("%0 = *(u64 *)(r10 - 72)" : "=r"(*ctx) : : "r6", "r7", "r8", "r9", "memory");
 	asm volatile("" : "+r"(verdict));
 	return verdict;
 }
