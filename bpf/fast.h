@@ -491,6 +491,7 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 		.backend = q.flow->backend,
 		.length = q.frame_length,
 	};
+	asm volatile("" ::: "memory"); /* all of the flow has been read */
 	/* while we read it, its slot was cleared, and maybe filled: who knows what the packet is now */
 	if (flow_life(q.flow).turn != q.life.turn) {
 		outcome.verdict = VERDICT_DROP;

@@ -179,6 +179,17 @@ static __always_inline void answer_set(__u32 place, __u32 value)
 		*(volatile __u32 *)at = value;
 }
 
+/*
+ * The slot that an answer's place leads to is being filled, or cleared, and the tuple is of that flow. To be asked
+ * before flow_has(): a flow that comes is there from one moment to the next.
+ */
+static __always_inline bool answer_comes_or_goes(__u32 slot, const struct tuple *t)
+{
+	struct flow *flow = flow_at(slot);
+
+	return flow && !flow_life(flow).phase && ends_equal(&flow->answer, t);
+}
+
 /* Of the places whose bits in a word match, the slot of the flow with this tuple; else as slot_find(). Verified by itself, like parse(). */
 __noinline __u32 search_word(const struct tuple *tuple, __u64 hash, enum direction table,
 			     __u32 place, __u64 matches)
@@ -189,6 +200,8 @@ __noinline __u32 search_word(const struct tuple *tuple, __u64 hash, enum directi
 		return NO_SLOT;
 	for (int n = 0; n < WORD_PLACES && matches; n++) {
 		slot = slot_at(table, place + lowest_part(matches), hash);
+		if (table == FROM_BACKEND && answer_comes_or_goes(slot, tuple))
+			slot = SLOT_PENDING;
 		if (slot == SLOT_PENDING || flow_has(slot, tuple, table))
 			return slot;
 		matches &= matches - 1;
@@ -368,8 +381,11 @@ __noinline int answer_forget(const struct flow *flow, __u32 slot)
 /* Packets change a flow's flags at the same time, but not often. */
 #define RELEASE_TRIES 4
 
-/* Forgets a flow; its port is free at once. False: another CPU was first. */
-static __always_inline bool flow_release(__u32 slot)
+/*
+ * Forgets a flow as it was seen; its port is free at once. False: another CPU was first, or a packet
+ * has made it one that is needed more.
+ */
+static __always_inline bool flow_release(__u32 slot, struct flow_life seen)
 {
 	struct flow *flow = flow_at(slot);
 	struct flow_life was, free = {};
@@ -379,7 +395,7 @@ static __always_inline bool flow_release(__u32 slot)
 		return false;
 	for (int i = 0; i < RELEASE_TRIES && !ours; i++) {
 		was = flow_life(flow);
-		if (!was.phase)
+		if (!was.phase || was.turn != seen.turn || was.phase < seen.phase)
 			return false;
 		free.turn = was.turn + 1;
 		free.flags = was.flags; /* the families are still to be read */
@@ -414,7 +430,10 @@ static __always_inline bool flow_is_dead(const struct flow *flow, __u64 now)
 	       !backend_of(flow->backend, flow->backend_generation);
 }
 
-/* Copies the flow, so that all that follows is of one flow. False: meanwhile it became another one. */
+/*
+ * Copies the packet's flow, so that all that follows is of that one. False: since it was found, or meanwhile, its slot
+ * has become another's.
+ */
 static __always_inline bool flow_read(struct packet *pkt)
 {
 	struct flow *flow = flow_at(pkt->slot);
@@ -426,7 +445,15 @@ static __always_inline bool flow_read(struct packet *pkt)
 	pkt->flow = *flow;
 	pkt->flow.life = life;
 	return life.phase && flow_tuple(&pkt->flow, pkt->slot, !pkt->direction, &pkt->other) &&
+	       flow_has(pkt->slot, &pkt->tuple, pkt->direction) &&
 	       flow_life(flow).turn == life.turn;
+}
+
+/* Forgets the packet's flow, for the next one. If that fails, it is to be looked for again before. */
+static __always_inline void flow_replace(struct packet *pkt)
+{
+	if (!flow_release(pkt->slot, pkt->flow.life))
+		pkt->lock_seen = LOCK_HELD;
 }
 
 /* Verified by itself, like parse(). */
@@ -452,7 +479,7 @@ __noinline bool flow_find(struct packet *pkt, __u64 now)
 		return false;
 	if (!flow_expired(pkt->flow.life.phase, pkt->flow.last_seen, now))
 		return true;
-	flow_release(pkt->slot);
+	flow_replace(pkt);
 	return false;
 }
 
@@ -531,7 +558,7 @@ static __always_inline void flow_learn(const struct packet *pkt, const struct et
 {
 	struct flow *flow = flow_at(pkt->slot);
 
-	if (!flow)
+	if (!flow || flow_life(flow).turn != pkt->flow.life.turn)
 		return;
 	if (flow->client_interface != interface)
 		flow->client_interface = interface;
@@ -542,12 +569,12 @@ static __always_inline void flow_learn(const struct packet *pkt, const struct et
 static __always_inline bool victim_consider(struct victim *victim, const struct flow *flow,
 					    __u32 slot)
 {
-	__u32 phase = flow->life.phase;
+	struct flow_life life = flow_life(flow);
 
-	if (phase < PHASE_UDP_STREAM || phase < victim->phase ||
-	    (phase == victim->phase && (__s64)(flow->last_seen - victim->last_seen) >= 0))
+	if (life.phase < PHASE_UDP_STREAM || life.phase < victim->life.phase ||
+	    (life.phase == victim->life.phase && (__s64)(flow->last_seen - victim->last_seen) >= 0))
 		return false;
-	victim->phase = phase;
+	victim->life = life;
 	victim->slot = slot;
 	victim->last_seen = flow->last_seen;
 	return true;
@@ -564,10 +591,14 @@ static long room_step(__u32 i, struct room_search *search)
 {
 	__u32 slot = search->bucket * BUCKET_PLACES + i;
 	struct flow *flow = flow_at(slot);
+	struct flow_life life;
 
-	if (!flow || !flow_life(flow).phase)
+	if (!flow)
 		return 0;
-	if (flow_is_dead(flow, search->now) && flow_release(slot)) {
+	life = flow_life(flow);
+	if (!life.phase)
+		return 0;
+	if (flow_is_dead(flow, search->now) && flow_release(slot, life)) {
 		search->found = true;
 		return 1;
 	}
@@ -587,7 +618,8 @@ static __always_inline bool room_make(__u64 hash, __u64 now)
 	search.bucket = second_bucket(FROM_CLIENT, hash);
 	if (!search.found)
 		bpf_loop(BUCKET_PLACES, room_step, &search, 0);
-	return search.found || (search.victim.phase && flow_release(search.victim.slot));
+	return search.found ||
+	       (search.victim.life.phase && flow_release(search.victim.slot, search.victim.life));
 }
 
 /* A slot for a new flow, ours alone; NO_SLOT when all are needed. Verified by itself, like parse(). */

@@ -102,7 +102,7 @@ __noinline enum verdict decide(struct xdp_md *ctx, struct packet *pkt, __u64 now
 		return VERDICT_ABORTED;
 	known = flow_find(pkt, now);
 	if (known && flow_superseded(pkt)) {
-		flow_release(pkt->slot);
+		flow_replace(pkt);
 		known = false;
 	}
 	pkt->known = known;

@@ -53,7 +53,10 @@ static __always_inline void prefixes_take(__u32 slot, const struct tuple *reques
 			  csum_addr(&answer->src) + csum_addr(&answer->dst));
 }
 
-/* Describes the flow in its slot, which is ours alone. From its last line on it can be found. */
+/*
+ * Describes the flow in its slot, which is ours alone. From its last publish() on it can be found; before its answers'
+ * place leads to it, it says what they are, for who looks for them meanwhile.
+ */
 static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __u32 slot,
 				      const struct backend *backend, __u64 now)
 {
@@ -72,7 +75,6 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
 		.protocol = pkt->tuple.protocol,
 	};
 	is.life.phase = flow_phase(is.life.protocol, is.life.flags);
-	flow->last_seen = now;
 	flow->backend = pkt->backend;
 	flow->backend_generation = backend->generation;
 	__builtin_memcpy(&flow->macs, eth, sizeof(flow->macs));
@@ -81,6 +83,9 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
 	ends_take(&flow->answer, answer);
 	if (flow_is_wide(is.life.flags))
 		prefixes_take(slot, &pkt->tuple, answer);
+	publish(&flow->last_seen, now);
+	if (pkt->place != NO_SLOT)
+		answer_set(pkt->place, slot + 1);
 	publish(life_of(flow), is.word);
 	return true;
 }
@@ -111,11 +116,7 @@ static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt,
 				       const struct backend *backend, __u64 now)
 {
 	pkt->slot = slot_take(pkt->hash, now);
-	if (pkt->slot == NO_SLOT)
-		return false;
-	if (pkt->place != NO_SLOT)
-		answer_set(pkt->place, pkt->slot + 1);
-	return flow_fill(ctx, pkt, pkt->slot, backend, now);
+	return pkt->slot != NO_SLOT && flow_fill(ctx, pkt, pkt->slot, backend, now);
 }
 
 enum opened {
@@ -147,7 +148,10 @@ __noinline enum opened flow_open(struct xdp_md *ctx, struct packet *pkt,
 	}
 	if (!is_new && pkt->place != NO_SLOT)
 		answer_give_back(pkt->place);
-	if (pkt->slot >= SLOT_PENDING || !flow_read(pkt))
+	if (pkt->slot >= SLOT_PENDING)
+		return OPENED_NOTHING;
+	pkt->reason = REASON_FLOW_TABLE_BUSY;
+	if (!flow_read(pkt))
 		return OPENED_NOTHING;
 	return is_new ? OPENED_NEW : OPENED_ALREADY;
 }

@@ -19,7 +19,7 @@
 struct victim {
 	__u64 last_seen;
 	__u32 slot;
-	__u32 phase; /* 0: none seen */
+	struct flow_life life; /* as it was; phase 0: none seen */
 };
 
 /* A search for a free source port; see snat.h. */

@@ -82,12 +82,16 @@ static __always_inline __u32 answer_take_from_dead(const struct tuple *answer, _
 						   __u32 *owner)
 {
 	__u32 place = answer_take(answer, owner);
+	struct flow_life life;
 	struct flow *flow;
 
 	if (place != NO_SLOT || *owner >= SLOT_PENDING)
 		return place;
 	flow = flow_at(*owner);
-	if (flow && flow_life(flow).phase && flow_is_dead(flow, now) && flow_release(*owner))
+	if (!flow)
+		return NO_SLOT;
+	life = flow_life(flow);
+	if (life.phase && flow_is_dead(flow, now) && flow_release(*owner, life))
 		return answer_take(answer, owner);
 	return NO_SLOT;
 }
@@ -113,7 +117,7 @@ static long port_step(__u32 i, struct port_step *step)
 	flow = flow_at(owner);
 	if (flow && flow_life(flow).phase && victim_consider(&search->victim, flow, owner))
 		search->victim_at = search->at;
-	return i >= PORT_WINDOW_SHORT && search->victim.phase >= search->enough;
+	return i >= PORT_WINDOW_SHORT && search->victim.life.phase >= search->enough;
 }
 
 static __always_inline __u32 port_take_over(struct packet *pkt)
@@ -121,10 +125,12 @@ static __always_inline __u32 port_take_over(struct packet *pkt)
 	struct port_search *search = &pkt->search;
 	__u32 owner;
 
-	if (!search->victim.phase || !search->ports)
+	if (!search->victim.life.phase || !search->ports)
 		return NO_SLOT;
 	port_name(pkt, search->victim_at);
-	return flow_release(search->victim.slot) ? answer_take(&pkt->other, &owner) : NO_SLOT;
+	return flow_release(search->victim.slot, search->victim.life) ?
+		       answer_take(&pkt->other, &owner) :
+		       NO_SLOT;
 }
 
 static __always_inline __be16 backend_port(const struct backend *backend, const struct packet *pkt)
@@ -165,7 +171,7 @@ static __always_inline __u32 snat_search(struct packet *pkt, struct port_pool *p
 		return search->place;
 	if (!full) {
 		pool->full_until = search->now + search->pool * PORT_RETRY_NS;
-		pool->victim = search->victim.phase;
+		pool->victim = search->victim.life.phase;
 	}
 	return port_take_over(pkt);
 }
@@ -193,7 +199,7 @@ static __always_inline __u32 snat_choose(struct packet *pkt, const struct backen
 	if (search->pool > PORT_POOL_MAX)
 		search->pool = PORT_POOL_MAX;
 	search->start = pool->cursor;
-	search->victim.phase = 0;
+	search->victim.life.phase = 0;
 	place = snat_search(pkt, pool);
 	pool->cursor = place != NO_SLOT ? search->at + 1 : search->start + PORT_WINDOW;
 	return place;

@@ -220,7 +220,15 @@ type lbPacket struct {
 			_        structs.HostLayout
 			LastSeen uint64
 			Slot     uint32
-			Phase    uint32
+			Life     struct {
+				_        structs.HostLayout
+				Turn     uint32
+				Phase    lbFlowPhase
+				Flags    lbFlowFlags
+				Forward  lbForwardMode
+				Protocol uint8
+			}
+			_ [4]byte
 		}
 		VictimAt uint32
 		Enough   uint32

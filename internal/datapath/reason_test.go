@@ -79,6 +79,14 @@ func reasonCases() map[string]reasonCase {
 			}
 			return c.request(packet.SYN, "").Frame()
 		}},
+		"flow-table-busy": {ofWeb("DROP", "flow-table-busy", backendA), func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0] = withPorts(web(backendA), 2000, 2099) // a port whose lock is another one
+			b.apply(b.cfg)
+			turn := func() { b.must(b.datapath.TurnLock(c.protocol, c.client, c.vip)) }
+			turn()
+			b.t.Cleanup(turn)
+			return c.request(packet.SYN, "").Frame()
+		}},
 		"many-headers": {
 			outcome{verdict: "DROP", reason: "many-headers", service: "web over IPv6"},
 			func(_ *balancer, c *conversation) []byte {
@@ -119,6 +127,29 @@ func reasonCases() map[string]reasonCase {
 func put16(frame []byte, at int, value uint16) []byte {
 	frame[at], frame[at+1] = byte(value>>8), byte(value)
 	return frame
+}
+
+// A flow that another CPU seems to open all the time is opened by the sender's next try.
+func TestBusyForAMoment(t *testing.T) {
+	for _, forward := range lb.Forwards() {
+		t.Run(string(forward), func(t *testing.T) {
+			t.Parallel()
+			s := withPorts(web(backendA), 2000, 2099)
+			s.Forward = forward
+			b := start(t, config(s))
+			c := b.tcp(aClient, webVIP)
+			syn := c.request(packet.SYN, "").Frame()
+			b.must(b.datapath.TurnLock(c.protocol, c.client, c.vip))
+			b.want("DROP flow-table-busy", syn)
+			b.must(b.datapath.TurnLock(c.protocol, c.client, c.vip))
+			if live := b.live(); len(live) > 0 {
+				t.Errorf("%d flows are live, want none: %v", len(live), live)
+			}
+			if got, _ := b.run(syn); got.fate() != newFlow {
+				t.Errorf("got %s, want %s", got.fate(), newFlow)
+			}
+		})
+	}
 }
 
 // Every reason is reached, and the packet is counted under it, once, for the

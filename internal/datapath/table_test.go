@@ -20,15 +20,86 @@ func table(slots uint32) lb.Config {
 	return cfg
 }
 
+// searched is how many slots are looked at for a new flow: all of a table's two buckets, or
+// two of its many.
+func searched(slots int) int { return min(slots, 64) }
+
+// neighbours numbers the clients that may lie in the same two buckets of the flow table as the
+// first one: those that compete for the same slots.
+func (b *balancer) neighbours(open func(n int) *conversation) func(n int) *conversation {
+	var all []int
+	var home []uint32
+	next := 0
+	return func(n int) *conversation {
+		for ; len(all) <= n; next++ {
+			c := open(next)
+			buckets, err := b.datapath.Buckets(c.protocol, c.client, c.vip)
+			b.must(err)
+			if home == nil {
+				home = buckets
+			}
+			if slices.Equal(buckets, home) {
+				all = append(all, next)
+			}
+		}
+		return open(all[n])
+	}
+}
+
 func TestFlowTableFull(t *testing.T) {
 	for _, slots := range []int{1, 16, 64, 65, 100, 300} {
 		t.Run(fmt.Sprint(slots), func(t *testing.T) {
 			t.Parallel()
 			b := start(t, table(uint32(slots)))
-			all := b.fill(slots, b.webClient)
+			neighbour := b.neighbours(b.webClient)
+			room := searched(slots)
+			all := b.fill(room, neighbour)
 			for n := range 5 {
-				b.webClient(slots + n).play(step{0, client, packet.SYN, flowTableFull})
-				b.dnsClient(slots + n).play(step{0, client, 0, flowTableFull})
+				neighbour(room + n).play(step{0, client, packet.SYN, flowTableFull})
+				b.dnsClient(slots + n).opensIfThereIsRoom()
+			}
+			for _, c := range all {
+				c.stays()
+			}
+		})
+	}
+}
+
+// opensIfThereIsRoom fails the test unless a new flow is refused where both of its buckets are full, and
+// else opened. In them all flows must be needed.
+func (c *conversation) opensIfThereIsRoom() bool {
+	c.t.Helper()
+	buckets, err := c.datapath.Buckets(c.protocol, c.client, c.vip)
+	c.must(err)
+	free, err := c.datapath.FreeSlots(buckets)
+	c.must(err)
+	if free > 0 {
+		c.establish()
+	} else {
+		c.expect(flowTableFull, c.request(packet.SYN, ""))
+	}
+	return free > 0
+}
+
+// Large tables are of whole buckets. A flow has a slot for sure while a fifth of them is free, and after that as long as
+// its own two have one; no flow that is needed gives way.
+func TestLargeTableFills(t *testing.T) {
+	for _, slots := range []int{65, 100, 200, 300, 1000} {
+		t.Run(fmt.Sprint(slots), func(t *testing.T) {
+			t.Parallel()
+			b := start(t, table(uint32(slots)))
+			size := b.datapath.Slots()
+			if size < slots || size >= slots+32 || size%32 != 0 {
+				t.Errorf("a table for %d flows has %d slots", slots, size)
+			}
+			all := b.fill(size*4/5, b.webClient)
+			for n := range 3 * size {
+				if c := b.webClient(len(all) + n); c.opensIfThereIsRoom() {
+					all = append(all, c)
+				}
+			}
+			if live := len(b.live()); live != len(all) || live > size {
+				t.Errorf("%d flows are live in %d slots, want the %d that were opened", live, size, len(all))
 			}
 			for _, c := range all {
 				c.stays()
@@ -58,9 +129,11 @@ func TestSlotIsFreed(t *testing.T) {
 				cfg := table(uint32(slots))
 				cfg.Timeouts.TCPEstablished = 2 * time.Hour
 				b := start(t, cfg)
-				all := b.fill(slots, b.webClient)
-				for i, n := range []int{slots - 1, 0, slots / 2} {
-					extra := b.webClient(slots + i)
+				neighbour := b.neighbours(b.webClient)
+				room := searched(slots)
+				all := b.fill(room, neighbour)
+				for i, n := range []int{room - 1, 0, room / 2} {
+					extra := neighbour(room + i)
 					extra.play(step{time.Second, client, packet.SYN, flowTableFull})
 					over := all[n]
 					all = slices.Delete(all, n, n+1)
@@ -76,25 +149,28 @@ func TestSlotIsFreed(t *testing.T) {
 	}
 }
 
-// Whatever waits longest to be confirmed gives way, and a closed flow before it.
+// Whatever waits longest to be confirmed gives way, and a closed flow before it. It is one that
+// may lie where the new one may.
 func TestSlotIsTakenOver(t *testing.T) {
 	for _, slots := range []int{16, 64, 100} {
 		t.Run(fmt.Sprint(slots), func(t *testing.T) {
 			t.Parallel()
 			b := start(t, table(uint32(slots)))
-			all := b.fill(slots-2, b.webClient)
-			waiting := b.webClient(slots).open()
+			neighbour := b.neighbours(b.webClient)
+			room := searched(slots)
+			all := b.fill(room-2, neighbour)
+			waiting := neighbour(room).open()
 			b.now = b.now.Add(time.Second)
-			closed := b.webClient(slots + 1).establish()
+			closed := neighbour(room + 1).establish()
 			closed.play(step{time.Second, client, packet.RST, forwarded})
 
 			b.now = b.now.Add(time.Second)
-			b.webClient(slots + 2).establish()
+			neighbour(room + 2).establish()
 			waiting.play(step{0, client, packet.SYN, forwarded})
 			closed.play(step{0, client, packet.ACK, noFlow})
 
 			b.now = b.now.Add(time.Second)
-			b.webClient(slots + 3).establish()
+			neighbour(room + 3).establish()
 			waiting.play(step{time.Second, client, packet.SYN, flowTableFull})
 			for _, c := range all {
 				c.stays()

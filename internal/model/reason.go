@@ -32,6 +32,7 @@ const (
 	NoNextHop     Reason = "no-next-hop"
 	BackendGone   Reason = "backend-gone"
 	FlowTableFull Reason = "flow-table-full"
+	FlowTableBusy Reason = "flow-table-busy" // takes two CPUs; the model has one
 	SNATExhausted Reason = "snat-exhausted"
 	ICMP          Reason = "icmp"
 	NewFlowSNAT   Reason = "new-flow-snat"
@@ -44,7 +45,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
-		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, SNATExhausted,
+		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
 		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute,
 	}
 }
