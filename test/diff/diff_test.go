@@ -48,7 +48,7 @@ func TestDifferential(t *testing.T) {
 
 func checkTally(t *testing.T, tally *Tally) {
 	for _, why := range model.Reasons() {
-		if n := tally.Reasons[why]; n < leastOfAKind {
+		if n := tally.Reasons[why]; n < leastOfAKind && why != model.FlowTableBusy { // that takes two CPUs
 			t.Errorf("%s occurred %d times, want %d", why, n, leastOfAKind)
 		}
 	}
