@@ -247,52 +247,31 @@ __noinline __u32 slot_find(const struct tuple *tuple, __u64 hash, enum direction
 	return slot;
 }
 
-static __always_inline struct flow_history *flow_history(void)
+/* The word of the filter that tells of the address, and its bit in there. */
+static __always_inline __u64 *history_of(enum direction table, const struct addr *to, __u64 *bit)
 {
-	__u32 zero = 0;
+	__u32 hash = addr_mix(to) * 0x9e3779b1 >> (32 - HISTORY_BITS), key = table;
+	struct flow_history *history = bpf_map_lookup_elem(&flow_histories, &key);
 
-	return bpf_map_lookup_elem(&flow_histories, &zero);
+	*bit = 1ULL << (hash & 63);
+	return history ? &history->sent_to[hash >> 6] : NULL;
 }
 
-/* Some flow may have answers that pass here. Where all forward one way, none has. */
-static __always_inline bool answers_exist(void)
+/* Some flow may have requests, or answers, that are sent to this address. */
+static __always_inline bool history_has(enum direction table, const struct addr *to)
 {
-	struct flow_history *history = flow_history();
+	__u64 bit, *word = history_of(table, to, &bit);
 
-	return !history || *(volatile __u64 *)&history->answers;
-}
-
-/* Before the first is entered. */
-static __always_inline void answers_begin(void)
-{
-	struct flow_history *history = flow_history();
-
-	if (history && !*(volatile __u64 *)&history->answers)
-		__sync_fetch_and_or(&history->answers, 1);
-}
-
-static __always_inline __u32 requested_bit(const struct addr *a)
-{
-	return addr_mix(a) * 0x9e3779b1 >> (32 - REQUESTED_BITS);
-}
-
-/* Some flow's requests may be sent to this address. */
-static __always_inline bool requests_exist(const struct addr *to)
-{
-	struct flow_history *history = flow_history();
-	__u32 bit = requested_bit(to);
-
-	return !history || *(volatile __u64 *)&history->requested[bit >> 6] >> (bit & 63) & 1;
+	return !word || *(volatile __u64 *)word & bit;
 }
 
 /* Before the first is entered. */
-static __always_inline void requests_begin(const struct addr *to)
+static __always_inline void history_note(enum direction table, const struct addr *to)
 {
-	struct flow_history *history = flow_history();
-	__u32 bit = requested_bit(to);
+	__u64 bit, *word = history_of(table, to, &bit);
 
-	if (history && !requests_exist(to))
-		__sync_fetch_and_or(&history->requested[bit >> 6], 1ULL << (bit & 63));
+	if (word && !(*(volatile __u64 *)word & bit))
+		__sync_fetch_and_or(word, bit);
 }
 
 /* Who has the tuple, in either direction; else as slot_find(). */
@@ -300,9 +279,11 @@ static __always_inline __u32 tuple_owner(const struct tuple *tuple, __u64 hash)
 {
 	__u32 slot = NO_SLOT;
 
-	if (requests_exist(&tuple->dst))
+	if (history_has(FROM_CLIENT, &tuple->dst))
 		slot = slot_find(tuple, hash, FROM_CLIENT);
-	return slot == NO_SLOT && answers_exist() ? slot_find(tuple, hash, FROM_BACKEND) : slot;
+	if (slot == NO_SLOT && history_has(FROM_BACKEND, &tuple->dst))
+		slot = slot_find(tuple, hash, FROM_BACKEND);
+	return slot;
 }
 
 /* Verified by itself, like parse(). */
@@ -459,6 +440,7 @@ static __always_inline void flow_replace(struct packet *pkt)
 /* Verified by itself, like parse(). */
 __noinline bool flow_find(struct packet *pkt, __u64 now)
 {
+	bool answers;
 	__u32 *lock;
 
 	if (!pkt)
@@ -467,11 +449,12 @@ __noinline bool flow_find(struct packet *pkt, __u64 now)
 	lock = lock_of(pkt->hash);
 	pkt->lock_seen = lock ? lock_read(lock) : LOCK_HELD;
 	buckets_touch(FROM_CLIENT, pkt->hash);
-	if (answers_exist())
+	answers = history_has(FROM_BACKEND, &pkt->tuple.dst);
+	if (answers)
 		buckets_touch(FROM_BACKEND, pkt->hash);
 	pkt->direction = FROM_CLIENT;
 	pkt->slot = slot_find(&pkt->tuple, pkt->hash, FROM_CLIENT);
-	if (pkt->slot >= SLOT_PENDING && answers_exist()) {
+	if (pkt->slot >= SLOT_PENDING && answers) {
 		pkt->direction = FROM_BACKEND;
 		pkt->slot = slot_find(&pkt->tuple, pkt->hash, FROM_BACKEND);
 	}

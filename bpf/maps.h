@@ -132,12 +132,12 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } answer_slots SEC(".maps");
 
-/* data plane only, per new flow. It lives as long as the flows. */
+/* data plane only, per new flow; by enum direction. It lives as long as the flows. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
 	__type(value, struct flow_history);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flow_histories SEC(".maps");
 

@@ -138,7 +138,7 @@ __noinline enum opened flow_open(struct xdp_md *ctx, struct packet *pkt,
 	if (!pkt || !backend)
 		return OPENED_NOTHING;
 	pkt->slot = NO_SLOT;
-	requests_begin(&pkt->tuple.dst);
+	history_note(FROM_CLIENT, &pkt->tuple.dst);
 	lock = lock_of(pkt->hash);
 	pkt->reason = REASON_FLOW_TABLE_BUSY;
 	if (lock && flow_lock(pkt, lock)) {

@@ -54,9 +54,10 @@ __noinline __u32 answer_take(const struct tuple *answer, __u32 *owner)
 	*owner = SLOT_PENDING;
 	hash = hash_tuple(answer);
 	buckets_touch(FROM_BACKEND, hash);
-	if (requests_exist(&answer->dst))
+	answer_touch(hash);
+	if (history_has(FROM_CLIENT, &answer->dst))
 		buckets_touch(FROM_CLIENT, hash);
-	answers_begin();
+	history_note(FROM_BACKEND, &answer->dst);
 	lock = lock_of(hash);
 	if (!lock)
 		return NO_SLOT;

@@ -270,15 +270,14 @@ struct bucket_slots {
 ASSERT_SIZE(struct bucket_slots, 128);
 
 /*
- * What was ever entered in the flow table: whether answers, and a Bloom filter over the addresses that requests
- * were sent to. Where one cannot be, nobody looks for it.
+ * Where requests and answers were ever sent to, for the flow table, by direction: Bloom filters over addresses. Where
+ * none can be, nobody looks for one.
  */
-#define REQUESTED_BITS 12
+#define HISTORY_BITS 12
 struct flow_history {
-	__u64 answers;
-	__u64 requested[(1 << REQUESTED_BITS) / 64];
+	__u64 sent_to[(1 << HISTORY_BITS) / 64];
 };
-ASSERT_SIZE(struct flow_history, 520);
+ASSERT_SIZE(struct flow_history, 512);
 
 /* Of the hash in hash.h: two 32-bit words for each pair of a tuple's words. */
 #define HASH_KEYS 10

@@ -144,9 +144,8 @@ const (
 )
 
 type lbFlowHistory struct {
-	_         structs.HostLayout
-	Answers   uint64
-	Requested [64]uint64
+	_      structs.HostLayout
+	SentTo [64]uint64
 }
 
 type lbFlowPhase uint8
