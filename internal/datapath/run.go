@@ -21,7 +21,8 @@ type Decision struct {
 // RunnerOptions choose the program that a Runner runs.
 type RunnerOptions struct {
 	Attachment Attachment
-	Seed       uint64 // of the data plane's random numbers
+	Seed       uint64     // of the data plane's random numbers
+	HashKeys   [10]uint32 // of the flow table, as bpf/hash.h has them; zero: a secret of this host
 }
 
 // Runner runs packets through the real program in the kernel, one at a time,
@@ -48,6 +49,7 @@ func (d *Datapath) NewRunner(opts RunnerOptions) (*Runner, error) {
 		txByRedirect:    opts.Attachment.TXByRedirect,
 		testClock:       true,
 		recordDecisions: true,
+		hashKeys:        lbHashKeys{Key: opts.HashKeys},
 	})
 	if err != nil {
 		return nil, err

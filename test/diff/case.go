@@ -31,7 +31,8 @@ type Event struct {
 type Case struct {
 	About  string // for whoever reads the corpus
 	Port   model.Options
-	World  World // at the start
+	Hash   HashKeys `json:",omitzero"`
+	World  World    // at the start
 	Events []Event
 }
 

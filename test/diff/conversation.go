@@ -27,6 +27,24 @@ func (c *conversation) carried(e ends) bool { return e == c.ends || e == c.answe
 
 func (c *conversation) answers() ends { return ends{c.protocol, c.backend, c.source} }
 
+// lookalike differs from the conversation in one thing only: its protocol, IP's
+// version, or a part of the client's address that IPv4 does not have.
+func (c conversation) lookalike(rng *rand.Rand) *conversation {
+	keepsClient := c.source == c.src
+	switch n := rng.IntN(4); {
+	case n == 0:
+		c.protocol = lb.TCP + lb.UDP - c.protocol
+	case n == 1:
+		c.src, c.dst, c.backend, c.source = otherFamily(c.src), otherFamily(c.dst), otherFamily(c.backend), otherFamily(c.source)
+	case c.src.Addr().Is6():
+		c.src = netip.AddrPortFrom(elsewhere(rng, c.src.Addr()), c.src.Port())
+		if keepsClient {
+			c.source = c.src
+		}
+	}
+	return &c
+}
+
 // stage is how far a TCP connection has come.
 type stage int
 

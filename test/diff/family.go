@@ -49,6 +49,22 @@ func (f family) backendAddress(rng *rand.Rand) netip.Addr { return f.address(10,
 // hostAddress is the balancer's own.
 func (f family) hostAddress() netip.Addr { return f.address(10, 0, 0, 1) }
 
+// elsewhere is an address that differs from another one in what IPv4 does not have.
+func elsewhere(rng *rand.Rand, a netip.Addr) netip.Addr {
+	bytes := a.As16()
+	bytes[4+rng.IntN(8)] ^= 1 << rng.IntN(8)
+	return netip.AddrFrom16(bytes)
+}
+
+// otherFamily is the same below the prefix of IPv6, or without it.
+func otherFamily(a netip.AddrPort) netip.AddrPort {
+	f, bytes := ipv6, a.Addr().AsSlice()
+	if a.Addr().Is6() {
+		f, bytes = ipv4, bytes[12:]
+	}
+	return netip.AddrPortFrom(f.address(int(bytes[0]), int(bytes[1]), int(bytes[2]), int(bytes[3])), a.Port())
+}
+
 // noHost is an address that packets claim to come from, but that nobody has.
 func (f family) noHost(rng *rand.Rand) netip.Addr {
 	if f == ipv6 {

@@ -42,7 +42,7 @@ func fuzzed() []Case {
 		for _, flows := range limits {
 			w := randomWorld(rand.New(rand.NewPCG(1, 0)), flows, ways()[0])
 			w.Config.Limits.Backends = 2 * maxServices * maxBackends // the old ones and the new ones
-			all = append(all, Case{Port: port, World: w})
+			all = append(all, Case{Port: port, Hash: badHashKeys(), World: w})
 		}
 	}
 	return all
@@ -61,7 +61,7 @@ func FuzzDifferential(f *testing.F) {
 	cases := fuzzed()
 	pairs := make([]*Pair, len(cases))
 	for i, c := range cases {
-		p, err := Open(c.Port, c.World)
+		p, err := Open(c)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -34,26 +34,26 @@ const seed = 1
 
 func start() time.Time { return time.Unix(1_000_000, 0) }
 
-// Open loads a data plane; frames arrive at its loopback interface.
-func Open(port model.Options, w World) (*Pair, error) {
-	d, err := datapath.Open(datapath.Options{Limits: w.Config.Limits})
+// Open loads a case's data plane; frames arrive at its loopback interface.
+func Open(c Case) (*Pair, error) {
+	d, err := datapath.Open(datapath.Options{Limits: c.World.Config.Limits})
 	if err != nil {
 		return nil, err
 	}
 	p := &Pair{datapath: d, now: start()}
-	if err := p.fill(port, w); err != nil {
+	if err := p.fill(c.Port, c.Hash, c.World); err != nil {
 		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *Pair) fill(port model.Options, w World) (err error) {
+func (p *Pair) fill(port model.Options, hash HashKeys, w World) (err error) {
 	if p.reconciler, err = reconcile.New(p.datapath, w.Config.Limits); err != nil {
 		return err
 	}
 	port.Interface = datapath.LoopbackIndex
-	p.runner, err = p.datapath.NewRunner(datapath.RunnerOptions{Attachment: attachment(port), Seed: seed})
+	p.runner, err = p.datapath.NewRunner(datapath.RunnerOptions{Attachment: attachment(port), Seed: seed, HashKeys: hash})
 	if err != nil {
 		return err
 	}
@@ -150,15 +150,15 @@ func (p *Pair) change(w World) error {
 
 // CheckState compares counters and flows.
 func (p *Pair) CheckState() error {
-	flows, err := p.listFlows()
+	listed, err := p.datapath.LiveFlows()
 	if err != nil {
-		return err
+		return disagree(err)
 	}
 	counters, err := p.counters()
 	if err != nil {
 		return err
 	}
-	return disagree(errors.Join(p.model.CheckFlows(flows), p.model.CheckCounters(counters)))
+	return disagree(errors.Join(p.model.CheckFlows(asModel(listed)), p.model.CheckCounters(counters)))
 }
 
 func (p *Pair) listFlows() ([]model.Flow, error) {
@@ -166,6 +166,10 @@ func (p *Pair) listFlows() ([]model.Flow, error) {
 	if err != nil {
 		return nil, err
 	}
+	return asModel(listed), nil
+}
+
+func asModel(listed []datapath.Flow) []model.Flow {
 	flows := make([]model.Flow, len(listed))
 	for i, f := range listed {
 		flows[i] = model.Flow{
@@ -173,7 +177,7 @@ func (p *Pair) listFlows() ([]model.Flow, error) {
 			Phase: model.Phase(f.Phase), Seen: time.Unix(0, int64(f.LastSeen)),
 		}
 	}
-	return flows, nil
+	return flows
 }
 
 func (p *Pair) counters() (model.Counters, error) {

@@ -10,7 +10,7 @@ import (
 // plane disagreed, with ErrDisagree; all, if they never did. Counters and flows
 // are compared at the end, or, if thorough, after every event.
 func Replay(c Case, thorough bool) (int, error) {
-	p, err := Open(c.Port, c.World)
+	p, err := Open(c)
 	if err != nil {
 		return 0, err
 	}

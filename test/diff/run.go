@@ -12,10 +12,10 @@ import (
 // goes. If the two disagree, with ErrDisagree, the case ends there.
 func Generate(seed uint64, packets int, tally *Tally) (Case, error) {
 	rng := rand.New(rand.NewPCG(seed, 0))
-	c := Case{Port: randomPort(rng)}
+	c := Case{Port: randomPort(rng), Hash: pick(rng, badHashKeys(), badHashKeys(), randomHashKeys(rng))}
 	all := ways() // in turn, so that none is left to chance
 	c.World = randomWorld(rng, pick[uint32](rng, 8, 8, 16, 16, 64, 90, 1024), all[seed%uint64(len(all))])
-	p, err := Open(c.Port, c.World)
+	p, err := Open(c)
 	if err != nil {
 		return c, err
 	}

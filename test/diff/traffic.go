@@ -148,6 +148,9 @@ func (t *Traffic) forAService() packet.Packet {
 	if c == nil || chance(t.rng, 4) {
 		return t.opening()
 	}
+	if chance(t.rng, 25) {
+		return c.lookalike(t.rng).next(t.rng, t.patient)
+	}
 	p := c.next(t.rng, t.patient)
 	if chance(t.rng, 30) { // the client comes by another way now
 		c.clientMAC = randomMAC(t.rng)
@@ -171,12 +174,27 @@ func (t *Traffic) opening() packet.Packet {
 		forward:   s.Forward,
 		clientMAC: randomMAC(t.rng), seq: t.rng.Uint32(), ack: t.rng.Uint32(),
 	}
+	if mayAnswerItself(s) && chance(t.rng, 4) {
+		c.src, c.dst = t.asItself(s)
+	}
 	flags := packet.SYN
 	if chance(t.rng, 4) { // of a connection that others have, or had
 		const syn, ack, fin, rst, psh = packet.SYN, packet.ACK, packet.FIN, packet.RST, packet.PSH
 		flags = pick(t.rng, ack, ack|psh, syn|ack, fin|ack, fin, rst, rst|ack, syn|fin, packet.TCPFlags(t.rng.Uint32()&0xff))
 	}
 	return c.packet(t.rng, false, flags)
+}
+
+// asItself is a backend as a client of its own service, to what its answers could go to.
+func (t *Traffic) asItself(s lb.Service) (src, dst netip.AddrPort) {
+	first := max(s.Address.Ports.First, s.SNAT.Ports.First)
+	last := min(s.Address.Ports.Last, s.SNAT.Ports.Last)
+	dst = netip.AddrPortFrom(s.Address.Addr, first+uint16(t.rng.IntN(min(int(last-first)+1, 4))))
+	src = pick(t.rng, s.Backends...).Address
+	if src.Port() == 0 {
+		src = netip.AddrPortFrom(src.Addr(), dst.Port())
+	}
+	return src, dst
 }
 
 // randomDestination has one of the first ports of a VIP, or a later one.
@@ -211,7 +229,9 @@ func (t *Traffic) randomClient(f family) netip.AddrPort {
 		return netip.AddrPortFrom(f.address(10, 0, 0, 9+t.rng.IntN(60)), port)
 	case n < 13:
 		return netip.AddrPortFrom(f.noHost(t.rng), port)
-	case n < 14:
+	case n < 16:
+		return oftenClient(f)
+	case n < 17:
 		return netip.AddrPortFrom(f.vipAddress(t.rng), pick[uint16](t.rng, 53, 80, 1026))
 	}
 	return netip.AddrPortFrom(f.address(198, 51, 100, t.rng.IntN(60)), port)

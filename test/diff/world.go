@@ -185,6 +185,11 @@ func hasBackend(s lb.Service, a netip.AddrPort) bool {
 	return slices.ContainsFunc(s.Backends, func(b lb.Backend) bool { return b.Address == a })
 }
 
+// mayAnswerItself reports whether what a service's backends answer to is among its own ports.
+func mayAnswerItself(s lb.Service) bool {
+	return s.Forward.Translates() && slices.Contains(s.SNAT.Addresses, s.Address.Addr) && s.SNAT.Ports.Overlaps(s.Address.Ports)
+}
+
 // addBackend adds one of a family, "" for any, unless chance makes none that fits in.
 func (w *World) addBackend(rng *rand.Rand, s *lb.Service, f family) {
 	if f == "" {
