@@ -72,7 +72,7 @@ type filled struct {
 }
 
 // churns is how often some flows, a fraction of the slots, make way for others.
-const churns, churning = 5, 20
+const churns, churning = 3, 20
 
 func fill(t testing.TB, forward lb.Forward, f family, slots int) *filled {
 	t.Helper()
