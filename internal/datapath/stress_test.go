@@ -260,12 +260,12 @@ func TestCPUsCompeteForRoom(t *testing.T) {
 	tunnels := all
 	tunnels.Tunnels, tunnels.Kinds = true, kinds(syn, stresstest.UDP, ack, rst)
 	for _, c := range []stressCase{
-		{name: "nat", plan: all, forward: lb.ForwardNAT, backends: 32, ports: 100, slots: 16, timeout: time.Hour},
+		{name: "nat", plan: all, forward: lb.ForwardNAT, backends: 32, ports: 100, slots: 6, timeout: time.Hour},
 		{name: "nat, few ports", plan: six(all), forward: lb.ForwardNAT, backends: 64, ports: 3, slots: 200, timeout: 5 * time.Millisecond},
-		{name: "dnat", plan: six(all), forward: lb.ForwardDNAT, backends: 2, ports: 20, slots: 64, timeout: time.Hour},
+		{name: "dnat", plan: six(all), forward: lb.ForwardDNAT, backends: 3, ports: 20, slots: 12, timeout: time.Hour},
 		{name: "dnat, few ports", plan: all, forward: lb.ForwardDNAT, backends: 2, ports: 20, slots: 1000, timeout: 5 * time.Millisecond},
-		{name: "ipip", plan: tunnels, forward: lb.ForwardIPIP, backends: 64, ports: 1, slots: 64, timeout: 5 * time.Millisecond},
-		{name: "gue", plan: six(tunnels), forward: lb.ForwardGUE, backends: 64, ports: 1, slots: 64, timeout: time.Hour},
+		{name: "ipip", plan: tunnels, forward: lb.ForwardIPIP, backends: 64, ports: 1, slots: 4, timeout: 5 * time.Millisecond},
+		{name: "gue", plan: six(tunnels), forward: lb.ForwardGUE, backends: 64, ports: 1, slots: 200, timeout: time.Hour},
 	} {
 		c.scheduler = lb.Maglev
 		c.plan.Clients = c.slots // twice as many tuples in TCP, and in UDP

@@ -77,13 +77,19 @@ type scene struct {
 // newScene has so many flows to come, in no order.
 func newScene(t testing.TB, forward lb.Forward, f family, flows int) *scene {
 	t.Helper()
+	return newSceneIn(t, forward, f, flows, max(flows*2, 1024))
+}
+
+// newSceneIn has a flow table of so many slots.
+func newSceneIn(t testing.TB, forward lb.Forward, f family, flows, slots int) *scene {
+	t.Helper()
 	s := &scene{t: t, family: f, forward: forward, ends: make([]harness.Ends, flows)}
 	vip := netip.MustParseAddrPort(f.vip)
 	for i := range s.ends {
 		s.ends[i] = harness.Ends{Src: f.client(i), Dst: vip}
 	}
 	shuffled(s.ends)
-	cfg := f.config(forward, flows)
+	cfg := f.config(forward, slots)
 	var err error
 	s.datapath, err = datapath.Open(datapath.Options{Limits: cfg.Limits})
 	s.must(err)
@@ -110,7 +116,7 @@ func newScene(t testing.TB, forward lb.Forward, f family, flows int) *scene {
 	return s
 }
 
-func (f family) config(forward lb.Forward, flows int) lb.Config {
+func (f family) config(forward lb.Forward, slots int) lb.Config {
 	service := lb.Service{
 		Name: "bench", Address: lb.VIPAt(netip.MustParseAddrPort(f.vip)), Protocols: []lb.Protocol{lb.TCP, lb.UDP},
 		Forward: forward, Scheduler: lb.Maglev,
@@ -129,7 +135,7 @@ func (f family) config(forward lb.Forward, flows int) lb.Config {
 		Timeouts: lb.Timeouts{
 			TCPUnconfirmed: day, TCPEstablished: day, TCPHalfClosed: day, TCPClosed: day, UDPUnconfirmed: day, UDPStream: day,
 		},
-		Limits: lb.Limits{Flows: uint32(max(flows*2, 1024)), Services: 2, Backends: 16, TableEntries: 4096},
+		Limits: lb.Limits{Flows: uint32(slots), Services: 2, Backends: 16, TableEntries: 4096},
 	}
 }
 

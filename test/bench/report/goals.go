@@ -167,9 +167,9 @@ func controlGoals() []goal {
 // tableGoals are of the flow table.
 func tableGoals() []goal {
 	return []goal{
-		{what: "flow table, a v4 flow", figure: figure{"Control/flow-table/v4", "bytes/flow"}, limit: 64},
-		{what: "flow table, a v6 flow", figure: figure{"Control/flow-table/v6", "bytes/flow"}, limit: 128},
-		{what: "flow table at 80 % fill, live flows evicted", figure: figure{"Control/flow-table/fill=80", "evicted"}, limit: 0},
-		{what: "flow table at 80 % fill, failed inserts", figure: figure{"Control/flow-table/fill=80", "failed"}, limit: 0},
+		{what: "flow table, a v4 flow", figure: figure{"FlowTable/v4", "bytes/flow"}, limit: 64},
+		{what: "flow table, a v6 flow", figure: figure{"FlowTable/v6", "bytes/flow"}, limit: 128},
+		{what: "flow table at 80 % fill, live flows evicted", figure: figure{"FlowTable/fill=80", "evicted"}, limit: 0},
+		{what: "flow table at 80 % fill, failed inserts", figure: figure{"FlowTable/fill=80", "failed"}, limit: 0},
 	}
 }
