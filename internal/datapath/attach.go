@@ -55,7 +55,6 @@ type knobs struct {
 	txByRedirect    bool
 	testClock       bool
 	recordDecisions bool
-	hashKeys        lbHashKeys // zero: those that the maps hold
 }
 
 func (a Attachment) knobs() knobs {
@@ -87,11 +86,9 @@ func (d *Datapath) spec(k knobs) (*ebpf.CollectionSpec, error) {
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinNone
 	}
-	keys := k.hashKeys
-	if keys == (lbHashKeys{}) {
-		if err := d.maps.AllHashKeys.Lookup(uint32(0), &keys); err != nil {
-			return nil, fmt.Errorf("read the flow table's hash keys: %w", err)
-		}
+	var keys lbHashKeys
+	if err := d.maps.AllHashKeys.Lookup(uint32(0), &keys); err != nil {
+		return nil, fmt.Errorf("read the flow table's hash keys: %w", err)
 	}
 	table := flowTableFor(d.limits)
 	for name, value := range map[string]any{

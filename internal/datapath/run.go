@@ -22,7 +22,7 @@ type Decision struct {
 type RunnerOptions struct {
 	Attachment Attachment
 	Seed       uint64     // of the data plane's random numbers
-	HashKeys   [10]uint32 // of the flow table, as bpf/hash.h has them; zero: a secret of this host
+	HashKeys   [10]uint32 // of the flow table, as bpf/hash.h has them; zero: as they are. To be changed before the first flow
 }
 
 // Runner runs packets through the real program in the kernel, one at a time,
@@ -43,13 +43,17 @@ const maxFrame = 17*4096 + 4096
 
 // NewRunner loads a program with the test clock.
 func (d *Datapath) NewRunner(opts RunnerOptions) (*Runner, error) {
+	if keys := (lbHashKeys{Key: opts.HashKeys}); keys != (lbHashKeys{}) {
+		if err := put(d.maps.AllHashKeys, uint32(0), &keys); err != nil {
+			return nil, err
+		}
+	}
 	program, err := d.load(knobs{
 		checksum:        opts.Attachment.checksumHandling(),
 		mac:             opts.Attachment.MAC,
 		txByRedirect:    opts.Attachment.TXByRedirect,
 		testClock:       true,
 		recordDecisions: true,
-		hashKeys:        lbHashKeys{Key: opts.HashKeys},
 	})
 	if err != nil {
 		return nil, err

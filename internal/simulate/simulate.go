@@ -49,6 +49,14 @@ type Simulator struct {
 	backends map[uint32]string
 }
 
+// hashKeys are any: the same input gives the same output, also when the flow table is full.
+func hashKeys() (keys [10]uint32) {
+	for i := range keys {
+		keys[i] = uint32(i+1) * 0x9e3779b1
+	}
+	return keys
+}
+
 // New loads a data plane for cfg.
 func New(cfg lb.Config, opts Options) (*Simulator, error) {
 	d, err := datapath.Open(datapath.Options{Limits: cfg.Limits})
@@ -60,7 +68,7 @@ func New(cfg lb.Config, opts Options) (*Simulator, error) {
 		s.Close()
 		return nil, err
 	}
-	if s.runner, err = d.NewRunner(datapath.RunnerOptions{Seed: seed}); err != nil {
+	if s.runner, err = d.NewRunner(datapath.RunnerOptions{Seed: seed, HashKeys: hashKeys()}); err != nil {
 		s.Close()
 		return nil, err
 	}

@@ -191,6 +191,9 @@ func (t *Traffic) asItself(s lb.Service) (src, dst netip.AddrPort) {
 	last := min(s.Address.Ports.Last, s.SNAT.Ports.Last)
 	dst = netip.AddrPortFrom(s.Address.Addr, first+uint16(t.rng.IntN(min(int(last-first)+1, 4))))
 	src = pick(t.rng, s.Backends...).Address
+	if familyOf(src.Addr()) != familyOf(dst.Addr()) { // it has no address for that
+		src = t.clientOf(s)
+	}
 	if src.Port() == 0 {
 		src = netip.AddrPortFrom(src.Addr(), dst.Port())
 	}
