@@ -476,8 +476,8 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 
 	if (!quick_begin(&q, ctx) || !quick_known(&q, ctx, guess))
 		return VERDICT_CONTINUE;
-	q.frame_length =
-		bpf_xdp_get_buff_len(ctx); /* behind the IP packet there may be other buffers */
+	/* behind the IP packet there may be other buffers */
+	q.frame_length = bpf_xdp_get_buff_len(ctx);
 	now = clock_now();
 	if (!quick_goes_on(&q, now) || !quick_next_hop(&q, &hop))
 		return VERDICT_CONTINUE;
