@@ -170,8 +170,8 @@ static __always_inline __u32 word_claim(struct bucket *bucket, __u32 word, __u64
 	return WORD_PLACES;
 }
 
-/* A place in this bucket, ours from now on; NO_SLOT: it is full. Verified by itself, like parse(). */
-__noinline __u32 bucket_claim(enum direction table, __u32 index, __u64 hash)
+/* A place in this bucket, ours from now on; NO_SLOT: it is full. */
+static __always_inline __u32 bucket_claim(enum direction table, __u32 index, __u64 hash)
 {
 	struct bucket *bucket = bucket_at(table, index);
 	__u32 word, part;
@@ -190,22 +190,27 @@ __noinline __u32 bucket_claim(enum direction table, __u32 index, __u64 hash)
 /* Below that much room the second choice is looked at, too. */
 #define ROOM_ENOUGH 8
 
+/* The second bucket is to be tried first. */
+static __always_inline bool second_is_emptier(enum direction table, __u32 first, __u32 second)
+{
+	struct bucket *one = bucket_at(table, first), *other = bucket_at(table, second);
+	__u32 room = one ? bucket_room(one) : 0;
+
+	return room < ROOM_ENOUGH && other && bucket_room(other) > room;
+}
+
 /* A place for whoever has the hash, ours from now on; NO_SLOT: both buckets are full. Verified by itself, like parse(). */
 __noinline __u32 place_claim(enum direction table, __u64 hash)
 {
-	__u32 first = first_bucket(table, hash), second = second_bucket(table, hash), place, room;
-	struct bucket *one = bucket_at(table, first), *other = bucket_at(table, second);
+	__u32 first = first_bucket(table, hash), second = second_bucket(table, hash),
+	      place = NO_SLOT;
+	bool other = second_is_emptier(table, first, second);
 
-	if (!one || !other)
-		return NO_SLOT;
-	room = bucket_room(one);
-	if (room < ROOM_ENOUGH && bucket_room(other) > room) {
-		place = bucket_claim(table, second, hash);
-		if (place != NO_SLOT)
-			return place;
+	for (int i = 0; i < 2 && place == NO_SLOT; i++) {
+		place = bucket_claim(table, other ? second : first, hash);
+		other = !other;
 	}
-	place = bucket_claim(table, first, hash);
-	return place != NO_SLOT ? place : bucket_claim(table, second, hash);
+	return place;
 }
 
 /* NO_SLOT is no place. */

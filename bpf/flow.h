@@ -605,14 +605,10 @@ static __always_inline bool room_make(__u64 hash, __u64 now)
 	       (search.victim.life.phase && flow_release(search.victim.slot, search.victim.life));
 }
 
-/* A slot for a new flow, ours alone; NO_SLOT when all are needed. Verified by itself, like parse(). */
-__noinline __u32 slot_take(__u64 hash, __u64 now)
+/* A slot for a new flow, ours alone, of another that gave way; NO_SLOT when all are needed. Verified by itself, like parse(). */
+__noinline __u32 slot_take_over(__u64 hash, __u64 now)
 {
-	__u32 slot = place_claim(FROM_CLIENT, hash);
-
-	if (slot == NO_SLOT && room_make(hash, now))
-		slot = place_claim(FROM_CLIENT, hash);
-	return slot;
+	return room_make(hash, now) ? place_claim(FROM_CLIENT, hash) : NO_SLOT;
 }
 
 #endif

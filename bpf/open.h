@@ -61,7 +61,7 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
 				      const struct backend *backend, __u64 now)
 {
 	const struct tuple *answer = &pkt->other;
-	struct flow *flow = flow_at(slot);
+	struct flow *flow = flow_at(slot), *filled = &pkt->flow;
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	union life_word is;
 
@@ -74,19 +74,22 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
 		.forward = pkt->forward,
 		.protocol = pkt->tuple.protocol,
 	};
-	is.life.phase = flow_phase(is.life.protocol, is.life.flags);
-	flow->backend = pkt->backend;
-	flow->backend_generation = backend->generation;
-	__builtin_memcpy(&flow->macs, eth, sizeof(flow->macs));
-	flow->client_interface = ctx->ingress_ifindex;
-	ends_take(&flow->request, &pkt->tuple);
-	ends_take(&flow->answer, answer);
+	filled->life = is.life; /* free, still */
+	filled->backend = pkt->backend;
+	filled->backend_generation = backend->generation;
+	__builtin_memcpy(&filled->macs, eth, sizeof(filled->macs));
+	filled->client_interface = ctx->ingress_ifindex;
+	ends_take(&filled->request, &pkt->tuple);
+	ends_take(&filled->answer, answer);
+	*flow = *filled;
 	if (flow_is_wide(is.life.flags))
 		prefixes_take(slot, &pkt->tuple, answer);
 	publish(&flow->last_seen, now);
 	if (pkt->place != NO_SLOT)
 		answer_set(pkt->place, slot + 1);
+	is.life.phase = flow_phase(is.life.protocol, is.life.flags);
 	publish(life_of(flow), is.word);
+	filled->life = is.life;
 	return true;
 }
 
@@ -115,7 +118,9 @@ static __always_inline bool flow_lock(struct packet *pkt, __u32 *lock)
 static __always_inline bool flow_enter(struct xdp_md *ctx, struct packet *pkt,
 				       const struct backend *backend, __u64 now)
 {
-	pkt->slot = slot_take(pkt->hash, now);
+	pkt->slot = place_claim(FROM_CLIENT, pkt->hash);
+	if (pkt->slot == NO_SLOT)
+		pkt->slot = slot_take_over(pkt->hash, now);
 	return pkt->slot != NO_SLOT && flow_fill(ctx, pkt, pkt->slot, backend, now);
 }
 
@@ -126,8 +131,8 @@ enum opened {
 };
 
 /*
- * Stores a new flow to `backend` in pkt->slot. pkt->place is that of its answers; NO_SLOT: they do not pass here, and pkt->other only says who the backend is. Verified by itself, like
- * parse().
+ * Stores a new flow to `backend` in pkt->slot. pkt->place is that of its answers; NO_SLOT: they do not pass here,
+ * and pkt->other only says who the backend is. Verified by itself, like parse().
  */
 __noinline enum opened flow_open(struct xdp_md *ctx, struct packet *pkt,
 				 const struct backend *backend, __u64 now)
@@ -146,14 +151,14 @@ __noinline enum opened flow_open(struct xdp_md *ctx, struct packet *pkt,
 		is_new = flow_enter(ctx, pkt, backend, now);
 		lock_release(lock);
 	}
-	if (!is_new && pkt->place != NO_SLOT)
+	if (is_new)
+		return OPENED_NEW;
+	if (pkt->place != NO_SLOT)
 		answer_give_back(pkt->place);
 	if (pkt->slot >= SLOT_PENDING)
 		return OPENED_NOTHING;
 	pkt->reason = REASON_FLOW_TABLE_BUSY;
-	if (!flow_read(pkt))
-		return OPENED_NOTHING;
-	return is_new ? OPENED_NEW : OPENED_ALREADY;
+	return flow_read(pkt) ? OPENED_ALREADY : OPENED_NOTHING;
 }
 
 #endif

@@ -238,8 +238,6 @@ func tableMutants() []Mutant {
 			"csum_addr(&answer->dst));", "csum_addr(&answer->src));"},
 		{"a request's change of the checksum is an answer's, too", "fast.h",
 			"return request ? p->change : (__u16)~p->change;", "return p->change;"},
-		{"bytes in other buffers are not counted", "fast.h",
-			"q.frame_length = bpf_xdp_get_buff_len(ctx);", "q.frame_length += 0;"},
 		{"answers are not looked for", "snat.h",
 			"history_note(FROM_BACKEND, &answer->dst);", "history_note(FROM_BACKEND, &answer->src);"},
 
@@ -252,7 +250,7 @@ func tableMutants() []Mutant {
 		{"a new flow was seen when the one before in its slot was", "open.h",
 			"publish(&flow->last_seen, now);", "publish(&flow->last_seen, flow->last_seen);"},
 		{"a flow without a slot keeps its port", "open.h",
-			"if (!is_new && pkt->place != NO_SLOT)", "if (!is_new && !pkt)"},
+			"if (pkt->place != NO_SLOT)\n\t\tanswer_give_back", "if (!pkt)\n\t\tanswer_give_back"},
 		{"answers lead to the slot before", "open.h",
 			"answer_set(pkt->place, slot + 1);", "answer_set(pkt->place, slot);"},
 		{"nat's flows count as source-NATed in dnat", "open.h",
