@@ -99,19 +99,17 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
  */
 static __always_inline bool flow_lock(struct packet *pkt, __u32 *lock)
 {
-	__u32 seen = pkt->lock_seen;
+	bool taken = lock_take(lock, pkt->lock_seen);
+	__u32 seen;
 
-	if (lock_take(lock, seen))
-		return true;
-	for (int i = 0; i < LOCK_TRIES; i++) {
+	for (int i = 0; i < LOCK_TRIES && !taken; i++) {
 		seen = lock_read(lock);
 		pkt->slot = tuple_owner(&pkt->tuple, pkt->hash);
 		if (pkt->slot != NO_SLOT)
 			return false;
-		if (lock_take(lock, seen))
-			return true;
+		taken = lock_take(lock, seen);
 	}
-	return false;
+	return taken;
 }
 
 /* Puts the flow into pkt->slot; NO_SLOT where all are needed. */
