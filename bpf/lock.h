@@ -11,8 +11,11 @@
 #include "maps.h"
 #include "packet.h"
 
-/* An attempt looks up anew: a holder that was not interrupted is done by then. */
-#define LOCK_TRIES 16
+/*
+ * An attempt looks up anew: a holder that was not interrupted is done by then. Loops over it are unrolled: Linux 6.1's
+ * verifier takes no loop whose end runs on into its beginning, and clang may lay it out like that.
+ */
+#define LOCK_TRIES 8
 
 /* Of all tuples with that hash, be they requests or answers. */
 static __always_inline __u32 *lock_of(__u64 hash)

@@ -99,17 +99,20 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
  */
 static __always_inline bool flow_lock(struct packet *pkt, __u32 *lock)
 {
-	bool taken = lock_take(lock, pkt->lock_seen);
 	__u32 seen;
 
-	for (int i = 0; i < LOCK_TRIES && !taken; i++) {
+	if (lock_take(lock, pkt->lock_seen))
+		return true;
+#pragma unroll
+	for (int i = 0; i < LOCK_TRIES; i++) {
 		seen = lock_read(lock);
 		pkt->slot = tuple_owner(&pkt->tuple, pkt->hash);
 		if (pkt->slot != NO_SLOT)
 			return false;
-		taken = lock_take(lock, seen);
+		if (lock_take(lock, seen))
+			return true;
 	}
-	return taken;
+	return false;
 }
 
 /* Puts the flow into pkt->slot; NO_SLOT where all are needed. */

@@ -61,6 +61,7 @@ __noinline __u32 answer_take(const struct tuple *answer, __u32 *owner)
 	lock = lock_of(hash);
 	if (!lock)
 		return NO_SLOT;
+#pragma unroll
 	for (int i = 0; i < LOCK_TRIES && !taken; i++) {
 		seen = lock_read(lock);
 		*owner = tuple_owner(answer, hash);
