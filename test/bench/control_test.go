@@ -40,6 +40,9 @@ func BenchmarkControl(b *testing.B) {
 	}
 	b.Run("list-flows", benchmarkListFlows)
 	for _, flows := range []int{1000, 100_000, 1_000_000} {
+		if testing.Short() && flows > 100_000 {
+			continue
+		}
 		b.Run("memory/flows="+short(flows), func(b *testing.B) { benchmarkMemoryOfFlows(b, flows) })
 	}
 	b.Run("memory/services=10k", benchmarkMemoryOfServices)
