@@ -10,6 +10,7 @@
 #define TINYLB_BUCKET_H
 
 #include "config.h"
+#include "lock.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -219,8 +220,13 @@ static __always_inline void place_free(enum direction table, __u32 place)
 	struct bucket *bucket = bucket_at(table, place / BUCKET_PLACES);
 	__u32 word = bounded(place / WORD_PLACES, BUCKET_WORDS), part = place & (WORD_PLACES - 1);
 
-	if (bucket)
+	if (!bucket)
+		return;
+	if (stores_are_ordered)
 		__sync_fetch_and_and(&bucket->words[word], ~(0xffffULL << part * PART_BITS));
+	else
+		ordered(__sync_fetch_and_and(&bucket->words[word],
+					     ~(0xffffULL << part * PART_BITS)));
 }
 
 #endif

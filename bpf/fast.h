@@ -427,8 +427,8 @@ static __always_inline void quick_outer(const struct quick *q, __u32 hash, struc
 	outer->id = ip_id(outer->dont_fragment);
 }
 
-/* False: it has to go the long way, and is as it was. */
-static __always_inline bool quick_tunnel(const struct quick *q, struct xdp_md *ctx)
+/* VERDICT_CONTINUE: it has to go the long way, and is as it was. */
+static __always_inline enum verdict quick_tunnel(const struct quick *q, struct xdp_md *ctx)
 {
 	__u32 hash = quick_hash(q);
 	bool is_gue = q->life.forward == FORWARD_GUE;
@@ -445,25 +445,25 @@ static __always_inline bool quick_tunnel(const struct quick *q, struct xdp_md *c
 		outer.payload += sizeof(gue);
 		gue_prepare(q->backend, hash, &outer, &gue);
 		if (outer.is_v6 && !quick_gue_checksum(q, &outer, &gue))
-			return false;
+			return VERDICT_CONTINUE;
 	}
 	if (!ip_fits(&outer) || bpf_xdp_adjust_head(ctx, -(int)(ip_header_size(outer.is_v6) +
 								(is_gue ? sizeof(gue) : 0))))
-		return false;
-	return quick_put(ctx, &outer, is_gue, &gue);
+		return VERDICT_CONTINUE;
+	return quick_put(ctx, &outer, is_gue, &gue) ? VERDICT_TX : VERDICT_ABORTED;
 }
 
-/* False: it has to go the long way. */
-static __always_inline bool quick_rewrite(const struct quick *q, struct xdp_md *ctx)
+/* VERDICT_CONTINUE: it has to go the long way; VERDICT_TX: it can be sent. */
+static __always_inline enum verdict quick_rewrite(const struct quick *q, struct xdp_md *ctx)
 {
 	if (q->life.forward == FORWARD_DSR)
-		return true;
+		return VERDICT_TX;
 	if (!translates(q->life.forward))
 		return quick_tunnel(q, ctx);
 	if (q->direction == FROM_CLIENT && quick_learns(q, ctx))
-		return false;
+		return VERDICT_CONTINUE;
 	quick_nat(q);
-	return true;
+	return VERDICT_TX;
 }
 
 /* Returns VERDICT_CONTINUE for what has to go the long way. */
@@ -471,6 +471,7 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 {
 	struct quick q = { .is_v6 = is_v6 };
 	struct outcome outcome;
+	enum verdict verdict;
 	struct next_hop hop;
 	__u64 now;
 
@@ -482,18 +483,21 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 	if (!quick_goes_on(&q, now) || !quick_next_hop(&q, &hop))
 		return VERDICT_CONTINUE;
 	next_hop_complete(&hop, ctx, q.eth);
-	if (!quick_rewrite(&q, ctx))
+	verdict = quick_rewrite(&q, ctx);
+	if (verdict == VERDICT_CONTINUE)
 		return VERDICT_CONTINUE;
 	if (q.flow->last_seen != now)
 		q.flow->last_seen = now;
 	outcome = (struct outcome){
-		.verdict = send(ctx, &hop),
+		.verdict = verdict == VERDICT_TX ? send(ctx, &hop) : verdict,
 		.reason = q.direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY,
 		.service = q.backend->service,
 		.backend = q.flow->backend,
 		.length = q.frame_length,
 	};
 	asm volatile("" ::: "memory"); /* all of the flow has been read */
+	if (verdict == VERDICT_ABORTED)
+		outcome.reason = REASON_TRUNCATED;
 	/* while we read it, its slot was cleared, and maybe filled: who knows what the packet is now */
 	if (flow_life(q.flow).turn != q.life.turn) {
 		outcome.verdict = VERDICT_DROP;

@@ -458,6 +458,8 @@ __noinline bool flow_find(struct packet *pkt, __u64 now)
 		pkt->direction = FROM_BACKEND;
 		pkt->slot = slot_find(&pkt->tuple, pkt->hash, FROM_BACKEND);
 	}
+	if (pkt->slot == SLOT_PENDING)
+		pkt->lock_seen = LOCK_HELD; /* the tuple is somebody's in a moment */
 	if (pkt->slot >= SLOT_PENDING || !flow_read(pkt))
 		return false;
 	if (!flow_expired(pkt->flow.life.phase, pkt->flow.last_seen, now))

@@ -44,6 +44,12 @@ static __always_inline bool lock_take(__u32 *lock, __u32 seen)
 	return !lock_is_held(seen) && __sync_val_compare_and_swap(lock, seen, seen + 1) == seen;
 }
 
+/* An atomic operation keeps others from passing it only if its result is asked for. */
+static __always_inline void ordered(__u64 result)
+{
+	asm volatile("" : : "r"(result));
+}
+
 /*
  * Makes a value seen, and all that was written before it. x86-64 keeps the order of stores by itself; elsewhere, and there
  * at a price, an atomic exchange does.
@@ -64,7 +70,7 @@ static __always_inline void lock_release(__u32 *lock)
 		asm volatile("" ::: "memory");
 		*(volatile __u32 *)lock += 1;
 	} else {
-		__sync_fetch_and_add(lock, 1);
+		ordered(__sync_fetch_and_add(lock, 1));
 	}
 }
 

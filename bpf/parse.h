@@ -19,7 +19,7 @@
 #define FILTER_SOURCE 0x85ebca6b
 #define FILTER_PORT 0xc2b2ae35
 
-/* Two bits of a multiplicative hash; addressFilterBits in internal/datapath/filter.go sets the same ones. */
+/* Two bits of a multiplicative hash; addAddresses in internal/datapath/filter.go sets the same ones. */
 static __always_inline bool filter_has(const struct address_filter *filter, const struct addr *a,
 				       __u32 multiplier)
 {

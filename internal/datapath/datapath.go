@@ -142,7 +142,6 @@ func (d *Datapath) assign() {
 // dropIncompatible unpins every map when one of them has another layout: the
 // maps refer to each other, so they are kept or dropped together.
 func (d *Datapath) dropIncompatible(spec *ebpf.CollectionSpec) error {
-	var pinned []string
 	for name, m := range spec.Maps {
 		if m.Pinning != ebpf.PinByName {
 			continue
@@ -155,7 +154,6 @@ func (d *Datapath) dropIncompatible(spec *ebpf.CollectionSpec) error {
 		if err != nil {
 			return fmt.Errorf("open pinned map %s: %w", path, err)
 		}
-		pinned = append(pinned, path)
 		if err := m.Compatible(old); err != nil {
 			d.Replaced = append(d.Replaced, name)
 		}
@@ -164,7 +162,22 @@ func (d *Datapath) dropIncompatible(spec *ebpf.CollectionSpec) error {
 	if len(d.Replaced) == 0 {
 		return nil
 	}
-	for _, path := range pinned {
+	return d.unpinMaps()
+}
+
+// unpinMaps lets go of all maps in the pin directory, also of those that only another version has.
+func (d *Datapath) unpinMaps() error {
+	entries, err := os.ReadDir(d.pinDir)
+	if err != nil {
+		return fmt.Errorf("list the pinned maps: %w", err)
+	}
+	for _, entry := range entries {
+		path := filepath.Join(d.pinDir, entry.Name())
+		m, err := ebpf.LoadPinnedMap(path, nil)
+		if err != nil {
+			continue // a program or a link
+		}
+		m.Close()
 		if err := os.Remove(path); err != nil {
 			return fmt.Errorf("unpin a map of another layout: %w", err)
 		}

@@ -37,6 +37,10 @@ func (d *Datapath) openFilters() error {
 		return fmt.Errorf("map the address filter into memory: %w", err)
 	}
 	d.filters = &filters{memory: memory}
+	there := unsafe.Slice((*byte)(unsafe.Pointer(&d.filters.ports.Ports)), unsafe.Sizeof(d.filters.ports.Ports))
+	if _, err := memory.ReadAt(there, portFilterAt); err != nil {
+		return fmt.Errorf("read the filter of ports: %w", err)
+	}
 	err = each(d.maps.Services, func(key lbServiceKey, _ lbService) {
 		d.filters.needed[portFilterBit(serviceKeyFromBPF(key).Address)]++
 	})
@@ -64,7 +68,7 @@ func (d *Datapath) SetAddressFilter(destinations, sources []netip.Addr) error {
 	return nil
 }
 
-// addressHash folds an address as filter_has() and filter_has_port() in bpf/parse.h do.
+// addressHash folds an address as addr_mix() in bpf/packet.h does.
 func addressHash(a netip.Addr) uint32 {
 	w := addrToBPF(a).Word
 	return w[0] ^ w[1]*3 ^ w[2]*5 ^ w[3]

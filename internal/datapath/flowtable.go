@@ -55,7 +55,11 @@ func (d *Datapath) closePlaces() error {
 	if err := d.maps.Buckets.Lookup(last, &bucket); err != nil {
 		return fmt.Errorf("read the flow table's last bucket: %w", err)
 	}
-	for place := slots % bucketPlaces; place < bucketPlaces; place++ {
+	first := slots % bucketPlaces
+	if bucket.Words[first/wordPlaces]>>(16*(first%wordPlaces))&nobodys == nobodys {
+		return nil // since the maps were made; the data plane may be writing next to it
+	}
+	for place := first; place < bucketPlaces; place++ {
 		bucket.Words[place/wordPlaces] |= nobodys << (16 * (place % wordPlaces))
 	}
 	return put(d.maps.Buckets, last, &bucket)
