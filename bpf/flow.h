@@ -363,13 +363,21 @@ static __always_inline bool flow_is_dead(const struct flow *flow, __u64 now)
 	       !backend_of(flow->backend, flow->backend_generation);
 }
 
+/* Linux 6.1 takes no key from where a packet is described. */
+static __always_inline struct flow *flow_of(const struct packet *pkt)
+{
+	__u32 slot = pkt->slot;
+
+	return bpf_map_lookup_elem(&flows, &slot);
+}
+
 /*
  * Copies the packet's flow, so that all that follows is of that one. False: since it was found, or meanwhile, its slot
  * has become another's.
  */
 static __always_inline bool flow_read(struct packet *pkt)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->slot);
+	struct flow *flow = flow_of(pkt);
 	struct flow_life life;
 
 	if (!flow)
@@ -472,7 +480,7 @@ static __always_inline enum flow_flags flow_hears(enum direction direction, stru
 /* What this packet says of the connection's life (RFC 9293, 3.3.2, seen from the middle). */
 static __always_inline void flow_track(const struct packet *pkt, __u64 now)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->slot);
+	struct flow *flow = flow_of(pkt);
 	struct flow_life was, is;
 
 	if (!flow)
@@ -505,7 +513,7 @@ static __always_inline bool macs_equal(const struct flow_macs *a, const void *fr
 static __always_inline void flow_learn(const struct packet *pkt, const struct ethhdr *eth,
 				       __u32 interface)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->slot);
+	struct flow *flow = flow_of(pkt);
 
 	if (!flow || flow_life(flow).turn != pkt->flow.life.turn)
 		return;

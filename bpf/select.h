@@ -23,7 +23,7 @@ static __always_inline __u32 tuple_hash(const struct tuple *t)
 static __always_inline struct backend *select_backend(struct packet *pkt,
 						      const struct service *service)
 {
-	__u32 random, entry, chunk;
+	__u32 random, entry, chunk, id;
 	struct table_chunk *table;
 	struct backend *backend;
 
@@ -35,8 +35,8 @@ static __always_inline struct backend *select_backend(struct packet *pkt,
 	table = bpf_map_lookup_elem(&tables, &chunk);
 	if (!table)
 		return NULL;
-	pkt->backend = table->backend[entry % TABLE_CHUNK];
-	backend = bpf_map_lookup_elem(&backends, &pkt->backend);
+	id = pkt->backend = table->backend[entry % TABLE_CHUNK];
+	backend = bpf_map_lookup_elem(&backends, &id);
 	/* another service's: the table was rebuilt under our feet */
 	return backend && backend->service == service->id ? backend : NULL;
 }
