@@ -78,6 +78,10 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 fuzz-long: ## N (10 million) packets through the data plane and the model of it, never the same ones
 	$(GO) test -count=1 -timeout 0 -v -run '^TestDifferential$$' ./test/diff -packets $(N) -seed $$(date +%s)
 
+.PHONY: model-check
+model-check: ## have spin prove the flow table's protocol (needs spin, gcc)
+	$(GO) test -count=1 -v ./test/protocol
+
 .PHONY: mutants
 mutants: ## put bugs into bpf/, one at a time: the differential test finds each (needs clang-19, llvm-19)
 	$(GO) test -count=1 -timeout 60m -v -run '^TestMutants' ./test/diff -mutants
