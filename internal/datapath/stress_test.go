@@ -175,8 +175,8 @@ func (s *stressed) check() (live []datapath.Flow, counts map[string]uint64) {
 			s.t.Errorf("%d packets ended as %s", n, reason)
 		}
 	}
-	toBackend := counts["new-flow"] + counts["new-flow-snat"] + counts["forwarded"]
-	if len(r.Wrong) == 0 && (toBackend != r.ToBackend || counts["reply"] != r.ToClient || counts["not-ours"] != r.Passed || dropped != r.Dropped) {
+	sent := counts["new-flow"] + counts["new-flow-snat"] + counts["forwarded"] + counts["reply"]
+	if sent != r.Sent || counts["not-ours"] != r.Passed || dropped != r.Dropped || r.Unjudged > r.Sent/100 {
 		s.t.Errorf("counted %v, but there were %+v", counts, r)
 	}
 	return live, counts
@@ -237,12 +237,10 @@ func TestCPUsOpenTheSameFlows(t *testing.T) {
 			})
 			s.run(clients, time.Time{})
 			live, counts := s.check()
-			// in dnat the other CPU may just have taken the answers that both want
-			if n := counts["new-flow"] + counts["new-flow-snat"]; n != clients || len(live) != clients {
-				t.Errorf("%d flows were opened, and %d are live, want %d", n, len(live), clients)
-			}
-			if busy := counts["flow-table-busy"]; counts["forwarded"]+busy < clients || busy > clients/1000 {
-				t.Errorf("of the second packet of each of %d flows %v", clients, counts)
+			// in dnat the other CPU may just have taken the answers that both want; where one holds a lock for long, both may give up
+			n, busy := int(counts["new-flow"]+counts["new-flow-snat"]), int(counts["flow-table-busy"])
+			if n != len(live) || n > clients || n < clients-busy/2 || busy > clients/1000 {
+				t.Errorf("%d of %d flows are live: %v", len(live), clients, counts)
 			}
 		})
 	}

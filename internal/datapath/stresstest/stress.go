@@ -201,7 +201,9 @@ func CPUs() ([]int, error) {
 
 // Results are what became of packets.
 type Results struct {
-	Made, ToBackend, ToClient, Dropped, Passed uint64
+	Made, Sent, Dropped, Passed uint64
+	// Of those sent, all but the last of each Run is judged.
+	ToBackend, ToClient, Unjudged uint64
 	// Wrong is what must not be.
 	Wrong map[string]uint64
 }
@@ -219,7 +221,8 @@ func (s *Stress) Results() (Results, error) {
 	r := Results{Wrong: map[string]uint64{}}
 	var errs []error
 	for result, to := range map[stressResult]*uint64{
-		stressResultRESULT_MADE: &r.Made, stressResultRESULT_TO_BACKEND: &r.ToBackend, stressResultRESULT_TO_CLIENT: &r.ToClient,
+		stressResultRESULT_MADE: &r.Made, stressResultRESULT_SENT: &r.Sent,
+		stressResultRESULT_TO_BACKEND: &r.ToBackend, stressResultRESULT_TO_CLIENT: &r.ToClient,
 		stressResultRESULT_DROP: &r.Dropped, stressResultRESULT_PASS: &r.Passed,
 	} {
 		var err error
@@ -237,6 +240,10 @@ func (s *Stress) Results() (Results, error) {
 		if n > 0 {
 			r.Wrong[name] = n
 		}
+	}
+	r.Unjudged = r.Sent - r.ToBackend - r.ToClient
+	for _, n := range r.Wrong {
+		r.Unjudged -= n
 	}
 	return r, errors.Join(errs...)
 }

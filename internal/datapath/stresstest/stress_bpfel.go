@@ -25,24 +25,26 @@ type stressResult uint32
 
 const (
 	stressResultRESULT_MADE          stressResult = 0
-	stressResultRESULT_TO_BACKEND    stressResult = 1
-	stressResultRESULT_TO_CLIENT     stressResult = 2
-	stressResultRESULT_DROP          stressResult = 3
-	stressResultRESULT_PASS          stressResult = 4
-	stressResultRESULT_OTHER_VERDICT stressResult = 5
-	stressResultRESULT_NO_BACKEND    stressResult = 6
-	stressResultRESULT_OTHER_BACKEND stressResult = 7
-	stressResultRESULT_WRONG_SOURCE  stressResult = 8
-	stressResultRESULT_NO_CLIENT     stressResult = 9
-	stressResultRESULT_OTHER_CLIENT  stressResult = 10
-	stressResultRESULT_OTHER_MAC     stressResult = 11
-	stressResultRESULT_COUNT         stressResult = 12
+	stressResultRESULT_SENT          stressResult = 1
+	stressResultRESULT_TO_BACKEND    stressResult = 2
+	stressResultRESULT_TO_CLIENT     stressResult = 3
+	stressResultRESULT_DROP          stressResult = 4
+	stressResultRESULT_PASS          stressResult = 5
+	stressResultRESULT_OTHER_VERDICT stressResult = 6
+	stressResultRESULT_NO_BACKEND    stressResult = 7
+	stressResultRESULT_OTHER_BACKEND stressResult = 8
+	stressResultRESULT_WRONG_SOURCE  stressResult = 9
+	stressResultRESULT_NO_CLIENT     stressResult = 10
+	stressResultRESULT_OTHER_CLIENT  stressResult = 11
+	stressResultRESULT_OTHER_MAC     stressResult = 12
+	stressResultRESULT_COUNT         stressResult = 13
 )
 
 type stressShot struct {
 	_       structs.HostLayout
 	Kind    uint16
 	Port    uint16
+	Verdict uint32
 	Client  uint32
 	Vip     uint32
 	Backend uint32
