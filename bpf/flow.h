@@ -537,17 +537,22 @@ static __always_inline bool macs_equal(const struct flow_macs *a, const void *fr
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
-/* Clients move: a router fails over, a cable is changed. */
+/* Clients move: a router fails over, a cable is changed. What the packet's flow is known to have is not written: its slot may be another's by now. */
 static __always_inline void flow_learn(const struct packet *pkt, const struct ethhdr *eth,
 				       __u32 interface)
 {
-	struct flow *flow = flow_at(pkt->slot);
+	bool same_interface = pkt->flow.client_interface == interface;
+	bool same_macs = macs_equal(&pkt->flow.macs, eth);
+	struct flow *flow;
 
+	if (same_interface && same_macs)
+		return;
+	flow = flow_at(pkt->slot);
 	if (!flow || flow_life(flow).turn != pkt->flow.life.turn)
 		return;
-	if (flow->client_interface != interface)
+	if (!same_interface)
 		flow->client_interface = interface;
-	if (!macs_equal(&flow->macs, eth))
+	if (!same_macs)
 		__builtin_memcpy(&flow->macs, eth, sizeof(flow->macs));
 }
 
