@@ -122,6 +122,13 @@ static __always_inline bool quick_ip(struct quick *q, struct xdp_md *ctx)
 	return q->l4_length <= q->frame_length - sizeof(struct ethhdr) - header;
 }
 
+/* The whole frame, where its first buffer need not be all of it. Drivers fill that before they begin another. */
+static __always_inline void quick_length(struct quick *q, struct xdp_md *ctx)
+{
+	if (q->frame_length > ETH_FRAME_LEN)
+		q->frame_length = bpf_xdp_get_buff_len(ctx);
+}
+
 /* And nothing in it that changes the flow. */
 static __always_inline bool quick_l4(struct quick *q, struct xdp_md *ctx)
 {
@@ -477,8 +484,7 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 
 	if (!quick_begin(&q, ctx) || !quick_known(&q, ctx, guess))
 		return VERDICT_CONTINUE;
-	/* behind the IP packet there may be other buffers */
-	q.frame_length = bpf_xdp_get_buff_len(ctx);
+	quick_length(&q, ctx);
 	now = clock_now();
 	if (!quick_goes_on(&q, now) || !quick_next_hop(&q, &hop))
 		return VERDICT_CONTINUE;
