@@ -87,7 +87,8 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
 	backend = select_backend(pkt, service);
 	if (!backend)
-		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
+		return leave(pkt, service->flags & SERVICE_SILENT ? VERDICT_DROP : VERDICT_ANSWER,
+			     REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
 	return VERDICT_OPEN;
@@ -191,10 +192,12 @@ __noinline enum verdict answer(struct xdp_md *ctx, struct packet *pkt, const str
 
 	if (!pkt || !from || !may_answer(ctx, pkt))
 		return VERDICT_DROP;
-	if (pkt->reason == REASON_NO_FLOW)
+	if (pkt->reason == REASON_TTL_EXPIRED)
+		answered = time_exceeded(ctx, pkt, from, now);
+	else if (pkt->tuple.protocol == IPPROTO_TCP)
 		answered = reset_answer(ctx, pkt, now);
 	else
-		answered = time_exceeded(ctx, pkt, from, now);
+		answered = port_unreachable(ctx, pkt, from, now);
 	return answered ? send_back(ctx) : VERDICT_DROP;
 }
 

@@ -46,7 +46,7 @@ enum reason {
 	REASON_FRAGMENT,
 	/* for a service: DROP */
 	REASON_NO_FLOW, /* nat: TCP without SYN, and no flow to belong to; TX when answered with RST */
-	REASON_NO_BACKEND, /* none with weight and a next hop */
+	REASON_NO_BACKEND, /* none with weight and a next hop; TX when the sender is told */
 	REASON_NO_NEXT_HOP, /* the flow's backend cannot be reached now */
 	REASON_BACKEND_GONE, /* the flow's backend was removed */
 	REASON_FLOW_TABLE_FULL,
@@ -106,6 +106,7 @@ enum forward_mode {
 
 enum service_flags {
 	SERVICE_RANDOM = 1, /* a random entry of the table instead of the hash's */
+	SERVICE_SILENT = 2, /* who comes while there is no usable backend is not told */
 } BYTE_ENUM;
 
 struct service {

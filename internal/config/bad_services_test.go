@@ -5,7 +5,7 @@ import "strings"
 func badServices() []badConfig {
 	return []badConfig{
 		{"service is a text", head + "  - web\n",
-			`3:5: a service: expected a map, found "web" (its keys are: name, address, protocol, forward, scheduler, table_size, snat, tunnel, backends, check)`},
+			`3:5: a service: expected a map, found "web" (its keys are: name, address, protocol, forward, scheduler, table_size, reject, snat, tunnel, backends, check)`},
 		{"service name", head + "  - {name: we b, address: 192.17.0.5:80, backends: [{address: 192.17.0.2:80}]}\n",
 			`3:12: name: the character ' ' cannot be part of a name (a name has letters, digits, dots, underscores and dashes)`},
 		{"service name is too long", head + "  - name: " + strings.Repeat("a", 64) + "\n    address: 192.17.0.5:80\n" + oneBackend,
@@ -52,6 +52,10 @@ func badServices() []badConfig {
 			`4:14: address: expected an address and port such as 192.17.0.5:80 or "[2001:db8::5]:80", found a map`},
 		{"protocol", webService + "    protocol: udb\n" + oneBackend,
 			`5:15: protocol: unknown value "udb" (did you mean "udp"?)`},
+		{"reject", webService + "    reject: rst\n" + oneBackend,
+			`5:13: reject: unknown value "rst" (expected one of: reset, drop)`},
+		{"reject is a list", webService + "    reject: [drop]\n" + oneBackend,
+			`5:13: reject: expected one of reset, drop, found a list`},
 		{"protocol unsupported", webService + "    protocol: icmp\n" + oneBackend,
 			`5:15: protocol: unknown value "icmp" (expected one of: tcp, udp)`},
 		{"protocol twice", webService + "    protocol: [tcp, tcp]\n" + oneBackend,

@@ -76,6 +76,7 @@ func TestEveryKey(t *testing.T) {
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Random,
 				TableSize: 1021,
+				Silent:    true,
 				SNAT:      lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Ports: lb.PortRange{First: 7, Last: 7}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends: []lb.Backend{
@@ -120,7 +121,7 @@ func TestEveryKey(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:32:5: warning: check: health checks are not performed yet") {
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:34:5: warning: check: health checks are not performed yet") {
 		t.Errorf("warnings %v", warnings)
 	}
 }
@@ -137,6 +138,7 @@ services:
     forward: nat
     scheduler: random
     table_size: 1021
+    reject: drop
     backends:
       - name: a
         address: 10.0.1.1:5353   # a comment
@@ -147,6 +149,7 @@ services:
     address: 10.0.0.2:80
     protocol: tcp
     table_size: auto
+    reject: reset
     snat:
       addresses: []
       ports: 2000-3000

@@ -62,6 +62,10 @@ func (d *decoder) service(n *node) service {
 			s.Scheduler = lb.Scheduler(word)
 		}},
 		field{name: "table_size", read: func(n *node) { tableSize = n }},
+		field{name: "reject", read: func(n *node) {
+			word, _ := d.choice(n, []string{"reset", "drop"}, nil)
+			s.Silent = word == "drop"
+		}},
 		field{name: "snat", read: func(n *node) { s.snat = n }},
 		field{name: "tunnel", read: func(n *node) { s.tunnel = n }},
 		field{name: "backends", required: true, read: func(n *node) { d.backends(n, &s) }},

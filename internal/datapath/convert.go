@@ -87,6 +87,9 @@ func serviceToBPF(entry lb.ServiceEntry) lbService {
 	if entry.Random {
 		flags |= lbServiceFlagsSERVICE_RANDOM
 	}
+	if entry.Silent {
+		flags |= lbServiceFlagsSERVICE_SILENT
+	}
 	return lbService{
 		Id: entry.ID, Forward: forwardToBPF(entry.Forward), Flags: flags,
 		TableOffset: entry.TableOffset, TableSize: entry.TableSize,
@@ -121,6 +124,7 @@ func serviceFromBPF(s lbService) lb.ServiceEntry {
 		ID:          s.Id,
 		Forward:     forwardFromBPF(s.Forward),
 		Random:      s.Flags&lbServiceFlagsSERVICE_RANDOM != 0,
+		Silent:      s.Flags&lbServiceFlagsSERVICE_SILENT != 0,
 		TableOffset: s.TableOffset,
 		TableSize:   s.TableSize,
 	}

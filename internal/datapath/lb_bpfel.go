@@ -321,6 +321,7 @@ type lbServiceFlags uint8
 
 const (
 	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
+	lbServiceFlagsSERVICE_SILENT lbServiceFlags = 2
 )
 
 type lbServiceKey struct {

@@ -200,9 +200,11 @@ type Service struct {
 	// TableSize is the length of the Maglev table, a prime; 0 means auto:
 	// 100 x backends, rounded up to one of maglev.Sizes.
 	TableSize uint32
-	SNAT      SNAT
-	Tunnel    Tunnel
-	Backends  []Backend
+	// Silent: who comes while there is no usable backend is not told.
+	Silent   bool
+	SNAT     SNAT
+	Tunnel   Tunnel
+	Backends []Backend
 }
 
 // Timeouts say how long a flow without packets lives, per state.
@@ -219,7 +221,7 @@ type Timeouts struct {
 // each, in bursts of a tenth of that; 0 is never.
 type RateLimits struct {
 	Resets     uint32 // TCP RST
-	ICMPErrors uint32 // time exceeded
+	ICMPErrors uint32 // time exceeded, unreachable
 }
 
 // Limits size the kernel's maps. They are fixed while the data plane is loaded.

@@ -21,6 +21,7 @@ type ServiceEntry struct {
 	ID          uint32
 	Forward     Forward
 	Random      bool
+	Silent      bool   // without a usable backend packets are dropped, not refused
 	TableOffset uint32 // first entry in the tables, a multiple of TableChunk
 	TableSize   uint32 // 0: no usable backend
 }

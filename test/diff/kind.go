@@ -24,7 +24,7 @@ type Fate struct {
 }
 
 func fateOf(got model.Outcome) Fate {
-	mayBe := got.Reason == model.NoFlow || got.Reason == model.TTLExpired
+	mayBe := got.Reason == model.NoFlow || got.Reason == model.NoBackend || got.Reason == model.TTLExpired
 	return Fate{got.Reason, mayBe && got.Verdict != model.Drop}
 }
 
@@ -51,7 +51,7 @@ func Kinds() []Kind {
 	told := func(reason model.Reason) []Fate { return []Fate{{reason, false}, {reason, true}} }
 	flaws := []Fate{{Reason: model.Truncated}, {Reason: model.Malformed}, {Reason: model.Fragment}, {Reason: model.ManyHeaders}}
 	either := append(told(model.TTLExpired), flaws...)
-	withoutBackend := append(told(model.NoFlow), Fate{Reason: model.NoBackend}, Fate{Reason: model.BackendGone})
+	withoutBackend := slices.Concat(told(model.NoFlow), told(model.NoBackend), []Fate{{Reason: model.BackendGone}})
 	withBackend := []Fate{
 		{Reason: model.NewFlow}, {Reason: model.NewFlowSNAT}, {Reason: model.Forwarded}, {Reason: model.Reply}, {Reason: model.NoNextHop},
 		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute},

@@ -91,7 +91,7 @@ func (w *World) addServiceOf(rng *rand.Rand, k Kind) {
 	s := lb.Service{
 		Name: w.freeName(), Protocols: randomProtocols(rng), Forward: k.Forward,
 		Scheduler: pick(rng, lb.Maglev, lb.Maglev, lb.Random), TableSize: pick[uint32](rng, 0, 127, 251),
-		Tunnel: lb.Tunnel{Port: 6080},
+		Silent: chance(rng, 4), Tunnel: lb.Tunnel{Port: 6080},
 	}
 	for range 20 {
 		s.Address = randomVIP(rng, k.Client)
