@@ -156,12 +156,17 @@ struct snat_address {
 };
 ASSERT_SIZE(struct snat_address, 20);
 
+/* Of a next hop that is known without its VLAN. */
+#define VLAN_AS_IT_CAME 0x8000
+
 struct next_hop {
 	__u32 interface; /* 0: not known now */
 	__u8 mac[6];
 	__u8 source_mac[6]; /* zero: the address that the frame was sent to */
+	__u16 vlan; /* id of the tag that frames leave with; 0: without one */
+	__u16 mtu; /* of IP packets on the interface; 0: not known */
 };
-ASSERT_SIZE(struct next_hop, 16);
+ASSERT_SIZE(struct next_hop, 20);
 
 enum direction {
 	FROM_CLIENT,

@@ -3,6 +3,7 @@ package datapath
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -196,11 +197,17 @@ func nextHopToBPF(hop lb.NextHop) lbNextHop {
 	if !hop.Usable() {
 		return lbNextHop{}
 	}
-	return lbNextHop{Interface: uint32(hop.Interface), Mac: hop.MAC, SourceMac: hop.SourceMAC}
+	return lbNextHop{
+		Interface: uint32(hop.Interface), Mac: hop.MAC, SourceMac: hop.SourceMAC,
+		Vlan: hop.VLAN, Mtu: uint16(min(hop.MTU, math.MaxUint16)),
+	}
 }
 
 func nextHopFromBPF(hop lbNextHop) lb.NextHop {
-	return lb.NextHop{Interface: int(hop.Interface), MAC: hop.Mac, SourceMAC: hop.SourceMac}
+	return lb.NextHop{
+		Interface: int(hop.Interface), MAC: hop.Mac, SourceMAC: hop.SourceMac,
+		VLAN: hop.Vlan, MTU: int(hop.Mtu),
+	}
 }
 
 func serviceNameToBPF(n lb.ServiceName) lbServiceName {

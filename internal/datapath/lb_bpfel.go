@@ -198,6 +198,8 @@ type lbNextHop struct {
 	Interface uint32
 	Mac       [6]uint8
 	SourceMac [6]uint8
+	Vlan      uint16
+	Mtu       uint16
 }
 
 type lbPacket struct {

@@ -257,11 +257,17 @@ func (c Config) BackendAddresses() []netip.Addr {
 // MAC is an Ethernet address.
 type MAC [6]byte
 
+// VLANAsItCame stands for the VLAN of a next hop that is known without it: frames
+// keep the tags that they came with.
+const VLANAsItCame = 0x8000
+
 // NextHop is where packets toward an address leave, or why they cannot.
 type NextHop struct {
 	Interface int        // index of the interface they leave by
 	MAC       MAC        // of the neighbour they go to
 	SourceMAC MAC        // of the interface; zero: whatever the packet was sent to
+	VLAN      uint16     // id of the tag that frames leave with; 0: without one; or VLANAsItCame
+	MTU       int        // of the interface, in bytes of IP packet; 0: not known
 	Source    netip.Addr // the host's own address toward it
 	// Link is the prefix of the addresses that the neighbour shares a link with:
 	// their packets to each other do not pass here. Zero: it is behind a router.

@@ -134,7 +134,7 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known
 		}
 		got := m.hops[entry.NextHop]
 		if got.Usable() != hop.Usable() ||
-			hop.Usable() && (got.MAC != hop.MAC || got.Interface != hop.Interface || got.SourceMAC != hop.SourceMAC) {
+			hop.Usable() && (got.MAC != hop.MAC || got.Interface != hop.Interface || got.SourceMAC != hop.SourceMAC || got.VLAN != hop.VLAN || got.MTU != hop.MTU) {
 			e.t.Errorf("%s: backend %s has the next hop %+v, want %+v", s.Name, b.Address, got, hop)
 		}
 		if problem := problemOf(s.Forward, hop, list); problem != "" {

@@ -91,7 +91,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 	}
 	for id, hop := range m.hops {
 		if hop.Usable() { // an array cannot tell a cleared entry from none
-			t.NextHops[id] = lb.NextHop{Interface: hop.Interface, MAC: hop.MAC, SourceMAC: hop.SourceMAC}
+			t.NextHops[id] = lb.NextHop{Interface: hop.Interface, MAC: hop.MAC, SourceMAC: hop.SourceMAC, VLAN: hop.VLAN, MTU: hop.MTU}
 		}
 	}
 	return t, nil

@@ -339,5 +339,6 @@ func sameHop(a, b lb.NextHop) bool {
 	if !a.Usable() || !b.Usable() {
 		return a.Usable() == b.Usable()
 	}
-	return a.Interface == b.Interface && a.MAC == b.MAC && a.SourceMAC == b.SourceMAC
+	return a.Interface == b.Interface && a.MAC == b.MAC && a.SourceMAC == b.SourceMAC &&
+		a.VLAN == b.VLAN && a.MTU == b.MTU
 }
