@@ -101,7 +101,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flows SEC(".maps");
 
-/* data plane only; user space lists it. As many as flows; only those with IPv6 touch theirs. */
+/* data plane only; user space lists it. As many as flows; only those with IPv6, or with a client behind unusual tags, touch theirs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

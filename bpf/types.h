@@ -155,14 +155,29 @@ struct snat_address {
 };
 ASSERT_SIZE(struct snat_address, 20);
 
-/* Of a next hop that is known without its VLAN. */
-#define VLAN_AS_IT_CAME 0x8000
+/*
+ * The VLAN that frames of a link are in: the id in their tag; 0: no tag, or one that only gives a priority. The last id
+ * is reserved (IEEE 802.1Q, table 9-2) and stands for all else, two tags or those of 802.1ad.
+ */
+#define VLAN_IDS 0xfff
+#define VLAN_OTHER 0xfff
+#define VLAN_AS_IT_CAME 0x8000 /* of a next hop that is known without its VLAN */
+
+/* A link in one number: the VLAN behind the interface's index, which must not need more bits. */
+#define LINK_INTERFACE_BITS 20
+
+/* Tags that may stand before the IP header, outermost first, each as it lies in the frame but in host byte order; 0: none. */
+#define VLAN_TAGS 2
+struct link_tags {
+	__u32 tag[VLAN_TAGS];
+};
+ASSERT_SIZE(struct link_tags, 8);
 
 struct next_hop {
 	__u32 interface; /* 0: not known now */
 	__u8 mac[6];
+	__u16 vlan; /* that frames leave in; not VLAN_OTHER */
 	__u8 source_mac[6]; /* zero: the address that the frame was sent to */
-	__u16 vlan; /* id of the tag that frames leave with; 0: without one */
 	__u16 mtu; /* of IP packets on the interface; 0: not known */
 };
 ASSERT_SIZE(struct next_hop, 20);
@@ -234,7 +249,7 @@ struct flow {
 	__u32 backend;
 	__u32 backend_generation;
 	struct flow_macs macs;
-	__u32 client_interface; /* where the client's packets come in */
+	__u32 client_link; /* where the client's packets come in */
 	struct flow_ends request; /* as the client's packets carry it */
 	struct flow_ends answer; /* as the backend's do; the destination only where they pass here */
 };
@@ -252,7 +267,9 @@ struct flow_prefixes {
 	struct addr_prefix answer_src;
 	struct addr_prefix answer_dst;
 	__u32 change; /* of a checksum, when a request's addresses become those toward the backend */
-	__u32 pad[3]; /* to a cache line */
+	struct link_tags
+		client_tags; /* without priority, where the client's VLAN is VLAN_OTHER, in IPv4 too */
+	__u32 pad; /* to a cache line */
 };
 ASSERT_SIZE(struct flow_prefixes, 64);
 

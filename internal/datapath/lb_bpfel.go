@@ -118,9 +118,9 @@ type lbFlow struct {
 		Local  [6]uint8
 		Client [6]uint8
 	}
-	ClientInterface uint32
-	Request         lbFlowEnds
-	Answer          lbFlowEnds
+	ClientLink uint32
+	Request    lbFlowEnds
+	Answer     lbFlowEnds
 }
 
 type lbFlowEnds struct {
@@ -168,7 +168,11 @@ type lbFlowPrefixes struct {
 	AnswerSrc  lbAddrPrefix
 	AnswerDst  lbAddrPrefix
 	Change     uint32
-	Pad        [3]uint32
+	ClientTags struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
+	Pad uint32
 }
 
 type lbForwardMode uint8
@@ -197,8 +201,8 @@ type lbNextHop struct {
 	_         structs.HostLayout
 	Interface uint32
 	Mac       [6]uint8
-	SourceMac [6]uint8
 	Vlan      uint16
+	SourceMac [6]uint8
 	Mtu       uint16
 }
 
@@ -234,21 +238,26 @@ type lbPacket struct {
 		VictimAt uint32
 		Enough   uint32
 	}
-	Tuple             lbTuple
-	Hash              uint64
-	LockSeen          uint32
-	Slot              uint32
-	Place             uint32
-	L3Offset          uint32
-	L4Offset          uint32
-	L4Length          uint32
-	IpLength          uint32
-	Length            uint32
+	Tuple    lbTuple
+	Hash     uint64
+	LockSeen uint32
+	Slot     uint32
+	Place    uint32
+	L3Offset uint32
+	L4Offset uint32
+	L4Length uint32
+	IpLength uint32
+	Length   uint32
+	Tags     struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
 	Service           uint32
 	Backend           uint32
 	Reason            lbReason
 	Flaw              lbReason
 	Direction         uint32
+	Vlan              uint16
 	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
@@ -256,7 +265,7 @@ type lbPacket struct {
 	Known             bool
 	SourceNat         bool
 	Forward           lbForwardMode
-	_                 [4]byte
+	_                 [2]byte
 }
 
 type lbPortPool struct {

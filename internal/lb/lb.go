@@ -255,6 +255,9 @@ func (c Config) BackendAddresses() []netip.Addr {
 // MAC is an Ethernet address.
 type MAC [6]byte
 
+// MaxVLAN is the largest id of a VLAN (IEEE 802.1Q, table 9-2).
+const MaxVLAN = 4094
+
 // VLANAsItCame stands for the VLAN of a next hop that is known without it: frames
 // keep the tags that they came with.
 const VLANAsItCame = 0x8000
