@@ -31,7 +31,7 @@ type lbAddressFilter struct {
 
 type lbAnswerClock struct {
 	_   structs.HostLayout
-	Due [2]uint64
+	Due [3]uint64
 }
 
 type lbBackend struct {
@@ -171,6 +171,12 @@ type lbFlowPrefixes struct {
 	Pad        [3]uint32
 }
 
+type lbForeignVip struct {
+	_       structs.HostLayout
+	Answers lbVipAnswers
+	Pad     [3]uint8
+}
+
 type lbForwardMode uint8
 
 const (
@@ -255,6 +261,13 @@ type lbPacket struct {
 	SourceNat         bool
 	Forward           lbForwardMode
 	_                 [4]byte
+}
+
+type lbPathMtu struct {
+	_          structs.HostLayout
+	Until      uint64
+	Generation uint32
+	Mtu        uint32
 }
 
 type lbPortPool struct {
@@ -345,7 +358,7 @@ type lbServiceName struct {
 type lbSettings struct {
 	_        structs.HostLayout
 	Timeout  [7]uint64
-	Interval [2]uint64
+	Interval [3]uint64
 }
 
 type lbSnatAddress struct {
@@ -394,6 +407,12 @@ const (
 	lbVerdictVERDICT_ANSWER   lbVerdict = 7
 )
 
+type lbVipAnswers uint8
+
+const (
+	lbVipAnswersVIP_ANSWERS_ECHO lbVipAnswers = 1
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -413,10 +432,12 @@ const (
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
+	lbMapForeignVips        = "foreign_vips"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
 	lbMapPackets            = "packets"
+	lbMapPathMtus           = "path_mtus"
 	lbMapPortPools          = "port_pools"
 	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceNames       = "service_names"
@@ -501,10 +522,12 @@ type lbMapSpecs struct {
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
+	PathMtus           *ebpf.MapSpec `ebpf:"path_mtus"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
@@ -565,10 +588,12 @@ type lbMaps struct {
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
+	PathMtus           *ebpf.Map `ebpf:"path_mtus"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
@@ -596,10 +621,12 @@ func (m *lbMaps) Close() error {
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,
+		m.ForeignVips,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,
 		m.Packets,
+		m.PathMtus,
 		m.PortPools,
 		m.ServiceBlocks,
 		m.ServiceNames,
