@@ -182,6 +182,26 @@ struct next_hop {
 };
 ASSERT_SIZE(struct next_hop, 20);
 
+/* What the data plane answers for a VIP. */
+enum vip_answers {
+	VIP_ANSWERS_ECHO = 1,
+} BYTE_ENUM;
+
+/* A VIP that is no address of the host, so that nobody else answers for it. */
+struct foreign_vip {
+	enum vip_answers answers;
+	__u8 pad[3];
+};
+ASSERT_SIZE(struct foreign_vip, 4);
+
+/* What a router on the way to a tunnel's end said. */
+struct path_mtu {
+	__u64 until; /* ns: it may have become larger by then */
+	__u32 generation; /* of the backend; another one's path is another */
+	__u32 mtu; /* of the outer packet, its IP header included; 0: none is known */
+};
+ASSERT_SIZE(struct path_mtu, 16);
+
 enum direction {
 	FROM_CLIENT,
 	FROM_BACKEND,
@@ -327,6 +347,7 @@ ASSERT_SIZE(struct port_pool, 16);
 enum answer {
 	ANSWER_RESET,
 	ANSWER_ICMP_ERROR,
+	ANSWER_ECHO,
 	ANSWER_COUNT,
 };
 
@@ -334,13 +355,13 @@ struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
 };
-ASSERT_SIZE(struct settings, 72);
+ASSERT_SIZE(struct settings, 80);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {
 	__u64 due[ANSWER_COUNT];
 };
-ASSERT_SIZE(struct answer_clock, 16);
+ASSERT_SIZE(struct answer_clock, 24);
 
 /*
  * Bloom filters. The first, of one cache line: as destinations VIPs and SNAT addresses, as

@@ -31,7 +31,7 @@ type lbAddressFilter struct {
 
 type lbAnswerClock struct {
 	_   structs.HostLayout
-	Due [2]uint64
+	Due [3]uint64
 }
 
 type lbBackend struct {
@@ -175,6 +175,12 @@ type lbFlowPrefixes struct {
 	Pad uint32
 }
 
+type lbForeignVip struct {
+	_       structs.HostLayout
+	Answers lbVipAnswers
+	Pad     [3]uint8
+}
+
 type lbForwardMode uint8
 
 const (
@@ -268,6 +274,13 @@ type lbPacket struct {
 	_                 [2]byte
 }
 
+type lbPathMtu struct {
+	_          structs.HostLayout
+	Until      uint64
+	Generation uint32
+	Mtu        uint32
+}
+
 type lbPortPool struct {
 	_         structs.HostLayout
 	FullUntil uint64
@@ -356,7 +369,7 @@ type lbServiceName struct {
 type lbSettings struct {
 	_        structs.HostLayout
 	Timeout  [7]uint64
-	Interval [2]uint64
+	Interval [3]uint64
 }
 
 type lbSnatAddress struct {
@@ -405,6 +418,12 @@ const (
 	lbVerdictVERDICT_ANSWER   lbVerdict = 7
 )
 
+type lbVipAnswers uint8
+
+const (
+	lbVipAnswersVIP_ANSWERS_ECHO lbVipAnswers = 1
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -424,10 +443,12 @@ const (
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
+	lbMapForeignVips        = "foreign_vips"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
 	lbMapPackets            = "packets"
+	lbMapPathMtus           = "path_mtus"
 	lbMapPortPools          = "port_pools"
 	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceNames       = "service_names"
@@ -512,10 +533,12 @@ type lbMapSpecs struct {
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
+	PathMtus           *ebpf.MapSpec `ebpf:"path_mtus"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
@@ -576,10 +599,12 @@ type lbMaps struct {
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
+	PathMtus           *ebpf.Map `ebpf:"path_mtus"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
@@ -607,10 +632,12 @@ func (m *lbMaps) Close() error {
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,
+		m.ForeignVips,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,
 		m.Packets,
+		m.PathMtus,
 		m.PortPools,
 		m.ServiceBlocks,
 		m.ServiceNames,

@@ -220,6 +220,13 @@ type Timeouts struct {
 type RateLimits struct {
 	Resets     uint32 // TCP RST
 	ICMPErrors uint32 // time exceeded
+	// EchoReplies are for VIPs that are no address of the host.
+	EchoReplies uint32
+}
+
+// VIPAnswers says what the data plane answers for VIPs that are no address of the host.
+type VIPAnswers struct {
+	Echo bool // ICMP and ICMPv6 echo requests
 }
 
 // Limits size the kernel's maps. They are fixed while the data plane is loaded.
@@ -237,6 +244,7 @@ type Config struct {
 	Services   []Service
 	Timeouts   Timeouts
 	RateLimits RateLimits
+	Answers    VIPAnswers
 	Limits     Limits
 }
 

@@ -81,6 +81,7 @@ func (s *Simulator) fill(cfg lb.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
+	r.SetHost(nil) // it is nobody's
 	if _, err := r.Apply(withSources(cfg), nextHops(cfg, opts)); err != nil {
 		return err
 	}
