@@ -341,23 +341,23 @@ static __always_inline void quick_nat(const struct quick *q)
 
 static __always_inline bool quick_learns(const struct quick *q, struct xdp_md *ctx)
 {
-	return q->flow->client_interface != ctx->ingress_ifindex ||
-	       !macs_equal(&q->flow->macs, q->eth);
+	return q->flow->client_link != ctx->ingress_ifindex || !macs_equal(&q->flow->macs, q->eth);
 }
 
-/* False: it is not known. */
+/* False: it is not known, or wants a tag. */
 static __always_inline bool quick_next_hop(const struct quick *q, struct next_hop *hop)
 {
 	struct next_hop *to_backend;
 
 	if (q->direction == FROM_BACKEND) {
 		next_hop_to_client(q->flow, hop);
-		return true;
-	}
-	to_backend = next_hop_of(q->backend);
-	if (to_backend)
+	} else {
+		to_backend = next_hop_of(q->backend);
+		if (!to_backend)
+			return false;
 		*hop = *to_backend;
-	return to_backend;
+	}
+	return !(hop->vlan & VLAN_IDS);
 }
 
 /* Its place is known, and it needs nothing that only the long way does. */
@@ -488,14 +488,14 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 	now = clock_now();
 	if (!quick_goes_on(&q, now) || !quick_next_hop(&q, &hop))
 		return VERDICT_CONTINUE;
-	next_hop_complete(&hop, ctx, q.eth);
+	next_hop_complete(&hop, ctx, q.eth, 0);
 	verdict = quick_rewrite(&q, ctx);
 	if (verdict == VERDICT_CONTINUE)
 		return VERDICT_CONTINUE;
 	if (q.flow->last_seen != now)
 		q.flow->last_seen = now;
 	outcome = (struct outcome){
-		.verdict = verdict == VERDICT_TX ? send(ctx, &hop) : verdict,
+		.verdict = verdict == VERDICT_TX ? send_as_tagged(ctx, &hop) : verdict,
 		.reason = q.direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY,
 		.service = q.backend->service,
 		.backend = q.flow->backend,

@@ -177,11 +177,11 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
 	} else {
 		next_hop_to_client(&pkt->flow, &hop);
 	}
-	next_hop_complete(&hop, ctx, eth);
+	next_hop_complete(&hop, ctx, eth, pkt->vlan);
 	if (!rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
 			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);
-	return send(ctx, &hop);
+	return send(ctx, pkt, &hop);
 }
 
 /* Tells the sender, unless that is too much to ask. Verified by itself, like parse(). */

@@ -35,6 +35,24 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } near_clients SEC(".maps");
 
+/* daemon -> data plane, per echo request. limits.services, twice for a change. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct addr);
+	__type(value, struct foreign_vip);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} foreign_vips SEC(".maps");
+
+/* data plane only: by backend id, as many as backends; see path_mtu.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct path_mtu);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} path_mtus SEC(".maps");
+
 /* daemon -> data plane, per new flow: all Maglev tables, one beside the other. limits.table_entries. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -101,7 +119,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flows SEC(".maps");
 
-/* data plane only; user space lists it. As many as flows; only those with IPv6 touch theirs. */
+/* data plane only; user space lists it. As many as flows; only those with IPv6, or with a client behind unusual tags, touch theirs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

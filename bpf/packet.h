@@ -52,11 +52,13 @@ struct packet {
 	__u32 l4_length; /* as IP says, never past the frame's end */
 	__u32 ip_length; /* of the IP packet, as its header says */
 	__u32 length; /* of the whole frame, fragments included */
+	struct link_tags tags; /* as it came */
 	__u32 service;
 	__u32 backend;
 	enum reason reason;
 	enum reason flaw; /* what is wrong with it, should it turn out to be for a service */
 	enum direction direction;
+	__u16 vlan; /* that it came in */
 	__u16 fragment_id; /* host byte order, of an IPv6 fragment header */
 	__u8 tcp_flags;
 	bool is_v6;

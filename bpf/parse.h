@@ -8,6 +8,7 @@
 #define TINYLB_PARSE_H
 
 #include "config.h"
+#include "link.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -264,19 +265,8 @@ static __always_inline enum verdict parse_ipv6(struct xdp_md *ctx, struct packet
 	return parse_protocol(pkt);
 }
 
-/* Tags that may stand before the IP header (802.1Q, 802.1ad), and that are read to find it. */
-#define VLAN_TAGS 2
+/* Tags that are read to find the IP header. */
 #define VLAN_TAGS_READ 4
-
-struct vlan_tag {
-	__be16 control;
-	__be16 protocol;
-};
-
-static __always_inline bool is_vlan(__be16 protocol)
-{
-	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
-}
 
 static __always_inline enum verdict parse_link(struct xdp_md *ctx, struct packet *pkt)
 {
@@ -289,14 +279,18 @@ static __always_inline enum verdict parse_link(struct xdp_md *ctx, struct packet
 	protocol = eth->h_proto;
 	pkt->l3_offset = sizeof(*eth);
 	for (int i = 0; i < VLAN_TAGS_READ && is_vlan(protocol); i++) {
-		if (i >= VLAN_TAGS)
-			note(pkt, REASON_MANY_HEADERS);
 		tag = packet_at(ctx, pkt->l3_offset, sizeof(*tag));
 		if (!tag)
 			return leave(pkt, VERDICT_PASS, REASON_NOT_IP);
+		if (i < VLAN_TAGS)
+			pkt->tags.tag[i] = (__u32)bpf_ntohs(protocol) << 16 |
+					   bpf_ntohs(tag->control);
+		else
+			note(pkt, REASON_MANY_HEADERS);
 		protocol = tag->protocol;
 		pkt->l3_offset += sizeof(*tag);
 	}
+	pkt->vlan = vlan_of(&pkt->tags);
 	pkt->is_v6 = protocol == bpf_htons(ETH_P_IPV6);
 	if (!pkt->is_v6 && protocol != bpf_htons(ETH_P_IP))
 		return leave(pkt, VERDICT_PASS, REASON_NOT_IP);

@@ -156,17 +156,52 @@ struct snat_address {
 };
 ASSERT_SIZE(struct snat_address, 20);
 
-/* Of a next hop that is known without its VLAN. */
-#define VLAN_AS_IT_CAME 0x8000
+/*
+ * The VLAN that frames of a link are in: the id in their tag; 0: no tag, or one that only gives a priority. The last id
+ * is reserved (IEEE 802.1Q, table 9-2) and stands for all else, two tags or those of 802.1ad.
+ */
+#define VLAN_IDS 0xfff
+#define VLAN_OTHER 0xfff
+#define VLAN_AS_IT_CAME 0x8000 /* of a next hop that is known without its VLAN */
+
+/* A link in one number: the VLAN behind the interface's index, which must not need more bits. */
+#define LINK_INTERFACE_BITS 20
+
+/* Tags that may stand before the IP header, outermost first, each as it lies in the frame but in host byte order; 0: none. */
+#define VLAN_TAGS 2
+struct link_tags {
+	__u32 tag[VLAN_TAGS];
+};
+ASSERT_SIZE(struct link_tags, 8);
 
 struct next_hop {
 	__u32 interface; /* 0: not known now */
 	__u8 mac[6];
+	__u16 vlan; /* that frames leave in; not VLAN_OTHER */
 	__u8 source_mac[6]; /* zero: the address that the frame was sent to */
-	__u16 vlan; /* id of the tag that frames leave with; 0: without one */
 	__u16 mtu; /* of IP packets on the interface; 0: not known */
 };
 ASSERT_SIZE(struct next_hop, 20);
+
+/* What the data plane answers for a VIP. */
+enum vip_answers {
+	VIP_ANSWERS_ECHO = 1,
+} BYTE_ENUM;
+
+/* A VIP that is no address of the host, so that nobody else answers for it. */
+struct foreign_vip {
+	enum vip_answers answers;
+	__u8 pad[3];
+};
+ASSERT_SIZE(struct foreign_vip, 4);
+
+/* What a router on the way to a tunnel's end said. */
+struct path_mtu {
+	__u64 until; /* ns: it may have become larger by then */
+	__u32 generation; /* of the backend; another one's path is another */
+	__u32 mtu; /* of the outer packet, its IP header included; 0: none is known */
+};
+ASSERT_SIZE(struct path_mtu, 16);
 
 enum direction {
 	FROM_CLIENT,
@@ -235,7 +270,7 @@ struct flow {
 	__u32 backend;
 	__u32 backend_generation;
 	struct flow_macs macs;
-	__u32 client_interface; /* where the client's packets come in */
+	__u32 client_link; /* where the client's packets come in */
 	struct flow_ends request; /* as the client's packets carry it */
 	struct flow_ends answer; /* as the backend's do; the destination only where they pass here */
 };
@@ -253,7 +288,9 @@ struct flow_prefixes {
 	struct addr_prefix answer_src;
 	struct addr_prefix answer_dst;
 	__u32 change; /* of a checksum, when a request's addresses become those toward the backend */
-	__u32 pad[3]; /* to a cache line */
+	struct link_tags
+		client_tags; /* without priority, where the client's VLAN is VLAN_OTHER, in IPv4 too */
+	__u32 pad; /* to a cache line */
 };
 ASSERT_SIZE(struct flow_prefixes, 64);
 
@@ -311,6 +348,7 @@ ASSERT_SIZE(struct port_pool, 16);
 enum answer {
 	ANSWER_RESET,
 	ANSWER_ICMP_ERROR,
+	ANSWER_ECHO,
 	ANSWER_COUNT,
 };
 
@@ -318,13 +356,13 @@ struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
 };
-ASSERT_SIZE(struct settings, 72);
+ASSERT_SIZE(struct settings, 80);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {
 	__u64 due[ANSWER_COUNT];
 };
-ASSERT_SIZE(struct answer_clock, 16);
+ASSERT_SIZE(struct answer_clock, 24);
 
 /*
  * Bloom filters. The first, of one cache line: as destinations VIPs and SNAT addresses, as

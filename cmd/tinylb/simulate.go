@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ import (
 )
 
 type simulateFlags struct {
-	config, out, nextHop, outInterface, output string
+	config, out, nextHop, nextHopVLAN, outInterface, output string
 }
 
 func newSimulateCommand(env env) *cobra.Command {
@@ -53,6 +54,7 @@ of ipip and gue is the VIP where the backend is of the same family, else
 	outputFlag(cmd, &flags.output)
 	cmd.Flags().StringVarP(&flags.out, "write", "w", "", "write the frames that leave to this pcap file")
 	cmd.Flags().StringVar(&flags.nextHop, "next-hop-mac", "", "MAC of the next hop toward every backend (default 02:00:00:00:00:01)")
+	cmd.Flags().StringVar(&flags.nextHopVLAN, "next-hop-vlan", "", "VLAN of the next hop toward every backend, 0 for none (default: tags stay as they came)")
 	cmd.Flags().StringVar(&flags.outInterface, "out-interface", "", "name of another interface that packets to backends leave by (verdict REDIRECT)")
 	return cmd
 }
@@ -110,6 +112,14 @@ func (f simulateFlags) options() (simulate.Options, error) {
 			return opts, fmt.Errorf("--next-hop-mac %q: expected one machine's Ethernet address, such as 02:00:00:00:00:01", f.nextHop)
 		}
 		opts.NextHopMAC = lb.MAC(mac)
+	}
+	if f.nextHopVLAN != "" {
+		id, err := strconv.ParseUint(f.nextHopVLAN, 10, 16)
+		if err != nil || id > lb.MaxVLAN {
+			return opts, fmt.Errorf("--next-hop-vlan %q: expected a VLAN id from 1 to %d, or 0 for frames without a tag", f.nextHopVLAN, lb.MaxVLAN)
+		}
+		vlan := uint16(id)
+		opts.NextHopVLAN = &vlan
 	}
 	return opts, nil
 }

@@ -83,7 +83,9 @@ func Parse(data []byte, opt Options) (lb.Config, []Warning, error) {
 }
 
 func (d *decoder) config(root *node) lb.Config {
-	c := lb.Config{Mode: lb.ModeAuto, Timeouts: defaultTimeouts(), RateLimits: defaultRateLimits()}
+	c := lb.Config{
+		Mode: lb.ModeAuto, Timeouts: defaultTimeouts(), RateLimits: defaultRateLimits(), Answers: lb.VIPAnswers{Echo: true},
+	}
 	limits := limits{}
 	commonSNAT := snat{SNAT: lb.SNAT{Ports: defaultPorts()}}
 	commonTunnel := tunnel{Tunnel: lb.Tunnel{Port: defaultGUEPort}}
@@ -98,6 +100,7 @@ func (d *decoder) config(root *node) lb.Config {
 		field{name: "tunnel", read: func(n *node) { commonTunnel = d.tunnel(n, commonTunnel.Tunnel) }},
 		field{name: "timeouts", read: func(n *node) { c.Timeouts = d.timeouts(n) }},
 		field{name: "rate_limits", read: func(n *node) { c.RateLimits = d.rateLimits(n) }},
+		field{name: "answer_echo", read: func(n *node) { c.Answers.Echo = d.boolean(n, c.Answers.Echo) }},
 		field{name: "limits", read: func(n *node) { limits = d.limits(n) }},
 		field{name: "services", required: true, read: func(n *node) { services = n }},
 	)

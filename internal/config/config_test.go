@@ -55,7 +55,8 @@ services:
 			UDPUnconfirmed: 30 * time.Second,
 			UDPStream:      2 * time.Minute,
 		},
-		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000},
+		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000},
+		Answers:    lb.VIPAnswers{Echo: true},
 		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304},
 	}
 	if !reflect.DeepEqual(got, want) || len(warnings) > 0 {
@@ -115,7 +116,7 @@ func TestEveryKey(t *testing.T) {
 			UDPUnconfirmed: 5 * time.Second,
 			UDPStream:      6 * time.Second,
 		},
-		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0},
+		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0, EchoReplies: 8},
 		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -165,7 +166,8 @@ services:
 snat: {addresses: [10.0.0.9], ports: 7}
 tunnel: {sources: [172.16.0.0/16, "0100::/64"], port: 6081}
 timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_closed: 4s, udp_unconfirmed: 5s, udp_stream: 6s}
-rate_limits: {resets: 7, icmp_errors: 0}
+rate_limits: {resets: 7, icmp_errors: 0, echo_replies: 8}
+answer_echo: false
 limits: {flows: 16, services: 3, backends: 4, table_entries: 2304}
 `
 

@@ -102,6 +102,21 @@ func (d *decoder) number(n *node, least, most uint32) (uint32, bool) {
 	return 0, false
 }
 
+// boolean reads true or false; what is neither is otherwise.
+func (d *decoder) boolean(n *node, otherwise bool) bool {
+	hint := ""
+	switch text := strings.ToLower(n.text); {
+	case n.kind == scalar && !n.quoted && (n.text == "true" || n.text == "false"):
+		return n.text == "true"
+	case n.kind == scalar && (text == "yes" || text == "on" || text == "true" || text == "1"):
+		hint = "write true, without quotes"
+	case n.kind == scalar && (text == "no" || text == "off" || text == "false" || text == "0"):
+		hint = "write false, without quotes"
+	}
+	d.fail(n.position, hint, "%s: expected true or false, found %s", n.name, n.found())
+	return otherwise
+}
+
 // duration reads a time with its unit, as time.ParseDuration does.
 func (d *decoder) duration(n *node, least, most time.Duration) (time.Duration, bool) {
 	value, err := time.ParseDuration(n.text)

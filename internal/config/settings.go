@@ -27,7 +27,9 @@ func defaultTimeouts() lb.Timeouts {
 	}
 }
 
-func defaultRateLimits() lb.RateLimits { return lb.RateLimits{Resets: 1000, ICMPErrors: 1000} }
+func defaultRateLimits() lb.RateLimits {
+	return lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000}
+}
 
 func (d *decoder) interfaces(n *node) []string {
 	var all []string
@@ -96,6 +98,7 @@ func (d *decoder) rateLimits(n *node) lb.RateLimits {
 	d.fields(n, "rate_limits",
 		rate("resets", &r.Resets),
 		rate("icmp_errors", &r.ICMPErrors),
+		rate("echo_replies", &r.EchoReplies),
 	)
 	return r
 }

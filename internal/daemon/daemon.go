@@ -334,6 +334,9 @@ func (d *daemon) apply() error {
 
 func (d *daemon) reconcile() (reconcile.Result, error) {
 	hops := d.resolver.Changes()
+	if own, known := d.resolver.Own(); known {
+		d.reconciler.SetHost(own)
+	}
 	if d.isApplied {
 		return d.reconciler.Follow(hops)
 	}

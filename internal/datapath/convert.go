@@ -193,6 +193,17 @@ func nearClientFromBPF(n lbNearClient) lb.NearClient {
 	}
 }
 
+func foreignVIPToBPF(answers lb.VIPAnswers) (out lbForeignVip) {
+	if answers.Echo {
+		out.Answers |= lbVipAnswersVIP_ANSWERS_ECHO
+	}
+	return out
+}
+
+func foreignVIPFromBPF(v lbForeignVip) lb.VIPAnswers {
+	return lb.VIPAnswers{Echo: v.Answers&lbVipAnswersVIP_ANSWERS_ECHO != 0}
+}
+
 func nextHopToBPF(hop lb.NextHop) lbNextHop {
 	if !hop.Usable() {
 		return lbNextHop{}

@@ -49,6 +49,8 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"services":             2 * limits.Services,
 		"service_blocks":       64 * limits.Services,               // 30 are the most of a range, for TCP and UDP each
 		"near_clients":         3*limits.Backends + minNearClients, // addresses, and links before and after a change
+		"foreign_vips":         2 * limits.Services,
+		"path_mtus":            limits.Backends + 1,
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
 		"backends":             limits.Backends + 1,
 		"next_hops":            limits.Backends + 1,
@@ -127,6 +129,8 @@ func (d *Datapath) assign() {
 		Ticks:              d.all["ticks"],
 		Flows:              d.all["flows"],
 		NearClients:        d.all["near_clients"],
+		ForeignVips:        d.all["foreign_vips"],
+		PathMtus:           d.all["path_mtus"],
 		NextHops:           d.all["next_hops"],
 		PortPools:          d.all["port_pools"],
 		AllReasonCounters:  d.all["all_reason_counters"],

@@ -31,7 +31,7 @@ type lbAddressFilter struct {
 
 type lbAnswerClock struct {
 	_   structs.HostLayout
-	Due [2]uint64
+	Due [3]uint64
 }
 
 type lbBackend struct {
@@ -118,9 +118,9 @@ type lbFlow struct {
 		Local  [6]uint8
 		Client [6]uint8
 	}
-	ClientInterface uint32
-	Request         lbFlowEnds
-	Answer          lbFlowEnds
+	ClientLink uint32
+	Request    lbFlowEnds
+	Answer     lbFlowEnds
 }
 
 type lbFlowEnds struct {
@@ -168,7 +168,17 @@ type lbFlowPrefixes struct {
 	AnswerSrc  lbAddrPrefix
 	AnswerDst  lbAddrPrefix
 	Change     uint32
-	Pad        [3]uint32
+	ClientTags struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
+	Pad uint32
+}
+
+type lbForeignVip struct {
+	_       structs.HostLayout
+	Answers lbVipAnswers
+	Pad     [3]uint8
 }
 
 type lbForwardMode uint8
@@ -197,8 +207,8 @@ type lbNextHop struct {
 	_         structs.HostLayout
 	Interface uint32
 	Mac       [6]uint8
-	SourceMac [6]uint8
 	Vlan      uint16
+	SourceMac [6]uint8
 	Mtu       uint16
 }
 
@@ -234,21 +244,26 @@ type lbPacket struct {
 		VictimAt uint32
 		Enough   uint32
 	}
-	Tuple             lbTuple
-	Hash              uint64
-	LockSeen          uint32
-	Slot              uint32
-	Place             uint32
-	L3Offset          uint32
-	L4Offset          uint32
-	L4Length          uint32
-	IpLength          uint32
-	Length            uint32
+	Tuple    lbTuple
+	Hash     uint64
+	LockSeen uint32
+	Slot     uint32
+	Place    uint32
+	L3Offset uint32
+	L4Offset uint32
+	L4Length uint32
+	IpLength uint32
+	Length   uint32
+	Tags     struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
 	Service           uint32
 	Backend           uint32
 	Reason            lbReason
 	Flaw              lbReason
 	Direction         uint32
+	Vlan              uint16
 	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
@@ -256,7 +271,14 @@ type lbPacket struct {
 	Known             bool
 	SourceNat         bool
 	Forward           lbForwardMode
-	_                 [4]byte
+	_                 [2]byte
+}
+
+type lbPathMtu struct {
+	_          structs.HostLayout
+	Until      uint64
+	Generation uint32
+	Mtu        uint32
 }
 
 type lbPortPool struct {
@@ -348,7 +370,7 @@ type lbServiceName struct {
 type lbSettings struct {
 	_        structs.HostLayout
 	Timeout  [7]uint64
-	Interval [2]uint64
+	Interval [3]uint64
 }
 
 type lbSnatAddress struct {
@@ -397,6 +419,12 @@ const (
 	lbVerdictVERDICT_ANSWER   lbVerdict = 7
 )
 
+type lbVipAnswers uint8
+
+const (
+	lbVipAnswersVIP_ANSWERS_ECHO lbVipAnswers = 1
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -416,10 +444,12 @@ const (
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
+	lbMapForeignVips        = "foreign_vips"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
 	lbMapPackets            = "packets"
+	lbMapPathMtus           = "path_mtus"
 	lbMapPortPools          = "port_pools"
 	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceNames       = "service_names"
@@ -504,10 +534,12 @@ type lbMapSpecs struct {
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
+	PathMtus           *ebpf.MapSpec `ebpf:"path_mtus"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
@@ -568,10 +600,12 @@ type lbMaps struct {
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
+	PathMtus           *ebpf.Map `ebpf:"path_mtus"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
@@ -599,10 +633,12 @@ func (m *lbMaps) Close() error {
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,
+		m.ForeignVips,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,
 		m.Packets,
+		m.PathMtus,
 		m.PortPools,
 		m.ServiceBlocks,
 		m.ServiceNames,

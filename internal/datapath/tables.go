@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 	"unsafe"
 
@@ -19,6 +20,7 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: map[uint32]lb.SNATAddress{},
 		NearClients:   map[lb.NearClient]uint32{},
+		ForeignVIPs:   map[netip.Addr]lb.VIPAnswers{},
 		ServiceNames:  map[uint32]lb.ServiceName{},
 		BackendNames:  map[uint32]lb.BackendName{},
 	}
@@ -31,6 +33,9 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		}),
 		each(d.maps.NearClients, func(k lbNearClient, link uint32) {
 			t.NearClients[nearClientFromBPF(k)] = link
+		}),
+		each(d.maps.ForeignVips, func(k lbAddr, v lbForeignVip) {
+			t.ForeignVIPs[addrFromBPF(k)] = foreignVIPFromBPF(v)
 		}),
 		each(d.maps.ServiceNames, func(id uint32, v lbServiceName) {
 			t.ServiceNames[id] = serviceNameFromBPF(v)
@@ -130,7 +135,7 @@ func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
 	} {
 		settings.Timeout[phase] = uint64(timeout)
 	}
-	for kind, rate := range []uint32{limits.Resets, limits.ICMPErrors} { // in the order of enum answer
+	for kind, rate := range []uint32{limits.Resets, limits.ICMPErrors, limits.EchoReplies} { // in the order of enum answer
 		if rate > 0 {
 			settings.Interval[kind] = uint64(time.Second) / uint64(rate)
 		}
@@ -213,6 +218,18 @@ func (d *Datapath) PutNearClient(client lb.NearClient, link uint32) error {
 func (d *Datapath) DeleteNearClient(client lb.NearClient) error {
 	k := nearClientToBPF(client)
 	return remove(d.maps.NearClients, &k)
+}
+
+// PutForeignVIP says that a VIP is no address of the host, and what is answered for it.
+func (d *Datapath) PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error {
+	k, v := addrToBPF(vip), foreignVIPToBPF(answers)
+	return put(d.maps.ForeignVips, &k, &v)
+}
+
+// DeleteForeignVIP undoes PutForeignVIP; one that is not there is no error.
+func (d *Datapath) DeleteForeignVIP(vip netip.Addr) error {
+	k := addrToBPF(vip)
+	return remove(d.maps.ForeignVips, &k)
 }
 
 // PutServiceName records what a service id stands for.

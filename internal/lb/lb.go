@@ -222,6 +222,13 @@ type Timeouts struct {
 type RateLimits struct {
 	Resets     uint32 // TCP RST
 	ICMPErrors uint32 // time exceeded, unreachable
+	// EchoReplies are for VIPs that are no address of the host.
+	EchoReplies uint32
+}
+
+// VIPAnswers says what the data plane answers for VIPs that are no address of the host.
+type VIPAnswers struct {
+	Echo bool // ICMP and ICMPv6 echo requests
 }
 
 // Limits size the kernel's maps. They are fixed while the data plane is loaded.
@@ -239,6 +246,7 @@ type Config struct {
 	Services   []Service
 	Timeouts   Timeouts
 	RateLimits RateLimits
+	Answers    VIPAnswers
 	Limits     Limits
 }
 
@@ -256,6 +264,9 @@ func (c Config) BackendAddresses() []netip.Addr {
 
 // MAC is an Ethernet address.
 type MAC [6]byte
+
+// MaxVLAN is the largest id of a VLAN (IEEE 802.1Q, table 9-2).
+const MaxVLAN = 4094
 
 // VLANAsItCame stands for the VLAN of a next hop that is known without it: frames
 // keep the tags that they came with.

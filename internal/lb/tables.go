@@ -81,7 +81,9 @@ type Tables struct {
 	SNATAddresses map[uint32]SNATAddress
 	// NearClients has the interface that the clients and backends with it share, 0
 	// for any: the client is itself a backend.
-	NearClients  map[NearClient]uint32
+	NearClients map[NearClient]uint32
+	// ForeignVIPs are no addresses of the host.
+	ForeignVIPs  map[netip.Addr]VIPAnswers
 	ServiceNames map[uint32]ServiceName
 	BackendNames map[uint32]BackendName
 }

@@ -181,11 +181,16 @@ func (k *kernel) link(index int) (link, error) {
 	return result, err
 }
 
+// addresses are an interface's, nil: all interfaces'.
 func (k *kernel) addresses(l netlink.Link) ([]netip.Prefix, error) {
 	found, err := k.AddrList(l, netlink.FAMILY_ALL)
 	// what has changed meanwhile is announced, and looked up again
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("list the addresses of %s: %w", l.Attrs().Name, err)
+		of := "the host"
+		if l != nil {
+			of = l.Attrs().Name
+		}
+		return nil, fmt.Errorf("list the addresses of %s: %w", of, err)
 	}
 	prefixes := make([]netip.Prefix, len(found))
 	for i, a := range found {

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type Resolver struct {
 	mu    sync.Mutex
 	hops  map[netip.Addr]lb.NextHop // the keys are the wanted set
 	fresh map[netip.Addr]struct{}   // have changed since the last call of Changes
+	own   []netip.Addr              // see Own; nil: not known yet
 }
 
 // New opens netlink in the network namespace of the calling thread (a caller that
@@ -138,7 +140,15 @@ func (r *Resolver) Known() (usable, wanted int) {
 	return usable, len(r.hops)
 }
 
-// Changed receives a value after Hops has changed in any way but by Set. Several
+// Own returns the host's own addresses, of all its interfaces; false: they are not known yet. The caller must not
+// change them.
+func (r *Resolver) Own() (addresses []netip.Addr, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.own, r.own != nil
+}
+
+// Changed receives a value after Hops has changed in any way but by Set, or Own. Several
 // changes may be reported by one value.
 func (r *Resolver) Changed() <-chan struct{} { return r.changed }
 
@@ -227,11 +237,12 @@ func (r *Resolver) wanted() []netip.Addr {
 	return addrs
 }
 
-// publish shows the next hops of the addresses, as far as they are still wanted.
+// publish shows the host's addresses, and the next hops of the addresses, as far as they are still wanted.
 func (r *Resolver) publish(t *tracker, addrs []netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	changed := false
+	changed := t.own != nil && !slices.Equal(t.own, r.own)
+	r.own = t.own
 	for _, addr := range addrs {
 		before, wanted := r.hops[addr]
 		if now := t.hop(addr); wanted && now != before {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -31,6 +32,7 @@ type tracker struct {
 	links      map[int]link
 	neighbours map[neighbourKey]*neighbour
 	users      map[neighbourKey][]netip.Addr
+	own        []netip.Addr // the host's addresses, sorted; nil: not known
 
 	stale      bool      // routes, links or addresses have changed since the last look-up
 	lookupFrom time.Time // not before
@@ -48,6 +50,9 @@ func newTracker(log *slog.Logger, k *kernel) *tracker {
 // that have none yet, and starts to follow the neighbours on these ways.
 func (t *tracker) lookup(wanted []netip.Addr, all bool, now time.Time) {
 	failed := errors.Join(t.lookupRoutes(wanted, all), t.lookupLinks())
+	if all {
+		failed = errors.Join(failed, t.lookupOwn())
+	}
 	t.followNeighbours(now)
 	took := time.Since(now)
 	t.log.Debug("routes looked up", "addresses", len(wanted), "all", all, "took", took)
@@ -103,6 +108,21 @@ func (t *tracker) lookupLinks() (failed error) {
 	}
 	t.links = links
 	return failed
+}
+
+// lookupOwn keeps what was known if it fails.
+func (t *tracker) lookupOwn() error {
+	prefixes, err := t.kernel.addresses(nil)
+	if err != nil {
+		return err
+	}
+	own := make([]netip.Addr, 0, len(prefixes))
+	for _, prefix := range prefixes {
+		own = append(own, prefix.Addr())
+	}
+	slices.SortFunc(own, netip.Addr.Compare)
+	t.own = slices.Compact(own)
+	return nil
 }
 
 // followNeighbours keeps one neighbour for each gateway or on-link address in use,

@@ -25,6 +25,7 @@ type memory struct {
 	filter       map[netip.Addr]bool // destinations
 	answering    map[netip.Addr]bool // the filter's sources
 	near         map[lb.NearClient]uint32
+	foreign      map[netip.Addr]lb.VIPAnswers
 	services     map[lb.ServiceKey]lb.ServiceEntry
 	backends     map[uint32]lb.BackendEntry
 	hops         map[uint32]lb.NextHop // ever written
@@ -46,6 +47,7 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 		filter:       map[netip.Addr]bool{},
 		answering:    map[netip.Addr]bool{},
 		near:         map[lb.NearClient]uint32{},
+		foreign:      map[netip.Addr]lb.VIPAnswers{},
 		services:     map[lb.ServiceKey]lb.ServiceEntry{},
 		backends:     map[uint32]lb.BackendEntry{},
 		hops:         map[uint32]lb.NextHop{},
@@ -62,7 +64,7 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 func (m *memory) clone() *memory {
 	c := *m
 	c.log, c.fail, c.seen = nil, nil, nil
-	c.answering, c.near = maps.Clone(m.answering), maps.Clone(m.near)
+	c.answering, c.near, c.foreign = maps.Clone(m.answering), maps.Clone(m.near), maps.Clone(m.foreign)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
@@ -81,6 +83,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: maps.Clone(m.snat),
 		NearClients:   maps.Clone(m.near),
+		ForeignVIPs:   maps.Clone(m.foreign),
 		ServiceNames:  maps.Clone(m.serviceNames),
 		BackendNames:  maps.Clone(m.backendNames),
 	}
@@ -138,6 +141,14 @@ func (m *memory) PutNearClient(client lb.NearClient, by uint32) error {
 
 func (m *memory) DeleteNearClient(client lb.NearClient) error {
 	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
+}
+
+func (m *memory) PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error {
+	return m.write("PutForeignVIP", always, func() { m.foreign[vip] = answers })
+}
+
+func (m *memory) DeleteForeignVIP(vip netip.Addr) error {
+	return m.write("DeleteForeignVIP", always, func() { delete(m.foreign, vip) })
 }
 
 // each writes many entries one by one.

@@ -17,6 +17,7 @@ type Reconciler struct {
 	filter   *filter            // nil: not known
 	contents map[uint32]content // of the scheduler tables written by this process, by offset
 	untidy   bool               // there may be remains: at the start, and after a write failed
+	host     *host              // nil: not known
 
 	books   *books
 	applied []*service // of the config that the tables hold, in its order; nil: they are behind
@@ -70,6 +71,14 @@ func (r *Reconciler) recallHops() {
 	})
 }
 
+// SetHost says what addresses the host has, all of them, from the next Apply or Follow on. Until
+// it is known which VIPs are among them, what the tables say of that stays.
+func (r *Reconciler) SetHost(addresses []netip.Addr) {
+	if r.host == nil || !r.host.has(addresses) {
+		r.host = newHost(addresses)
+	}
+}
+
 // Unusable is a backend that takes no new flows, and why.
 type Unusable struct {
 	Service string
@@ -92,7 +101,7 @@ type Result struct {
 // which every packet is still forwarded rightly; Apply again goes on from there.
 func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Result, error) {
 	p, err := r.plan(cfg, hops)
-	return r.carryOut(p, err, settings{cfg.Timeouts, cfg.RateLimits})
+	return r.carryOut(p, err, settings{cfg.Timeouts, cfg.RateLimits, cfg.Answers})
 }
 
 // Services are those that Apply was given last, if it succeeded; the caller must not
@@ -143,6 +152,9 @@ func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, er
 		delete(r.hops, address)
 	}
 	r.untidy, r.applied = false, p.services
+	if r.host != nil {
+		r.host.isNew = false
+	}
 	return result, nil
 }
 

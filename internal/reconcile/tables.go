@@ -26,6 +26,8 @@ type Tables interface {
 	DeleteService(key lb.ServiceKey) error
 	PutNearClient(client lb.NearClient, interfaceIndex uint32) error
 	DeleteNearClient(client lb.NearClient) error
+	PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error
+	DeleteForeignVIP(vip netip.Addr) error
 	PutServiceName(id uint32, name lb.ServiceName) error
 	DeleteServiceName(id uint32) error
 	PutBackendNames(ids []uint32, names []lb.BackendName) (written int, err error)

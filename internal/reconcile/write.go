@@ -13,6 +13,7 @@ import (
 type settings struct {
 	timeouts lb.Timeouts
 	limits   lb.RateLimits
+	answers  lb.VIPAnswers
 }
 
 // filter is what SetAddressFilter is told: each list sorted, without duplicates.
@@ -23,10 +24,10 @@ type filter struct {
 // write carries out a plan: first everything new, of each service its entries
 // last, as they are the switch; then the removals, in the reverse order.
 func (r *Reconciler) write(p *plan, settings settings) error {
+	addressesDue := p.moves || r.untidy || r.settings.answers != settings.answers || r.host != nil && r.host.isNew
 	if err := r.setSettings(settings); err != nil {
 		return err
 	}
-	addressesDue := p.moves || r.untidy
 	if addressesDue {
 		if err := r.setAddresses(p); err != nil {
 			return err
@@ -54,17 +55,16 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 }
 
 func (r *Reconciler) setSettings(wanted settings) error {
-	if r.settings == wanted {
-		return nil
-	}
-	if err := r.tables.SetSettings(wanted.timeouts, wanted.limits); err != nil {
-		return err
+	if r.settings.timeouts != wanted.timeouts || r.settings.limits != wanted.limits {
+		if err := r.tables.SetSettings(wanted.timeouts, wanted.limits); err != nil {
+			return err
+		}
 	}
 	r.settings = wanted
 	return nil
 }
 
-// setAddresses makes the address filter and the lists of source addresses fit
+// setAddresses makes the address filter, what is said of VIPs and the lists of source addresses fit
 // the services that are there and what a plan is about to add. Source addresses
 // that no backend uses any more stay in the filter: flows may still use them.
 func (r *Reconciler) setAddresses(p *plan) error {
@@ -92,6 +92,9 @@ func (r *Reconciler) setAddresses(p *plan) error {
 		wanted.destinations = append(wanted.destinations, a.Address)
 	}
 	if err := r.setFilter(wanted); err != nil {
+		return err
+	}
+	if err := r.setForeign(vips); err != nil {
 		return err
 	}
 	for index, a := range snat {

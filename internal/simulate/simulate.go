@@ -28,8 +28,9 @@ const minFrame = 14
 
 // Options say how the simulated network looks.
 type Options struct {
-	NextHopMAC   lb.MAC // of every backend; zero: 02:00:00:00:00:01
-	OutInterface bool   // backends are behind another interface than clients
+	NextHopMAC   lb.MAC  // of every backend; zero: 02:00:00:00:00:01
+	NextHopVLAN  *uint16 // that every backend is in, 0: without a tag; nil: that of the arriving frame
+	OutInterface bool    // backends are behind another interface than clients
 }
 
 // Step is what became of one frame.
@@ -80,6 +81,7 @@ func (s *Simulator) fill(cfg lb.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
+	r.SetHost(nil) // it is nobody's
 	if _, err := r.Apply(withSources(cfg), nextHops(cfg, opts)); err != nil {
 		return err
 	}
@@ -135,7 +137,10 @@ func sameFamily(a, b netip.Addr) bool { return a.Is4() == b.Is4() }
 
 // nextHops have no link: who shares one with a backend is not known here.
 func nextHops(cfg lb.Config, opts Options) map[netip.Addr]lb.NextHop {
-	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC}
+	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC, VLAN: lb.VLANAsItCame}
+	if opts.NextHopVLAN != nil {
+		hop.VLAN = *opts.NextHopVLAN
+	}
 	if hop.MAC == (lb.MAC{}) {
 		hop.MAC = defaultNextHop()
 	}
