@@ -58,6 +58,7 @@ enum reason {
 	REASON_TOO_BIG, /* for an IP packet or the driver's buffer, once encapsulated or translated: DROP */
 	REASON_SOURCE_ROUTE, /* IPv4 cannot be translated to IPv6 with it: DROP */
 	REASON_FLOW_TABLE_BUSY, /* other CPUs open flows in the same place all the time: DROP */
+	REASON_MTU_EXCEEDED, /* too large for where it would leave, TX when the sender is told, else DROP */
 	REASON_COUNT,
 };
 
@@ -354,9 +355,10 @@ enum answer {
 
 struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
+	__u64 smallest_mtu; /* of all known: what is no longer, fits where it leaves as it came */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
 };
-ASSERT_SIZE(struct settings, 80);
+ASSERT_SIZE(struct settings, 88);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {

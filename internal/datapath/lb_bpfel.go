@@ -254,6 +254,7 @@ type lbPacket struct {
 	L4Length uint32
 	IpLength uint32
 	Length   uint32
+	ToldMtu  uint32
 	Tags     struct {
 		_   structs.HostLayout
 		Tag [2]uint32
@@ -271,7 +272,7 @@ type lbPacket struct {
 	Known             bool
 	SourceNat         bool
 	Forward           lbForwardMode
-	_                 [2]byte
+	_                 [6]byte
 }
 
 type lbPathMtu struct {
@@ -317,7 +318,8 @@ const (
 	lbReasonREASON_TOO_BIG         lbReason = 22
 	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
 	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
-	lbReasonREASON_COUNT           lbReason = 25
+	lbReasonREASON_MTU_EXCEEDED    lbReason = 25
+	lbReasonREASON_COUNT           lbReason = 26
 )
 
 type lbReasonCounters struct {
@@ -368,9 +370,10 @@ type lbServiceName struct {
 }
 
 type lbSettings struct {
-	_        structs.HostLayout
-	Timeout  [7]uint64
-	Interval [3]uint64
+	_           structs.HostLayout
+	Timeout     [7]uint64
+	SmallestMtu uint64
+	Interval    [3]uint64
 }
 
 type lbSnatAddress struct {
@@ -445,6 +448,7 @@ const (
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
 	lbMapForeignVips        = "foreign_vips"
+	lbMapInterfaceMtus      = "interface_mtus"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
@@ -535,6 +539,7 @@ type lbMapSpecs struct {
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
+	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
@@ -601,6 +606,7 @@ type lbMaps struct {
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
+	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
@@ -634,6 +640,7 @@ func (m *lbMaps) Close() error {
 		m.FlowHistories,
 		m.Flows,
 		m.ForeignVips,
+		m.InterfaceMtus,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,

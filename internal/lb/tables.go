@@ -83,9 +83,10 @@ type Tables struct {
 	// for any: the client is itself a backend.
 	NearClients map[NearClient]uint32
 	// ForeignVIPs are no addresses of the host.
-	ForeignVIPs  map[netip.Addr]VIPAnswers
-	ServiceNames map[uint32]ServiceName
-	BackendNames map[uint32]BackendName
+	ForeignVIPs   map[netip.Addr]VIPAnswers
+	InterfaceMTUs map[uint32]uint32 // of IP packets, by interface index
+	ServiceNames  map[uint32]ServiceName
+	BackendNames  map[uint32]BackendName
 }
 
 // BackendCounters is what a backend has carried since it was configured.

@@ -102,6 +102,14 @@ func portUnreachable() icmpError {
 	return e
 }
 
+// packetTooBig says how long packets may be (RFC 1191, section 4; RFC 4443, section 3.2).
+func packetTooBig(mtu int) icmpError {
+	e := icmpError{why: MTUExceeded, rest: uint32(mtu)}
+	e.v4.kind, e.v4.code = 3, 4
+	e.v6.kind = 2
+	return e
+}
+
 // answerError tells the sender of a packet, from an address, why it does not get
 // further.
 func (m *Model) answerError(p *parsed, e icmpError, from netip.Addr, s *service, b *backend) decision {

@@ -61,6 +61,7 @@ type Model struct {
 	timeouts lb.Timeouts
 	limits   lb.Limits
 	rates    lb.RateLimits
+	mtus     map[int]int // of interfaces, by index
 	now      time.Time
 	flows    *flowTable
 	passed   map[Reason]uint64 // packets of no service

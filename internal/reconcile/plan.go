@@ -173,6 +173,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 		if known, ok := r.hops[address]; ok && known == hop {
 			continue
 		}
+		r.mtus.exchange(r.hops[address], hop)
 		r.hops[address] = hop
 		if id, used := r.books.hopID[address]; used {
 			changed[id], some = true, true

@@ -3,6 +3,7 @@
 package simulate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,7 +32,11 @@ type Options struct {
 	NextHopMAC   lb.MAC  // of every backend; zero: 02:00:00:00:00:01
 	NextHopVLAN  *uint16 // that every backend is in, 0: without a tag; nil: that of the arriving frame
 	OutInterface bool    // backends are behind another interface than clients
+	MTU          int     // of both interfaces; 0: 1500
 }
+
+// mtu is Ethernet's where none is given (RFC 894).
+func (o Options) mtu() int { return cmp.Or(o.MTU, 1500) }
 
 // Step is what became of one frame.
 type Step struct {
@@ -82,6 +87,7 @@ func (s *Simulator) fill(cfg lb.Config, opts Options) error {
 		return err
 	}
 	r.SetHost(nil) // it is nobody's
+	r.SetInterfaceMTUs(map[int]int{datapath.LoopbackIndex: opts.mtu()})
 	if _, err := r.Apply(withSources(cfg), nextHops(cfg, opts)); err != nil {
 		return err
 	}
@@ -137,7 +143,7 @@ func sameFamily(a, b netip.Addr) bool { return a.Is4() == b.Is4() }
 
 // nextHops have no link: who shares one with a backend is not known here.
 func nextHops(cfg lb.Config, opts Options) map[netip.Addr]lb.NextHop {
-	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC, VLAN: lb.VLANAsItCame}
+	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC, VLAN: lb.VLANAsItCame, MTU: opts.mtu()}
 	if opts.NextHopVLAN != nil {
 		hop.VLAN = *opts.NextHopVLAN
 	}

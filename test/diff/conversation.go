@@ -155,6 +155,9 @@ func (c *conversation) packet(rng *rand.Rand, fromBackend bool, flags packet.TCP
 	if c.grows() && chance(rng, 12) { // what IPv6 cannot say
 		p.IPOptions = []byte{looseRoute, 7, 4, 192, 0, 2, 1}
 	}
+	if chance(rng, 7) {
+		p.Payload = randomBytes(rng, payloadAboutMTU(rng, p))
+	}
 	if chance(rng, 200) || c.grows() && chance(rng, 7) {
 		p.Payload, p.Trailer = randomBytes(rng, hugePayload(rng, p)), nil
 	}
@@ -216,13 +219,25 @@ func payloadSize(rng *rand.Rand) int {
 // hugePayload makes the packet as long as its length field can say, or so much
 // shorter that another header just fits, or just does not.
 func hugePayload(rng *rand.Rand, p packet.Packet) int {
-	p.Payload, p.Trailer = nil, nil
-	headers := len(p.Frame()) - ipAt
+	headers := headersOf(p)
 	if p.Src.Addr().Is6() {
 		headers -= l4At6 - ipAt
 	}
 	headroom := pick(rng, 0, 0, 0, 10, 20, 32, 40, 52, 60, 72, rng.IntN(100))
 	return 65535 - headers - max(0, headroom+pick(rng, -1, 0, 0, 1))
+}
+
+// headersOf is how long the IP packet is without its payload.
+func headersOf(p packet.Packet) int {
+	p.Payload, p.Trailer = nil, nil
+	return len(p.Frame()) - ipAt
+}
+
+// payloadAboutMTU makes the packet as long as some link allows, or so much longer or shorter
+// that it just does not fit with other headers, or just does.
+func payloadAboutMTU(rng *rand.Rand, p packet.Packet) int {
+	size := pick(rng, usualMTUs()[1:]...) - pick(rng, 0, 0, -20, 20, 32, 40, 52) + pick(rng, -1, 0, 0, 1, 1)
+	return max(0, size-headersOf(p))
 }
 
 // looseRoute is the option of a packet that is to go by way of others.

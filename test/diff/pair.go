@@ -57,9 +57,11 @@ func (p *Pair) fill(port model.Options, hash HashKeys, w World) (err error) {
 	if err != nil {
 		return err
 	}
+	p.reconciler.SetInterfaceMTUs(w.MTUs)
 	if p.model, err = model.New(w.Config, w.Hops, port); err != nil {
 		return err
 	}
+	p.model.SetMTUs(w.MTUs)
 	return p.applyToDatapath(w)
 }
 
@@ -138,6 +140,7 @@ func (p *Pair) change(w World) error {
 	if err := p.CheckState(); err != nil {
 		return err
 	}
+	p.reconciler.SetInterfaceMTUs(w.MTUs)
 	err := p.applyToDatapath(w)
 	if errors.Is(err, reconcile.ErrNoRoom) {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
@@ -145,6 +148,7 @@ func (p *Pair) change(w World) error {
 	if err != nil {
 		return err
 	}
+	p.model.SetMTUs(w.MTUs)
 	return p.model.Apply(w.Config, w.Hops)
 }
 

@@ -45,6 +45,7 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 		w.addService(rng)
 	}
 	w.findHops(rng)
+	w.MTUs = randomMTUs(rng)
 	w.Config.Limits.Backends = w.backends() + spareBackends
 	return w
 }
@@ -281,7 +282,7 @@ func (w *World) findHops(rng *rand.Rand) {
 func randomHop(rng *rand.Rand, a netip.Addr) lb.NextHop {
 	hop := lb.NextHop{
 		Interface: pick(rng, datapath.LoopbackIndex, datapath.LoopbackIndex, otherInterface, otherInterface+1),
-		MAC:       randomMAC(rng), Source: familyOf(a).hostAddress(),
+		MAC:       randomMAC(rng), Source: familyOf(a).hostAddress(), MTU: pick(rng, usualMTUs()...),
 	}
 	if chance(rng, 2) {
 		hop.SourceMAC = lb.MAC{2, 2, 0, 0, 0, byte(hop.Interface)}
@@ -296,6 +297,17 @@ func randomHop(rng *rand.Rand, a netip.Addr) lb.NextHop {
 		return lb.NextHop{Problem: "no answer"}
 	}
 	return hop
+}
+
+// usualMTUs are those of interfaces and routes, as often as they occur here; 0: not known.
+func usualMTUs() []int { return []int{0, 600, 1280, 1300, 1400, 1500, 1500, 1500, 1500, 4000, 9000} }
+
+func randomMTUs(rng *rand.Rand) map[int]int {
+	mtus := map[int]int{}
+	if mtu := pick(rng, usualMTUs()...); mtu > 0 {
+		mtus[datapath.LoopbackIndex] = mtu
+	}
+	return mtus
 }
 
 // randomLink is what the host's route to an address has as its destination.
