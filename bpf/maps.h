@@ -25,7 +25,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } service_blocks SEC(".maps");
 
-/* daemon -> data plane, per new flow in dnat: the interface that they share with backends; 0: any. Three times as many as backends, and 1024. */
+/* daemon -> data plane, per new flow in dnat: the link that they share with backends; 0: any. Three times as many as backends, and 1024. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -37,7 +37,7 @@ static __always_inline enum verdict leave_by(struct xdp_md *ctx, __u32 interface
 static __always_inline void next_hop_complete(struct next_hop *hop, struct xdp_md *ctx,
 					      const struct ethhdr *eth, __u16 vlan)
 {
-	bool same_vlan = hop->vlan == vlan || hop->vlan == VLAN_AS_IT_CAME;
+	bool same_vlan = (hop->vlan == vlan && vlan != VLAN_OTHER) || hop->vlan == VLAN_AS_IT_CAME;
 
 	if ((hop->interface == ctx->ingress_ifindex && same_vlan) || mac_is_zero(hop->source_mac))
 		mac_copy(hop->source_mac, eth->h_dest);

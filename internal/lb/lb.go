@@ -287,5 +287,16 @@ type NextHop struct {
 	Problem string // why it is not usable; "" when it is
 }
 
+// InterfaceBits is how many bits the index of an attached interface, or of one that
+// packets leave by, may have.
+const InterfaceBits = 20
+
+// LinkID is one number for interface and VLAN. It is that of the interface alone for
+// frames without a tag, or with one that is not known.
+func (n NextHop) LinkID() uint32 {
+	const vlanIDs = 1<<12 - 1
+	return uint32(n.Interface) | uint32(n.VLAN&vlanIDs)<<InterfaceBits
+}
+
 // Usable reports whether packets can be sent by this next hop.
 func (n NextHop) Usable() bool { return n.Problem == "" }

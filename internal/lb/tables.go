@@ -79,8 +79,8 @@ type Tables struct {
 	Backends      map[uint32]BackendEntry // unused ones with a generation included
 	NextHops      map[uint32]NextHop
 	SNATAddresses map[uint32]SNATAddress
-	// NearClients has the interface that the clients and backends with it share, 0
-	// for any: the client is itself a backend.
+	// NearClients has the link that the clients and backends with it share, 0 for any:
+	// the client is itself a backend. See NextHop.LinkID.
 	NearClients map[NearClient]uint32
 	// ForeignVIPs are no addresses of the host.
 	ForeignVIPs   map[netip.Addr]VIPAnswers

@@ -13,7 +13,7 @@ import (
 func (m *Model) answer(p *parsed, ip []byte, why Reason, s *service, b *backend) decision {
 	return decision{
 		verdict: m.sentBy(m.opts.Interface), reason: why, service: s, backend: b,
-		frame: p.frameWith(p.dstMAC(), p.srcMAC(), ip, nil),
+		frame: m.wayBack(p).frame(ip, nil),
 	}
 }
 

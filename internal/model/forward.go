@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/packet"
 )
 
@@ -18,16 +17,13 @@ func (m *Model) send(p *parsed, why Reason, f *flow, got observed) decision {
 	if problem != "" {
 		return p.drop(problem, f.service, f.backend)
 	}
-	by, src, dst := m.opts.Interface, p.dstMAC(), f.clientMAC
+	out := m.wayToClient(f, p)
 	if why != Reply {
-		by, dst = f.backend.hop.Interface, f.backend.hop.MAC
-	}
-	if own := f.backend.hop.SourceMAC; by != m.opts.Interface && own != (lb.MAC{}) {
-		src = own
+		out = m.wayToBackend(f.backend.hop, p)
 	}
 	return decision{
-		verdict: m.sentBy(by), reason: why, service: f.service, backend: f.backend,
-		frame: p.frameWith(src, dst, ip, p.trailer()),
+		verdict: m.sentBy(out.by), reason: why, service: f.service, backend: f.backend,
+		frame: out.frame(ip, p.trailer()),
 	}
 }
 
@@ -62,22 +58,29 @@ func (p *parsed) ipBytes() []byte { return p.frame[p.ip:p.end] }
 // trailer is what follows the IP packet, such as Ethernet's padding.
 func (p *parsed) trailer() []byte { return p.frame[p.end:] }
 
-// frameWith is the frame with other MACs and another IP packet, behind the same
-// VLAN tags.
-func (p *parsed) frameWith(src, dst lb.MAC, ip, trailer []byte) []byte {
+// frame is an IP packet on its way out.
+func (w wayOut) frame(ip, trailer []byte) []byte {
 	etherType := packet.EtherTypeIPv4
 	if ip[0]>>4 == 6 {
 		etherType = packet.EtherTypeIPv6
 	}
-	tags := p.frame[2*macSize : p.ip-etherTypeSize]
-	return slices.Concat(dst[:], src[:], tags, binary.BigEndian.AppendUint16(nil, etherType), ip, trailer)
+	b := slices.Concat(w.dst[:], w.src[:])
+	for _, tag := range w.tags {
+		b = binary.BigEndian.AppendUint16(b, tag.Type)
+		b = binary.BigEndian.AppendUint16(b, tag.Control)
+	}
+	return slices.Concat(binary.BigEndian.AppendUint16(b, etherType), ip, trailer)
 }
 
 // freeID is the identification that an IPv4 packet left with. It serves to put
 // fragments together, so where they are allowed any will do (RFC 6864, section 4).
 func (p *parsed) freeID(got observed) uint16 {
-	if !got.Verdict.sends() || len(got.Frame) < p.ip+ipv4Size {
+	if !got.Verdict.sends() || len(got.Frame) < ethernetSize {
 		return 0
 	}
-	return binary.BigEndian.Uint16(got.Frame[p.ip+ipv4IDAt:])
+	out := parse(got.Frame)
+	if len(got.Frame) < out.ip+ipv4Size {
+		return 0
+	}
+	return binary.BigEndian.Uint16(got.Frame[out.ip+ipv4IDAt:])
 }

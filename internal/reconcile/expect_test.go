@@ -254,10 +254,10 @@ func (e *expectation) verifyNear(m *memory, w *world) {
 				continue
 			}
 			link := lb.NearClient{Service: id, Prefix: hop.Link}
-			if by, twice := want[link]; twice && by != uint32(hop.Interface) {
+			if by, twice := want[link]; twice && by != hop.LinkID() {
 				want[link] = 0
 			} else {
-				want[link] = uint32(hop.Interface)
+				want[link] = hop.LinkID()
 			}
 		}
 	}

@@ -112,7 +112,10 @@ func (t *Traffic) frame() []byte {
 	if isIPv6(frame) && chance(t.rng, 8) {
 		frame = extended(t.rng, frame)
 	}
-	if chance(t.rng, 10) {
+	switch {
+	case chance(t.rng, 6):
+		frame = inVLAN(t.rng, frame)
+	case chance(t.rng, 12):
 		frame = tagged(t.rng, frame, pick(t.rng, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5))
 	}
 	return frame

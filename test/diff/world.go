@@ -290,6 +290,9 @@ func randomHop(rng *rand.Rand, a netip.Addr) lb.NextHop {
 	if chance(rng, 11) {
 		hop.Source = netip.Addr{}
 	}
+	if chance(rng, 3) {
+		hop.VLAN = randomVLAN(rng)
+	}
 	if hop.Routed = chance(rng, 6); !hop.Routed {
 		hop.Link = randomLink(rng, a)
 	}
@@ -308,6 +311,11 @@ func randomMTUs(rng *rand.Rand) map[int]int {
 		mtus[datapath.LoopbackIndex] = mtu
 	}
 	return mtus
+}
+
+// randomVLAN is one of a few, so that clients and backends meet in it.
+func randomVLAN(rng *rand.Rand) uint16 {
+	return pick[uint16](rng, 10, 10, 20, lb.MaxVLAN, lb.VLANAsItCame)
 }
 
 // randomLink is what the host's route to an address has as its destination.
