@@ -11,6 +11,7 @@
 #include "flow.h"
 #include "icmp.h"
 #include "maps.h"
+#include "mss.h"
 #include "mtu.h"
 #include "nat.h"
 #include "next_hop.h"
@@ -181,6 +182,8 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, __u64 no
 	}
 	if (judge_length(ctx, pkt, backend, hop.mtu, now) != VERDICT_CONTINUE)
 		return VERDICT_ANSWER;
+	if (backend->mss && pkt->tcp_flags & TCP_SYN)
+		mss_clamp(ctx, pkt, backend, hop.mtu, now);
 	next_hop_complete(&hop, ctx, eth, pkt->vlan);
 	if (!rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,

@@ -140,8 +140,12 @@ struct backend {
 	__u32 next_hop;
 	__u32 generation; /* a flow of another generation had another backend */
 	__u32 service; /* 0: the entry is unused */
+	__u16 mss; /* that SYNs of its flows may say at most; 0: any; MSS_AUTO: what fits */
+	__u16 pad;
 };
-ASSERT_SIZE(struct backend, 60);
+ASSERT_SIZE(struct backend, 64);
+
+#define MSS_AUTO 0xffff
 
 /* A service's clients whose answers would not pass here. */
 struct near_client {

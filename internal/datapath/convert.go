@@ -141,6 +141,7 @@ func backendToBPF(entry lb.BackendEntry) lbBackend {
 		SnatPortFirst: entry.SNATPorts.First,
 		SnatPortLast:  entry.SNATPorts.Last,
 		GuePort:       network(entry.GUEPort),
+		Mss:           entry.MSS,
 	}
 	if source := entry.TunnelSource; source.IsValid() {
 		out.TunnelSource = addrToBPF(source.Addr())
@@ -161,6 +162,7 @@ func backendFromBPF(b lbBackend) lb.BackendEntry {
 		SNATCount:  b.SnatCount,
 		SNATPorts:  lb.PortRange{First: b.SnatPortFirst, Last: b.SnatPortLast},
 		GUEPort:    network(b.GuePort),
+		MSS:        b.Mss,
 	}
 	if b.TunnelSourceBits != 0 {
 		source := addrFromBPF(b.TunnelSource)

@@ -48,6 +48,8 @@ type lbBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
+	Mss              uint16
+	Pad              uint16
 }
 
 type lbBackendCounters struct {

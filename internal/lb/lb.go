@@ -201,11 +201,17 @@ type Service struct {
 	// 100 x backends, rounded up to one of maglev.Sizes.
 	TableSize uint32
 	// Silent: who comes while there is no usable backend is not told.
-	Silent   bool
+	Silent bool
+	// MSS is what SYNs may say at most that a segment may have, in bytes: 0 is any,
+	// MSSAuto what fits into the packets.
+	MSS      uint16
 	SNAT     SNAT
 	Tunnel   Tunnel
 	Backends []Backend
 }
+
+// MSSAuto stands for the MSS that fits.
+const MSSAuto = 65535
 
 // Timeouts say how long a flow without packets lives, per state.
 type Timeouts struct {

@@ -43,6 +43,7 @@ type BackendEntry struct {
 	// A single address has the prefix length of its family; zero: none is known.
 	TunnelSource netip.Prefix
 	GUEPort      uint16
+	MSS          uint16 // of the service
 }
 
 // NearClient says that clients in a prefix would get a service's answers without

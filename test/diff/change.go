@@ -109,7 +109,7 @@ func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
 	case 7:
 		s.Scheduler, s.TableSize = pick(rng, lb.Maglev, lb.Random), pick[uint32](rng, 0, 127, 509)
 	case 8:
-		s.Silent = !s.Silent
+		s.Silent, s.MSS = !s.Silent, randomMSS(rng)
 	case 9, 10: // others instead of some
 		s.Backends = slices.Clone(s.Backends[rng.IntN(len(s.Backends)):])
 		for range len(s.Backends) {
