@@ -78,6 +78,7 @@ func TestEveryKey(t *testing.T) {
 				Scheduler: lb.Random,
 				TableSize: 1021,
 				Silent:    true,
+				MSS:       1400,
 				SNAT:      lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Ports: lb.PortRange{First: 7, Last: 7}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends: []lb.Backend{
@@ -92,6 +93,7 @@ func TestEveryKey(t *testing.T) {
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Maglev,
 				TableSize: 127,
+				MSS:       lb.MSSAuto,
 				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 2000, Last: 3000}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends:  []lb.Backend{{Address: netip.MustParseAddrPort("10.0.1.1:80"), Weight: 1}},
@@ -122,7 +124,7 @@ func TestEveryKey(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:34:5: warning: check: health checks are not performed yet") {
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:36:5: warning: check: health checks are not performed yet") {
 		t.Errorf("warnings %v", warnings)
 	}
 }
@@ -140,6 +142,7 @@ services:
     scheduler: random
     table_size: 1021
     reject: drop
+    mss: 1400
     backends:
       - name: a
         address: 10.0.1.1:5353   # a comment
@@ -151,6 +154,7 @@ services:
     protocol: tcp
     table_size: auto
     reject: reset
+    mss: auto
     snat:
       addresses: []
       ports: 2000-3000

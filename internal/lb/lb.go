@@ -278,6 +278,13 @@ const MaxVLAN = 4094
 // keep the tags that they came with.
 const VLANAsItCame = 0x8000
 
+// How large the IP packets of an interface may be: what IPv4 needs at least (RFC 791,
+// section 3.2), and what it can say.
+const (
+	LeastMTU = 68
+	MostMTU  = 65535
+)
+
 // NextHop is where packets toward an address leave, or why they cannot.
 type NextHop struct {
 	Interface int        // index of the interface they leave by

@@ -32,11 +32,13 @@ type Options struct {
 	NextHopMAC   lb.MAC  // of every backend; zero: 02:00:00:00:00:01
 	NextHopVLAN  *uint16 // that every backend is in, 0: without a tag; nil: that of the arriving frame
 	OutInterface bool    // backends are behind another interface than clients
-	MTU          int     // of both interfaces; 0: 1500
+	MTU          int     // of both interfaces; 0: DefaultMTU
 }
 
-// mtu is Ethernet's where none is given (RFC 894).
-func (o Options) mtu() int { return cmp.Or(o.MTU, 1500) }
+// DefaultMTU is Ethernet's (RFC 894).
+const DefaultMTU = 1500
+
+func (o Options) mtu() int { return cmp.Or(o.MTU, DefaultMTU) }
 
 // Step is what became of one frame.
 type Step struct {
