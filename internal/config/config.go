@@ -83,7 +83,7 @@ func Parse(data []byte, opt Options) (lb.Config, []Warning, error) {
 }
 
 func (d *decoder) config(root *node) lb.Config {
-	c := lb.Config{Mode: lb.ModeAuto, Timeouts: defaultTimeouts(), RateLimits: defaultRateLimits()}
+	c := lb.Config{Mode: lb.ModeAuto, Timeouts: defaultTimeouts(), RateLimits: defaultRateLimits(), Fragments: defaultFragments()}
 	limits := limits{}
 	commonSNAT := snat{SNAT: lb.SNAT{Ports: defaultPorts()}}
 	commonTunnel := tunnel{Tunnel: lb.Tunnel{Port: defaultGUEPort}}
@@ -98,6 +98,7 @@ func (d *decoder) config(root *node) lb.Config {
 		field{name: "tunnel", read: func(n *node) { commonTunnel = d.tunnel(n, commonTunnel.Tunnel) }},
 		field{name: "timeouts", read: func(n *node) { c.Timeouts = d.timeouts(n) }},
 		field{name: "rate_limits", read: func(n *node) { c.RateLimits = d.rateLimits(n) }},
+		field{name: "fragments", read: func(n *node) { c.Fragments = d.fragments(n) }},
 		field{name: "limits", read: func(n *node) { limits = d.limits(n) }},
 		field{name: "services", required: true, read: func(n *node) { services = n }},
 	)
@@ -114,6 +115,7 @@ func (d *decoder) config(root *node) lb.Config {
 	}
 	needs := lb.NeedsOf(c.Services)
 	c.Limits = limits.over(lb.AutomaticLimits(needs))
+	c.Limits.Held = c.Fragments.Held
 	d.checkLimits(needs, c.Limits, limits.at, services.keyAt)
 	return c
 }

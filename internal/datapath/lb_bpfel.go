@@ -93,11 +93,12 @@ const (
 )
 
 type lbDecision struct {
-	_       structs.HostLayout
-	Verdict lbVerdict
-	Reason  lbReason
-	Service uint32
-	Backend uint32
+	_        structs.HostLayout
+	Verdict  lbVerdict
+	Reason   lbReason
+	Service  uint32
+	Backend  uint32
+	IsParcel uint32
 }
 
 type lbFlow struct {
@@ -181,6 +182,39 @@ const (
 	lbForwardModeFORWARD_GUE  lbForwardMode = 4
 )
 
+type lbFrameBytes struct {
+	_     structs.HostLayout
+	Bytes [10240]uint8
+}
+
+type lbFrameSlot struct {
+	_    structs.HostLayout
+	Life struct {
+		_        structs.HostLayout
+		Turn     uint32
+		Deadline uint32
+	}
+	Next struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	Interface  uint32
+	HeadLength uint16
+	Offset     uint16
+	Length     uint16
+	IsHeld     uint8
+	Pad        [5]uint8
+	Head       [96]uint8
+}
+
+type lbFrameStore struct {
+	_         structs.HostLayout
+	HeldBytes uint64
+	Held      uint32
+	Cursor    uint32
+}
+
 type lbHashKeys struct {
 	_   structs.HostLayout
 	Key [10]uint32
@@ -253,8 +287,9 @@ type lbPacket struct {
 	HasFragmentHeader bool
 	Known             bool
 	SourceNat         bool
+	IsParcel          bool
 	Forward           lbForwardMode
-	_                 [4]byte
+	_                 [3]byte
 }
 
 type lbPortPool struct {
@@ -343,9 +378,12 @@ type lbServiceName struct {
 }
 
 type lbSettings struct {
-	_        structs.HostLayout
-	Timeout  [7]uint64
-	Interval [2]uint64
+	_               structs.HostLayout
+	Timeout         [7]uint64
+	Interval        [2]uint64
+	FragmentTimeout uint64
+	Held            uint32
+	HeldBytes       uint32
 }
 
 type lbSnatAddress struct {
@@ -413,6 +451,8 @@ const (
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
+	lbMapFrameSlots         = "frame_slots"
+	lbMapFrameStores        = "frame_stores"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
@@ -422,6 +462,7 @@ const (
 	lbMapServiceNames       = "service_names"
 	lbMapServices           = "services"
 	lbMapSnatAddresses      = "snat_addresses"
+	lbMapStoredFrames       = "stored_frames"
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
 	lbMapTicks              = "ticks"
@@ -430,6 +471,7 @@ const (
 	lbVarChecksumMode       = "checksum_mode"
 	lbVarFlowBucketCount    = "flow_bucket_count"
 	lbVarFlowHashKeys       = "flow_hash_keys"
+	lbVarFrameCount         = "frame_count"
 	lbVarInterfaceMac       = "interface_mac"
 	lbVarRecordDecisions    = "record_decisions"
 	lbVarStoresAreOrdered   = "stores_are_ordered"
@@ -501,6 +543,8 @@ type lbMapSpecs struct {
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	FrameSlots         *ebpf.MapSpec `ebpf:"frame_slots"`
+	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
@@ -510,6 +554,7 @@ type lbMapSpecs struct {
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.MapSpec `ebpf:"stored_frames"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
@@ -523,6 +568,7 @@ type lbVariableSpecs struct {
 	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.VariableSpec `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
 	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
@@ -565,6 +611,8 @@ type lbMaps struct {
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	FrameSlots         *ebpf.Map `ebpf:"frame_slots"`
+	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
@@ -574,6 +622,7 @@ type lbMaps struct {
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.Map `ebpf:"stored_frames"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
@@ -596,6 +645,8 @@ func (m *lbMaps) Close() error {
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,
+		m.FrameSlots,
+		m.FrameStores,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,
@@ -605,6 +656,7 @@ func (m *lbMaps) Close() error {
 		m.ServiceNames,
 		m.Services,
 		m.SnatAddresses,
+		m.StoredFrames,
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
@@ -619,6 +671,7 @@ type lbVariables struct {
 	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.Variable `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
 	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`

@@ -117,9 +117,13 @@ func remove(m *ebpf.Map, key any) error {
 	return nil
 }
 
-// SetSettings replaces all timeouts and rates at once.
-func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
-	var settings lbSettings
+// SetSettings replaces all timeouts, rates and what is said of fragments at once.
+func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits, fragments lb.Fragments) error {
+	settings := lbSettings{
+		FragmentTimeout: uint64(fragments.Timeout),
+		Held:            min(fragments.Held, d.limits.Held),
+		HeldBytes:       fragments.Bytes,
+	}
 	for phase, timeout := range map[lbFlowPhase]time.Duration{
 		lbFlowPhasePHASE_TCP_UNCONFIRMED: t.TCPUnconfirmed,
 		lbFlowPhasePHASE_TCP_ESTABLISHED: t.TCPEstablished,

@@ -22,6 +22,7 @@ type memory struct {
 
 	timeouts     lb.Timeouts
 	rateLimits   lb.RateLimits
+	fragments    lb.Fragments
 	filter       map[netip.Addr]bool // destinations
 	answering    map[netip.Addr]bool // the filter's sources
 	near         map[lb.NearClient]uint32
@@ -116,8 +117,8 @@ func (m *memory) write(what string, allowed func(), do func()) error {
 
 func always() {}
 
-func (m *memory) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
-	return m.write("SetSettings", always, func() { m.timeouts, m.rateLimits = t, limits })
+func (m *memory) SetSettings(t lb.Timeouts, limits lb.RateLimits, fragments lb.Fragments) error {
+	return m.write("SetSettings", always, func() { m.timeouts, m.rateLimits, m.fragments = t, limits, fragments })
 }
 
 func (m *memory) SetAddressFilter(destinations, sources []netip.Addr) error {

@@ -92,7 +92,7 @@ type Result struct {
 // which every packet is still forwarded rightly; Apply again goes on from there.
 func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Result, error) {
 	p, err := r.plan(cfg, hops)
-	return r.carryOut(p, err, settings{cfg.Timeouts, cfg.RateLimits})
+	return r.carryOut(p, err, settings{cfg.Timeouts, cfg.RateLimits, cfg.Fragments})
 }
 
 // Services are those that Apply was given last, if it succeeded; the caller must not

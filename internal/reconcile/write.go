@@ -11,8 +11,9 @@ import (
 
 // settings is what SetSettings is told.
 type settings struct {
-	timeouts lb.Timeouts
-	limits   lb.RateLimits
+	timeouts  lb.Timeouts
+	limits    lb.RateLimits
+	fragments lb.Fragments
 }
 
 // filter is what SetAddressFilter is told: each list sorted, without duplicates.
@@ -57,7 +58,7 @@ func (r *Reconciler) setSettings(wanted settings) error {
 	if r.settings == wanted {
 		return nil
 	}
-	if err := r.tables.SetSettings(wanted.timeouts, wanted.limits); err != nil {
+	if err := r.tables.SetSettings(wanted.timeouts, wanted.limits, wanted.fragments); err != nil {
 		return err
 	}
 	r.settings = wanted
