@@ -17,6 +17,7 @@
 #include "next_hop.h"
 #include "open.h"
 #include "packet.h"
+#include "parcel.h"
 #include "parse.h"
 #include "reset.h"
 #include "select.h"
@@ -244,6 +245,7 @@ __noinline int long_way(struct xdp_md *ctx)
 		.service = pkt->service,
 		.backend = pkt->backend,
 		.length = pkt->length,
+		.is_parcel = pkt->is_parcel,
 	});
 }
 

@@ -195,6 +195,15 @@ struct {
 	__uint(max_entries, 1);
 } ticks SEC(".maps");
 
+/* data plane only, per stored frame; user space shows it. See frames.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct frame_store);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} frame_stores SEC(".maps");
+
 /* data plane only, per answer. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

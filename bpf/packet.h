@@ -66,6 +66,7 @@ struct packet {
 	bool has_fragment_header;
 	bool known; /* it is of a flow that was there */
 	bool source_nat; /* a new flow's source is rewritten, too */
+	bool is_parcel; /* see frames.h */
 	enum forward_mode forward; /* of a new flow */
 };
 

@@ -21,6 +21,7 @@ struct outcome {
 	__u32 service;
 	__u32 backend;
 	__u32 length;
+	bool is_parcel;
 };
 
 static __always_inline void count_backend(const struct outcome *outcome)
@@ -68,9 +69,10 @@ static __always_inline int finish(struct outcome outcome)
 				.reason = outcome.reason,
 				.service = outcome.service,
 				.backend = outcome.backend,
+				.is_parcel = outcome.is_parcel,
 			};
 	}
-	return outcome.verdict;
+	return outcome.is_parcel ? XDP_PASS : outcome.verdict;
 }
 
 #endif

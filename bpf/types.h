@@ -361,14 +361,25 @@ struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
 	__u64 smallest_mtu; /* of all known: what is no longer, fits where it leaves as it came */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
+	__u64 fragment_timeout; /* ns: for the first fragment, and then for each further one */
+	__u32 held; /* frames that may be held for their first fragment */
+	__u32 held_bytes; /* and what of them together */
 };
-ASSERT_SIZE(struct settings, 88);
+ASSERT_SIZE(struct settings, 104);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {
 	__u64 due[ANSWER_COUNT];
 };
 ASSERT_SIZE(struct answer_clock, 24);
+
+/* Where the search for a free slot of `frame_slots` starts, and what of them is held for first fragments. */
+struct frame_store {
+	__u64 held_bytes;
+	__u32 held;
+	__u32 cursor;
+};
+ASSERT_SIZE(struct frame_store, 16);
 
 /*
  * Bloom filters. The first, of one cache line: as destinations VIPs and SNAT addresses, as
@@ -409,8 +420,9 @@ struct decision {
 	enum reason reason;
 	__u32 service;
 	__u32 backend;
+	__u32 is_parcel; /* it goes on to the program in emit.bpf.c; see frames.h */
 };
-ASSERT_SIZE(struct decision, 16);
+ASSERT_SIZE(struct decision, 20);
 
 /* For user space only: what the ids stand for. */
 #define NAME_LENGTH 64

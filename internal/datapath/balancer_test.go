@@ -140,8 +140,9 @@ func (b *balancer) run(frame []byte) (outcome, []byte) {
 		b.now = b.last.Add(time.Nanosecond) // as the runner has it: time never stands still
 	}
 	b.last = b.now
-	decision, out, err := b.runner.Run(b.now, frame)
+	decision, frames, err := b.runner.Run(b.now, frame)
 	b.must(err)
+	out := frames[0].Data
 	if !decision.Verdict.Sends() && !bytes.Equal(frame, out) {
 		b.t.Fatalf("%s %s, but the frame has changed:\n%s", decision.Verdict, decision.Reason, packet.Diff(frame, out))
 	}

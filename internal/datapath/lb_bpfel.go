@@ -95,11 +95,12 @@ const (
 )
 
 type lbDecision struct {
-	_       structs.HostLayout
-	Verdict lbVerdict
-	Reason  lbReason
-	Service uint32
-	Backend uint32
+	_        structs.HostLayout
+	Verdict  lbVerdict
+	Reason   lbReason
+	Service  uint32
+	Backend  uint32
+	IsParcel uint32
 }
 
 type lbFlow struct {
@@ -193,6 +194,39 @@ const (
 	lbForwardModeFORWARD_GUE  lbForwardMode = 4
 )
 
+type lbFrameBytes struct {
+	_     structs.HostLayout
+	Bytes [10240]uint8
+}
+
+type lbFrameSlot struct {
+	_    structs.HostLayout
+	Life struct {
+		_        structs.HostLayout
+		Turn     uint32
+		Deadline uint32
+	}
+	Next struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	Interface  uint32
+	HeadLength uint16
+	Offset     uint16
+	Length     uint16
+	IsHeld     uint8
+	Pad        [5]uint8
+	Head       [96]uint8
+}
+
+type lbFrameStore struct {
+	_         structs.HostLayout
+	HeldBytes uint64
+	Held      uint32
+	Cursor    uint32
+}
+
 type lbHashKeys struct {
 	_   structs.HostLayout
 	Key [10]uint32
@@ -273,8 +307,9 @@ type lbPacket struct {
 	HasFragmentHeader bool
 	Known             bool
 	SourceNat         bool
+	IsParcel          bool
 	Forward           lbForwardMode
-	_                 [6]byte
+	_                 [5]byte
 }
 
 type lbPathMtu struct {
@@ -372,10 +407,13 @@ type lbServiceName struct {
 }
 
 type lbSettings struct {
-	_           structs.HostLayout
-	Timeout     [7]uint64
-	SmallestMtu uint64
-	Interval    [3]uint64
+	_               structs.HostLayout
+	Timeout         [7]uint64
+	SmallestMtu     uint64
+	Interval        [3]uint64
+	FragmentTimeout uint64
+	Held            uint32
+	HeldBytes       uint32
 }
 
 type lbSnatAddress struct {
@@ -450,6 +488,8 @@ const (
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
 	lbMapForeignVips        = "foreign_vips"
+	lbMapFrameSlots         = "frame_slots"
+	lbMapFrameStores        = "frame_stores"
 	lbMapInterfaceMtus      = "interface_mtus"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
@@ -461,6 +501,7 @@ const (
 	lbMapServiceNames       = "service_names"
 	lbMapServices           = "services"
 	lbMapSnatAddresses      = "snat_addresses"
+	lbMapStoredFrames       = "stored_frames"
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
 	lbMapTicks              = "ticks"
@@ -469,6 +510,7 @@ const (
 	lbVarChecksumMode       = "checksum_mode"
 	lbVarFlowBucketCount    = "flow_bucket_count"
 	lbVarFlowHashKeys       = "flow_hash_keys"
+	lbVarFrameCount         = "frame_count"
 	lbVarInterfaceMac       = "interface_mac"
 	lbVarRecordDecisions    = "record_decisions"
 	lbVarStoresAreOrdered   = "stores_are_ordered"
@@ -541,6 +583,8 @@ type lbMapSpecs struct {
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.MapSpec `ebpf:"frame_slots"`
+	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
 	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
@@ -552,6 +596,7 @@ type lbMapSpecs struct {
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.MapSpec `ebpf:"stored_frames"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
@@ -565,6 +610,7 @@ type lbVariableSpecs struct {
 	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.VariableSpec `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
 	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
@@ -608,6 +654,8 @@ type lbMaps struct {
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.Map `ebpf:"frame_slots"`
+	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
 	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
@@ -619,6 +667,7 @@ type lbMaps struct {
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.Map `ebpf:"stored_frames"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
@@ -642,6 +691,8 @@ func (m *lbMaps) Close() error {
 		m.FlowHistories,
 		m.Flows,
 		m.ForeignVips,
+		m.FrameSlots,
+		m.FrameStores,
 		m.InterfaceMtus,
 		m.Locks,
 		m.NearClients,
@@ -653,6 +704,7 @@ func (m *lbMaps) Close() error {
 		m.ServiceNames,
 		m.Services,
 		m.SnatAddresses,
+		m.StoredFrames,
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
@@ -667,6 +719,7 @@ type lbVariables struct {
 	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.Variable `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
 	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`

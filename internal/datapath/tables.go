@@ -124,9 +124,15 @@ func remove(m *ebpf.Map, key any) error {
 	return nil
 }
 
-// SetSettings replaces all timeouts and rates at once, and what the smallest MTU is.
-func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits, smallestMTU uint32) error {
-	settings := lbSettings{SmallestMtu: uint64(smallestMTU)}
+// SetSettings replaces all of them at once.
+func (d *Datapath) SetSettings(s lb.Settings) error {
+	settings := lbSettings{
+		SmallestMtu:     uint64(s.SmallestMTU),
+		FragmentTimeout: uint64(s.Fragments.Timeout),
+		Held:            min(s.Fragments.Held, d.limits.Held),
+		HeldBytes:       s.Fragments.Bytes,
+	}
+	t, limits := s.Timeouts, s.RateLimits
 	for phase, timeout := range map[lbFlowPhase]time.Duration{
 		lbFlowPhasePHASE_TCP_UNCONFIRMED: t.TCPUnconfirmed,
 		lbFlowPhasePHASE_TCP_ESTABLISHED: t.TCPEstablished,

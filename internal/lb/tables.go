@@ -90,6 +90,14 @@ type Tables struct {
 	BackendNames  map[uint32]BackendName
 }
 
+// Settings are what is the same for all packets.
+type Settings struct {
+	Timeouts    Timeouts
+	RateLimits  RateLimits
+	Fragments   Fragments
+	SmallestMTU uint32 // of all that are known, in bytes of IP packet
+}
+
 // BackendCounters is what a backend has carried since it was configured.
 type BackendCounters struct {
 	PacketsIn  uint64 `json:"packets_in"` // toward the backend

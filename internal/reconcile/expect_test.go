@@ -273,8 +273,8 @@ func (e *expectation) verifyNear(m *memory, w *world) {
 // verifyNothingElse: no remains of what was there before.
 func (e *expectation) verifyNothingElse(m *memory, w *world) {
 	e.t.Helper()
-	if m.timeouts != w.timeouts || m.rateLimits != w.limits {
-		e.t.Errorf("settings: got %v and %v, want %v and %v", m.timeouts, m.rateLimits, w.timeouts, w.limits)
+	if m.settings.Timeouts != w.timeouts || m.settings.RateLimits != w.limits {
+		e.t.Errorf("settings: got %v and %v, want %v and %v", m.settings.Timeouts, m.settings.RateLimits, w.timeouts, w.limits)
 	}
 	if len(m.serviceNames) != len(w.services) {
 		e.t.Errorf("%d services, want %d", len(m.serviceNames), len(w.services))

@@ -20,14 +20,12 @@ type memory struct {
 	limits    lb.Limits
 	unchecked bool // for benchmarks
 
-	timeouts      lb.Timeouts
-	rateLimits    lb.RateLimits
+	settings      lb.Settings
 	filter        map[netip.Addr]bool // destinations
 	answering     map[netip.Addr]bool // the filter's sources
 	near          map[lb.NearClient]uint32
 	foreign       map[netip.Addr]lb.VIPAnswers
 	interfaceMTUs map[uint32]uint32
-	smallestMTU   uint32
 	services      map[lb.ServiceKey]lb.ServiceEntry
 	backends      map[uint32]lb.BackendEntry
 	hops          map[uint32]lb.NextHop // ever written
@@ -124,8 +122,8 @@ func (m *memory) write(what string, allowed func(), do func()) error {
 
 func always() {}
 
-func (m *memory) SetSettings(t lb.Timeouts, limits lb.RateLimits, smallestMTU uint32) error {
-	return m.write("SetSettings", always, func() { m.timeouts, m.rateLimits, m.smallestMTU = t, limits, smallestMTU })
+func (m *memory) SetSettings(s lb.Settings) error {
+	return m.write("SetSettings", always, func() { m.settings = s })
 }
 
 func (m *memory) PutInterfaceMTU(index, mtu uint32) error {

@@ -11,11 +11,9 @@ import (
 
 // settings is what SetSettings is told.
 type settings struct {
-	timeouts lb.Timeouts
-	limits   lb.RateLimits
-	answers  lb.VIPAnswers
-	// smallestMTU comes before what has it: that a packet is looked at once too often does no harm.
-	smallestMTU uint32
+	// SmallestMTU comes before what has it: that a packet is looked at once too often does no harm.
+	lb.Settings
+	answers lb.VIPAnswers
 }
 
 // filter is what SetAddressFilter is told: each list sorted, without duplicates.
@@ -60,8 +58,8 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 }
 
 func (r *Reconciler) setSettings(wanted settings) error {
-	if r.settings.timeouts != wanted.timeouts || r.settings.limits != wanted.limits || r.settings.smallestMTU != wanted.smallestMTU {
-		if err := r.tables.SetSettings(wanted.timeouts, wanted.limits, wanted.smallestMTU); err != nil {
+	if r.settings.Settings != wanted.Settings {
+		if err := r.tables.SetSettings(wanted.Settings); err != nil {
 			return err
 		}
 	}

@@ -119,7 +119,7 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 		Reason:  model.Reason(decision.Reason.String()),
 		Service: p.services[decision.Service],
 		Backend: p.backends[decision.Backend].Backend,
-		Frame:   out,
+		Frame:   out[0].Data,
 	}
 	if decision.Service != 0 && got.Service == "" || decision.Backend != 0 && got.Backend == "" {
 		return got, disagree(fmt.Errorf("nobody has service id %d or backend id %d", decision.Service, decision.Backend))
