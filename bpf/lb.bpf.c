@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "config.h"
+#include "cut.h"
 #include "fast.h"
 #include "flow.h"
 #include "icmp.h"
@@ -162,6 +163,7 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, __u64 no
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	struct next_hop *toward, hop;
 	struct backend *backend;
+	enum verdict verdict;
 
 	if (!pkt)
 		return VERDICT_ABORTED;
@@ -186,10 +188,13 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, __u64 no
 	if (backend->mss && pkt->tcp_flags & TCP_SYN)
 		mss_clamp(ctx, pkt, backend, hop.mtu, now);
 	next_hop_complete(&hop, ctx, eth, pkt->vlan);
-	if (!rewrite(ctx, pkt, backend))
+	if ((pkt->cut_to && !l4_complete(ctx, pkt)) || !rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
 			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);
-	return send(ctx, pkt, &hop);
+	verdict = send(ctx, pkt, &hop);
+	if (pkt->cut_to && verdict != VERDICT_DROP && !cut_up(ctx, pkt, hop.interface, now))
+		return leave(pkt, VERDICT_DROP, REASON_MTU_EXCEEDED);
+	return verdict;
 }
 
 /* Tells the sender, unless that is too much to ask. Verified by itself, like parse(). */

@@ -53,6 +53,7 @@ struct packet {
 	__u32 ip_length; /* of the IP packet, as its header says */
 	__u32 length; /* of the whole frame, fragments included */
 	__u32 told_mtu; /* how long its sender's packets may be, where it is too long */
+	__u32 cut_to; /* how long its pieces may be; 0: it stays in one */
 	struct link_tags tags; /* as it came */
 	__u32 service;
 	__u32 backend;
@@ -67,6 +68,7 @@ struct packet {
 	bool known; /* it is of a flow that was there */
 	bool source_nat; /* a new flow's source is rewritten, too */
 	bool is_parcel; /* see frames.h */
+	bool is_completed; /* its checksum is not partial, whatever it looks like */
 	enum forward_mode forward; /* of a new flow */
 };
 

@@ -94,6 +94,12 @@ const (
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
 
+type lbCutHeaders struct {
+	_     structs.HostLayout
+	Words [16]uint64
+	Room  [16]uint64
+}
+
 type lbDecision struct {
 	_        structs.HostLayout
 	Verdict  lbVerdict
@@ -291,6 +297,7 @@ type lbPacket struct {
 	IpLength uint32
 	Length   uint32
 	ToldMtu  uint32
+	CutTo    uint32
 	Tags     struct {
 		_   structs.HostLayout
 		Tag [2]uint32
@@ -308,8 +315,8 @@ type lbPacket struct {
 	Known             bool
 	SourceNat         bool
 	IsParcel          bool
+	IsCompleted       bool
 	Forward           lbForwardMode
-	_                 [5]byte
 }
 
 type lbPathMtu struct {
@@ -474,6 +481,7 @@ const (
 const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
+	lbMapAllCutHeaders      = "all_cut_headers"
 	lbMapAllFlowPrefixes    = "all_flow_prefixes"
 	lbMapAllHashKeys        = "all_hash_keys"
 	lbMapAllReasonCounters  = "all_reason_counters"
@@ -569,6 +577,7 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -640,6 +649,7 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -677,6 +687,7 @@ func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
 		m.AllBackendCounters,
+		m.AllCutHeaders,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
