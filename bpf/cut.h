@@ -15,9 +15,11 @@
 
 /* More than all that pieces have before their data: at most two IP headers, GUE's and a fragment header. */
 #define CUT_HEADERS_MAX 128
+#define LINK_HEADER_MAX 24
 struct cut_headers {
 	__u64 words[CUT_HEADERS_MAX / 8];
 	__u64 room[CUT_HEADERS_MAX / 8]; /* that the verifier may see behind the last header */
+	__u64 link[LINK_HEADER_MAX / 8]; /* Ethernet's, with tags */
 };
 
 /* data plane only: the next piece's headers. */
@@ -184,25 +186,26 @@ static __always_inline void cut_drop_options(struct cut_headers *headers,
 static __always_inline bool cut_store(struct cut_headers *headers, const struct cut_walk *walk,
 				      __u32 index, __u32 length)
 {
-	__u32 link = walk->l3_offset, size = walk->at + walk->size, data = length;
+	__u32 size = walk->at + walk->size, data = length;
 	struct frame_bytes *frame = frame_bytes(index);
 	struct frame_slot *slot = frame_slot(index);
-	__u64 *words = (void *)frame;
+	__u64 *words = (void *)frame, *head;
 
 	if (!slot || !frame)
 		return false;
+	head = (void *)slot->head;
+	for (int i = 0; i < LINK_HEADER_MAX / 8; i++)
+		head[i] = headers->link[i];
 	for (int i = 0; i < CUT_HEADERS_MAX / 8; i++)
 		words[i] = headers->words[i];
 	slot->interface = walk->interface;
-	slot->head_length = link;
+	slot->head_length = walk->l3_offset;
 	slot->offset = 0;
 	slot->length = size + length;
-	asm volatile("" : "+r"(link), "+r"(data)); /* so that clang keeps the next line */
-	if (!link || link > sizeof(struct link_header) || !data ||
-	    data > FRAME_MAX - CUT_HEADERS_MAX)
+	asm volatile("" : "+r"(data)); /* so that clang keeps the next line */
+	if (!data || data > FRAME_MAX - CUT_HEADERS_MAX)
 		return false;
-	return !bpf_xdp_load_bytes(walk->ctx, 0, slot->head, link) &&
-	       !bpf_xdp_load_bytes(walk->ctx, walk->begin,
+	return !bpf_xdp_load_bytes(walk->ctx, walk->begin,
 				   frame->bytes + bounded(size, CUT_HEADERS_MAX), data);
 }
 
@@ -269,15 +272,17 @@ static __always_inline void cut_begin_v6(struct ipv6hdr *ip, struct cut_walk *wa
 /* Finds out which header is cut, and into what. */
 static __always_inline bool cut_begin(const struct packet *pkt, struct cut_walk *walk)
 {
-	__u32 there = bpf_xdp_get_buff_len(walk->ctx) - pkt->l3_offset, before;
+	__u32 there = bpf_xdp_get_buff_len(walk->ctx) - pkt->l3_offset, link = pkt->l3_offset;
+	__u32 before;
 	enum forward_mode forward = pkt->flow.life.forward;
 	struct cut_headers *headers = cut_headers();
 
 	if (there > CUT_HEADERS_MAX)
 		there = CUT_HEADERS_MAX;
-	asm volatile("" : "+r"(there)); /* so that clang keeps the next line */
-	if (!headers || !there || there > CUT_HEADERS_MAX ||
-	    bpf_xdp_load_bytes(walk->ctx, pkt->l3_offset, headers->words, there))
+	asm volatile("" : "+r"(there), "+r"(link)); /* so that clang keeps the next lines */
+	if (!headers || !there || there > CUT_HEADERS_MAX || !link || link > LINK_HEADER_MAX ||
+	    bpf_xdp_load_bytes(walk->ctx, 0, headers->link, link) ||
+	    bpf_xdp_load_bytes(walk->ctx, link, headers->words, there))
 		return false;
 	walk->l3_offset = walk->begin = pkt->l3_offset;
 	walk->is_v6 = *(__u8 *)headers->words >> 4 == 6;
@@ -301,6 +306,17 @@ static __always_inline bool cut_begin(const struct packet *pkt, struct cut_walk 
 	return true;
 }
 
+/* The kernel gives nothing out from 64 KiB on: of a frame that is longer, headers go. They are known by now. */
+static __always_inline bool cut_reaches(struct cut_walk *walk)
+{
+	if (bpf_xdp_get_buff_len(walk->ctx) <= 0xffff)
+		return true;
+	if (bpf_xdp_adjust_head(walk->ctx, walk->begin))
+		return false;
+	walk->begin = 0;
+	return true;
+}
+
 /*
  * Cuts the packet, which is as it would leave by `interface`, into pieces of at most pkt->cut_to bytes. False: it
  * cannot be. Verified by itself, like parse().
@@ -309,7 +325,7 @@ __noinline bool cut_up(struct xdp_md *ctx, struct packet *pkt, __u32 interface, 
 {
 	struct cut_walk walk = { .ctx = ctx, .now = now, .interface = interface, .failed = true };
 
-	if (!pkt || !cut_begin(pkt, &walk))
+	if (!pkt || !cut_begin(pkt, &walk) || !cut_reaches(&walk))
 		return false;
 	bpf_loop(CUT_PIECES_MAX, cut_step, &walk, 0);
 	if (!walk.failed && !walk.left && parcel_send(ctx, pkt, walk.chain.first))

@@ -98,6 +98,7 @@ type lbCutHeaders struct {
 	_     structs.HostLayout
 	Words [16]uint64
 	Room  [16]uint64
+	Link  [3]uint64
 }
 
 type lbDecision struct {

@@ -15,10 +15,11 @@ type decision struct {
 	service *service // nil where none is meant
 	backend *backend // nil where none was chosen
 	frame   []byte
+	behind  [][]byte
 }
 
 func (d decision) outcome() Outcome {
-	o := Outcome{Verdict: d.verdict, Reason: d.reason, Frame: d.frame}
+	o := Outcome{Verdict: d.verdict, Reason: d.reason, Frame: d.frame, Behind: d.behind}
 	if d.service != nil {
 		o.Service = d.service.config.Name
 	}

@@ -45,9 +45,10 @@ type Options struct {
 type Outcome struct {
 	Verdict Verdict
 	Reason  Reason
-	Service string // name; "" where none was meant
-	Backend string // label; "" where none was chosen
-	Frame   []byte // as it is afterwards, wherever it goes
+	Service string   // name; "" where none was meant
+	Backend string   // label; "" where none was chosen
+	Frame   []byte   // as it is afterwards, wherever it goes
+	Behind  [][]byte // further ones that go there, in order
 }
 
 func (o Outcome) String() string {
@@ -107,8 +108,16 @@ func compare(want, got Outcome) error {
 	if want.String() != got.String() {
 		wrong = append(wrong, fmt.Sprintf("want %v\n got %v", want, got))
 	}
+	if len(want.Behind) != len(got.Behind) {
+		wrong = append(wrong, fmt.Sprintf("want %d frames behind the first one, got %d", len(want.Behind), len(got.Behind)))
+	}
 	if diff := packet.Diff(want.Frame, got.Frame); diff != "" {
 		wrong = append(wrong, diff)
+	}
+	for i := range min(len(want.Behind), len(got.Behind)) {
+		if diff := packet.Diff(want.Behind[i], got.Behind[i]); diff != "" {
+			wrong = append(wrong, fmt.Sprintf("frame %d behind the first one: %s", i+1, diff))
+		}
 	}
 	if len(wrong) == 0 {
 		return nil

@@ -121,6 +121,9 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 		Backend: p.backends[decision.Backend].Backend,
 		Frame:   out[0].Data,
 	}
+	for _, behind := range out[1:] {
+		got.Behind = append(got.Behind, behind.Data)
+	}
 	if decision.Service != 0 && got.Service == "" || decision.Backend != 0 && got.Backend == "" {
 		return got, disagree(fmt.Errorf("nobody has service id %d or backend id %d", decision.Service, decision.Backend))
 	}
