@@ -56,7 +56,7 @@ services:
 			UDPStream:      2 * time.Minute,
 		},
 		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000},
-		Answers:    lb.VIPAnswers{Echo: true},
+		Answers:    lb.VIPAnswers{Echo: true, Neighbours: true},
 		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304},
 	}
 	if !reflect.DeepEqual(got, want) || len(warnings) > 0 {
@@ -165,6 +165,7 @@ tunnel: {sources: [172.16.0.0/16, "0100::/64"], port: 6081}
 timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_closed: 4s, udp_unconfirmed: 5s, udp_stream: 6s}
 rate_limits: {resets: 7, icmp_errors: 0, echo_replies: 8}
 answer_echo: false
+answer_arp: false
 limits: {flows: 16, services: 3, backends: 4, table_entries: 2304}
 `
 

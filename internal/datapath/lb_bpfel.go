@@ -267,11 +267,12 @@ type lbPacket struct {
 	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
+	IsArp             bool
 	HasFragmentHeader bool
 	Known             bool
 	SourceNat         bool
 	Forward           lbForwardMode
-	_                 [2]byte
+	_                 [1]byte
 }
 
 type lbPathMtu struct {
@@ -317,7 +318,8 @@ const (
 	lbReasonREASON_TOO_BIG         lbReason = 22
 	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
 	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
-	lbReasonREASON_COUNT           lbReason = 25
+	lbReasonREASON_NEIGHBOUR       lbReason = 25
+	lbReasonREASON_COUNT           lbReason = 26
 )
 
 type lbReasonCounters struct {
@@ -421,7 +423,8 @@ const (
 type lbVipAnswers uint8
 
 const (
-	lbVipAnswersVIP_ANSWERS_ECHO lbVipAnswers = 1
+	lbVipAnswersVIP_ANSWERS_ECHO       lbVipAnswers = 1
+	lbVipAnswersVIP_ANSWERS_NEIGHBOURS lbVipAnswers = 2
 )
 
 // Names of all BPF objects in the ELF.
@@ -463,6 +466,7 @@ const (
 	lbVarFlowBucketCount    = "flow_bucket_count"
 	lbVarFlowHashKeys       = "flow_hash_keys"
 	lbVarInterfaceMac       = "interface_mac"
+	lbVarNeighbourMac       = "neighbour_mac"
 	lbVarRecordDecisions    = "record_decisions"
 	lbVarStoresAreOrdered   = "stores_are_ordered"
 	lbVarTestClock          = "test_clock"
@@ -558,6 +562,7 @@ type lbVariableSpecs struct {
 	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
 	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.VariableSpec `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
@@ -658,6 +663,7 @@ type lbVariables struct {
 	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
 	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.Variable `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.Variable `ebpf:"test_clock"`

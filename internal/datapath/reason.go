@@ -87,6 +87,8 @@ func (r Reason) String() string {
 		return "source-route"
 	case lbReasonREASON_FLOW_TABLE_BUSY:
 		return "flow-table-busy"
+	case lbReasonREASON_NEIGHBOUR:
+		return "neighbour"
 	}
 	return "unknown"
 }

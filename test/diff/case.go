@@ -18,6 +18,7 @@ import (
 type World struct {
 	Config lb.Config
 	Hops   map[netip.Addr]lb.NextHop
+	Own    []netip.Addr // the host's own addresses
 }
 
 // Event is what happens next: a frame that arrives, or another World.

@@ -24,6 +24,7 @@ const (
 func randomPort(rng *rand.Rand) model.Options {
 	return model.Options{
 		MAC:          pick(rng, lb.MAC{}, localMAC(), localMAC()),
+		NeighbourMAC: pick(rng, lb.MAC{}, neighbourMAC(), neighbourMAC(), neighbourMAC()),
 		Checksums:    pick(rng, model.FullChecksums, model.FullChecksums, model.CompleteChecksums, model.KeepPartialChecksums),
 		TXByRedirect: chance(rng, 3),
 	}
@@ -36,8 +37,10 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 		Config: lb.Config{
 			Timeouts:   randomTimeouts(rng),
 			RateLimits: randomRateLimits(rng),
+			Answers:    lb.VIPAnswers{Neighbours: !chance(rng, 4)},
 			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
 		},
+		Own:  randomOwn(rng),
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
 	w.addServiceOf(rng, k)
@@ -302,7 +305,9 @@ func randomHop(rng *rand.Rand, a netip.Addr) lb.NextHop {
 }
 
 // randomVLAN is one of a few, so that clients and backends meet in it.
-func randomVLAN(rng *rand.Rand) uint16 { return pick[uint16](rng, 10, 10, 20, lb.MaxVLAN, lb.VLANAsItCame) }
+func randomVLAN(rng *rand.Rand) uint16 {
+	return pick[uint16](rng, 10, 10, 20, lb.MaxVLAN, lb.VLANAsItCame)
+}
 
 // randomLink is what the host's route to an address has as its destination.
 func randomLink(rng *rand.Rand, a netip.Addr) netip.Prefix {
