@@ -11,6 +11,8 @@
 #include "flow.h"
 #include "icmp.h"
 #include "maps.h"
+#include "mss.h"
+#include "mtu.h"
 #include "nat.h"
 #include "neighbour.h"
 #include "next_hop.h"
@@ -88,7 +90,8 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
 	backend = select_backend(pkt, service);
 	if (!backend)
-		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
+		return leave(pkt, service->flags & SERVICE_SILENT ? VERDICT_DROP : VERDICT_ANSWER,
+			     REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
 	return VERDICT_OPEN;
@@ -154,7 +157,7 @@ static __always_inline bool rewrite(struct xdp_md *ctx, struct packet *pkt,
 }
 
 /* Verified by itself, like parse(). */
-__noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
+__noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	struct next_hop *toward, hop;
@@ -176,7 +179,12 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
 		hop = *toward;
 	} else {
 		next_hop_to_client(&pkt->flow, &hop);
+		hop.mtu = interface_mtu(hop.interface);
 	}
+	if (judge_length(ctx, pkt, backend, hop.mtu, now) != VERDICT_CONTINUE)
+		return VERDICT_ANSWER;
+	if (backend->mss && pkt->tcp_flags & TCP_SYN)
+		mss_clamp(ctx, pkt, backend, hop.mtu, now);
 	next_hop_complete(&hop, ctx, eth, pkt->vlan);
 	if (!rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
@@ -192,10 +200,14 @@ __noinline enum verdict answer(struct xdp_md *ctx, struct packet *pkt, const str
 
 	if (!pkt || !from || !may_answer(ctx, pkt))
 		return VERDICT_DROP;
-	if (pkt->reason == REASON_NO_FLOW)
+	if (pkt->reason == REASON_TTL_EXPIRED)
+		answered = time_exceeded(ctx, pkt, from, now);
+	else if (pkt->reason == REASON_MTU_EXCEEDED)
+		answered = fragmentation_needed(ctx, pkt, from, now);
+	else if (pkt->tuple.protocol == IPPROTO_TCP)
 		answered = reset_answer(ctx, pkt, now);
 	else
-		answered = time_exceeded(ctx, pkt, from, now);
+		answered = port_unreachable(ctx, pkt, from, now);
 	return answered ? send_back(ctx) : VERDICT_DROP;
 }
 
@@ -213,9 +225,9 @@ static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *p
 	verdict = decide(ctx, pkt, now);
 	if (verdict == VERDICT_OPEN)
 		verdict = open_flow(ctx, pkt, now);
-	if (verdict == VERDICT_ANSWER)
-		return answer(ctx, pkt, our_address(pkt), now);
-	return verdict == VERDICT_CONTINUE ? forward(ctx, pkt) : verdict;
+	if (verdict == VERDICT_CONTINUE)
+		verdict = forward(ctx, pkt, now);
+	return verdict == VERDICT_ANSWER ? answer(ctx, pkt, our_address(pkt), now) : verdict;
 }
 
 /* All stages, for any packet. Verified by itself, like parse(). */

@@ -81,6 +81,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } next_hops SEC(".maps");
 
+/* daemon -> data plane, per packet that may be too large: of IP packets, by the index of an interface that packets come in by. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} interface_mtus SEC(".maps");
+
 /* daemon -> data plane, per new flow: lists that backends point into. As many as backends, at least 1024. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

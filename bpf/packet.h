@@ -52,6 +52,7 @@ struct packet {
 	__u32 l4_length; /* as IP says, never past the frame's end */
 	__u32 ip_length; /* of the IP packet, as its header says */
 	__u32 length; /* of the whole frame, fragments included */
+	__u32 told_mtu; /* how long its sender's packets may be, where it is too long */
 	struct link_tags tags; /* as it came */
 	__u32 service;
 	__u32 backend;

@@ -46,7 +46,7 @@ enum reason {
 	REASON_FRAGMENT,
 	/* for a service: DROP */
 	REASON_NO_FLOW, /* nat: TCP without SYN, and no flow to belong to; TX when answered with RST */
-	REASON_NO_BACKEND, /* none with weight and a next hop */
+	REASON_NO_BACKEND, /* none with weight and a next hop; TX when the sender is told */
 	REASON_NO_NEXT_HOP, /* the flow's backend cannot be reached now */
 	REASON_BACKEND_GONE, /* the flow's backend was removed */
 	REASON_FLOW_TABLE_FULL,
@@ -59,6 +59,7 @@ enum reason {
 	REASON_SOURCE_ROUTE, /* IPv4 cannot be translated to IPv6 with it: DROP */
 	REASON_FLOW_TABLE_BUSY, /* other CPUs open flows in the same place all the time: DROP */
 	REASON_NEIGHBOUR, /* asked who has a VIP, by ARP or ND, and was told: TX */
+	REASON_MTU_EXCEEDED, /* too large for where it would leave, TX when the sender is told, else DROP */
 	REASON_COUNT,
 };
 
@@ -107,6 +108,7 @@ enum forward_mode {
 
 enum service_flags {
 	SERVICE_RANDOM = 1, /* a random entry of the table instead of the hash's */
+	SERVICE_SILENT = 2, /* who comes while there is no usable backend is not told */
 } BYTE_ENUM;
 
 struct service {
@@ -139,8 +141,12 @@ struct backend {
 	__u32 next_hop;
 	__u32 generation; /* a flow of another generation had another backend */
 	__u32 service; /* 0: the entry is unused */
+	__u16 mss; /* that SYNs of its flows may say at most; 0: any; MSS_AUTO: what fits */
+	__u16 pad;
 };
-ASSERT_SIZE(struct backend, 60);
+ASSERT_SIZE(struct backend, 64);
+
+#define MSS_AUTO 0xffff
 
 /* A service's clients whose answers would not pass here. */
 struct near_client {
@@ -355,9 +361,10 @@ enum answer {
 
 struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
+	__u64 smallest_mtu; /* of all known: what is no longer, fits where it leaves as it came */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
 };
-ASSERT_SIZE(struct settings, 80);
+ASSERT_SIZE(struct settings, 88);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {

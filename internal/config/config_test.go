@@ -77,6 +77,8 @@ func TestEveryKey(t *testing.T) {
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Random,
 				TableSize: 1021,
+				Silent:    true,
+				MSS:       1400,
 				SNAT:      lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Ports: lb.PortRange{First: 7, Last: 7}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends: []lb.Backend{
@@ -91,6 +93,7 @@ func TestEveryKey(t *testing.T) {
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Maglev,
 				TableSize: 127,
+				MSS:       lb.MSSAuto,
 				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 2000, Last: 3000}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends:  []lb.Backend{{Address: netip.MustParseAddrPort("10.0.1.1:80"), Weight: 1}},
@@ -121,7 +124,7 @@ func TestEveryKey(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:32:5: warning: check: health checks are not performed yet") {
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:36:5: warning: check: health checks are not performed yet") {
 		t.Errorf("warnings %v", warnings)
 	}
 }
@@ -138,6 +141,8 @@ services:
     forward: nat
     scheduler: random
     table_size: 1021
+    reject: drop
+    mss: 1400
     backends:
       - name: a
         address: 10.0.1.1:5353   # a comment
@@ -148,6 +153,8 @@ services:
     address: 10.0.0.2:80
     protocol: tcp
     table_size: auto
+    reject: reset
+    mss: auto
     snat:
       addresses: []
       ports: 2000-3000

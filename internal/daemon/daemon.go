@@ -337,6 +337,9 @@ func (d *daemon) reconcile() (reconcile.Result, error) {
 	if own, known := d.resolver.Own(); known {
 		d.reconciler.SetHost(own)
 	}
+	if mtus := d.resolver.MTUs(d.config.Interfaces); len(mtus) > 0 {
+		d.reconciler.SetInterfaceMTUs(mtus)
+	}
 	if d.isApplied {
 		return d.reconciler.Follow(hops)
 	}

@@ -123,6 +123,7 @@ func (d *Datapath) assign() {
 		AllFlowPrefixes:    d.all["all_flow_prefixes"],
 		AllHashKeys:        d.all["all_hash_keys"],
 		AnswerSlots:        d.all["answer_slots"],
+		InterfaceMtus:      d.all["interface_mtus"],
 		FlowHistories:      d.all["flow_histories"],
 		Buckets:            d.all["buckets"],
 		Locks:              d.all["locks"],

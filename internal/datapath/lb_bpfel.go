@@ -48,6 +48,8 @@ type lbBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
+	Mss              uint16
+	Pad              uint16
 }
 
 type lbBackendCounters struct {
@@ -254,6 +256,7 @@ type lbPacket struct {
 	L4Length uint32
 	IpLength uint32
 	Length   uint32
+	ToldMtu  uint32
 	Tags     struct {
 		_   structs.HostLayout
 		Tag [2]uint32
@@ -272,7 +275,7 @@ type lbPacket struct {
 	Known             bool
 	SourceNat         bool
 	Forward           lbForwardMode
-	_                 [1]byte
+	_                 [5]byte
 }
 
 type lbPathMtu struct {
@@ -319,7 +322,8 @@ const (
 	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
 	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
 	lbReasonREASON_NEIGHBOUR       lbReason = 25
-	lbReasonREASON_COUNT           lbReason = 26
+	lbReasonREASON_MTU_EXCEEDED    lbReason = 26
+	lbReasonREASON_COUNT           lbReason = 27
 )
 
 type lbReasonCounters struct {
@@ -347,6 +351,7 @@ type lbServiceFlags uint8
 
 const (
 	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
+	lbServiceFlagsSERVICE_SILENT lbServiceFlags = 2
 )
 
 type lbServiceKey struct {
@@ -369,9 +374,10 @@ type lbServiceName struct {
 }
 
 type lbSettings struct {
-	_        structs.HostLayout
-	Timeout  [7]uint64
-	Interval [3]uint64
+	_           structs.HostLayout
+	Timeout     [7]uint64
+	SmallestMtu uint64
+	Interval    [3]uint64
 }
 
 type lbSnatAddress struct {
@@ -447,6 +453,7 @@ const (
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
 	lbMapForeignVips        = "foreign_vips"
+	lbMapInterfaceMtus      = "interface_mtus"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
@@ -538,6 +545,7 @@ type lbMapSpecs struct {
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
+	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
@@ -605,6 +613,7 @@ type lbMaps struct {
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
+	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
@@ -638,6 +647,7 @@ func (m *lbMaps) Close() error {
 		m.FlowHistories,
 		m.Flows,
 		m.ForeignVips,
+		m.InterfaceMtus,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,

@@ -53,7 +53,7 @@ func reasonCases() map[string]reasonCase {
 		"no-flow": {ofWeb("TX", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
 			return c.request(packet.ACK, "").Frame()
 		}},
-		"no-backend": {ofWeb("DROP", "no-backend", ""), func(b *balancer, c *conversation) []byte {
+		"no-backend": {ofWeb("TX", "no-backend", ""), func(b *balancer, c *conversation) []byte {
 			b.cfg.Services[0].Backends[0].Weight = 0
 			b.apply(b.cfg)
 			return c.request(packet.SYN, "").Frame()

@@ -200,10 +200,18 @@ type Service struct {
 	// TableSize is the length of the Maglev table, a prime; 0 means auto:
 	// 100 x backends, rounded up to one of maglev.Sizes.
 	TableSize uint32
-	SNAT      SNAT
-	Tunnel    Tunnel
-	Backends  []Backend
+	// Silent: who comes while there is no usable backend is not told.
+	Silent bool
+	// MSS is what SYNs may say at most that a segment may have, in bytes: 0 is any,
+	// MSSAuto what fits into the packets.
+	MSS      uint16
+	SNAT     SNAT
+	Tunnel   Tunnel
+	Backends []Backend
 }
+
+// MSSAuto stands for the MSS that fits.
+const MSSAuto = 65535
 
 // Timeouts say how long a flow without packets lives, per state.
 type Timeouts struct {
@@ -219,7 +227,7 @@ type Timeouts struct {
 // each, in bursts of a tenth of that; 0 is never.
 type RateLimits struct {
 	Resets     uint32 // TCP RST
-	ICMPErrors uint32 // time exceeded
+	ICMPErrors uint32 // time exceeded, unreachable
 	// EchoReplies are for VIPs that are no address of the host.
 	EchoReplies uint32
 }
@@ -279,6 +287,13 @@ const MaxVLAN = 4094
 // VLANAsItCame stands for the VLAN of a next hop that is known without it: frames
 // keep the tags that they came with.
 const VLANAsItCame = 0x8000
+
+// How large the IP packets of an interface may be: what IPv4 needs at least (RFC 791,
+// section 3.2), and what it can say.
+const (
+	LeastMTU = 68
+	MostMTU  = 65535
+)
 
 // NextHop is where packets toward an address leave, or why they cannot.
 type NextHop struct {

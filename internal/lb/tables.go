@@ -21,6 +21,7 @@ type ServiceEntry struct {
 	ID          uint32
 	Forward     Forward
 	Random      bool
+	Silent      bool   // without a usable backend packets are dropped, not refused
 	TableOffset uint32 // first entry in the tables, a multiple of TableChunk
 	TableSize   uint32 // 0: no usable backend
 }
@@ -42,6 +43,7 @@ type BackendEntry struct {
 	// A single address has the prefix length of its family; zero: none is known.
 	TunnelSource netip.Prefix
 	GUEPort      uint16
+	MSS          uint16 // of the service
 }
 
 // NearClient says that clients in a prefix would get a service's answers without
@@ -82,9 +84,10 @@ type Tables struct {
 	// the client is itself a backend. See NextHop.LinkID.
 	NearClients map[NearClient]uint32
 	// ForeignVIPs are no addresses of the host.
-	ForeignVIPs  map[netip.Addr]VIPAnswers
-	ServiceNames map[uint32]ServiceName
-	BackendNames map[uint32]BackendName
+	ForeignVIPs   map[netip.Addr]VIPAnswers
+	InterfaceMTUs map[uint32]uint32 // of IP packets, by interface index
+	ServiceNames  map[uint32]ServiceName
+	BackendNames  map[uint32]BackendName
 }
 
 // BackendCounters is what a backend has carried since it was configured.

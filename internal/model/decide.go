@@ -87,9 +87,9 @@ func (m *Model) decideByPorts(p *parsed, got observed) (decision, error) {
 	case p.flaw != "":
 		return p.drop(p.flaw, s, nil), nil
 	case s.config.Forward == lb.ForwardNAT && !opensFlow(p): // elsewhere the backend may know what this node does not
-		return m.answerWithReset(p, s), nil
+		return m.answerWithReset(p, NoFlow, s), nil
 	case s.config.Forward.Translates() && p.expires():
-		return m.answerTimeExceeded(p, p.tuple.dst.Addr(), s, nil), nil
+		return m.answerError(p, timeExceeded(), p.tuple.dst.Addr(), s, nil), nil
 	}
 	return m.open(s, p, got)
 }
@@ -150,7 +150,7 @@ func (m *Model) follow(f *flow, p *parsed, got observed) decision {
 	case b == nil:
 		return p.drop(BackendGone, s, nil)
 	case f.forward.Translates() && p.expires():
-		return m.answerTimeExceeded(p, f.addressOf(p), s, b)
+		return m.answerError(p, timeExceeded(), f.addressOf(p), s, b)
 	case isReply:
 		f.fromBackend(p, m.now)
 		return m.send(p, Reply, f, got)
@@ -169,7 +169,7 @@ func (m *Model) open(s *service, p *parsed, got observed) (decision, error) {
 		return decision{}, err
 	}
 	if b == nil {
-		return p.drop(NoBackend, s, nil), nil
+		return m.refuse(p, s), nil
 	}
 	f := newFlow(p.tuple, s, b)
 	f.sourceNATed = m.mustSourceNAT(f, got)

@@ -10,6 +10,10 @@ import (
 // send forwards a packet of a flow: a reply to the client, any other to the
 // backend. It is dropped if it cannot become what it would have to.
 func (m *Model) send(p *parsed, why Reason, f *flow, got observed) decision {
+	if mtu, tooLong := m.tooLong(p, why, f); tooLong {
+		return m.answerError(p, packetTooBig(mtu), f.addressOf(p), f.service, f.backend)
+	}
+	p = m.withSmallerMSS(p, why, f)
 	ip, problem := m.rewritten(p, why, f, got)
 	if problem != "" {
 		return p.drop(problem, f.service, f.backend)

@@ -65,6 +65,7 @@ type Model struct {
 	answers  lb.VIPAnswers
 	own      []netip.Addr // the host's own addresses
 	ownKnown bool
+	mtus     map[int]int // of interfaces, by index
 	now      time.Time
 	flows    *flowTable
 	passed   map[Reason]uint64 // packets of no service

@@ -40,6 +40,7 @@ const (
 	TooBig        Reason = "too-big"
 	SourceRoute   Reason = "source-route"
 	Neighbour     Reason = "neighbour"
+	MTUExceeded   Reason = "mtu-exceeded"
 )
 
 // Reasons lists all of them.
@@ -47,7 +48,7 @@ func Reasons() []Reason {
 	return []Reason{
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
-		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, Neighbour,
+		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, Neighbour, MTUExceeded,
 	}
 }
 

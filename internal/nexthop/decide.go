@@ -20,7 +20,16 @@ type route struct {
 	source netip.Addr
 	// direct is the destination of the matching route; zero where it is a gateway's.
 	direct  netip.Prefix
+	mtu     int // that the route itself gives; 0: none
 	problem string
+}
+
+// mtu is that of a way: the interface's, or a smaller one that the route gives.
+func mtu(r route, l link) int {
+	if r.mtu > 0 && r.mtu < l.mtu {
+		return r.mtu
+	}
+	return l.mtu
 }
 
 // routed reports whether packets go by a gateway.
@@ -33,6 +42,7 @@ type link struct {
 	up       bool // administratively
 	carrier  bool
 	ethernet bool
+	mtu      int
 	// addresses of the interface, with the prefixes that are on its link.
 	addresses []netip.Prefix
 }
@@ -63,7 +73,7 @@ func decide(r route, l link, n neighbour) lb.NextHop {
 		return lb.NextHop{Problem: r.problem}
 	}
 	hop := lb.NextHop{
-		Interface: r.index, SourceMAC: l.mac, Source: r.source,
+		Interface: r.index, SourceMAC: l.mac, Source: r.source, MTU: mtu(r, l),
 		Link: linkOf(r, l), Routed: r.routed(), Problem: l.problem(),
 	}
 	if hop.Problem != "" {

@@ -83,6 +83,25 @@ func (r *Resolver) Interface(name string) (Interface, error) {
 	return result, err
 }
 
+// sized is an interface, and how large IP packets on it may be.
+type sized struct {
+	index, mtu int
+}
+
+// MTUs are those of the named interfaces, in bytes of IP packet, by index, as far as there
+// are such interfaces and they are known yet. A change is told by Changed.
+func (r *Resolver) MTUs(names []string) map[int]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mtus := map[int]int{}
+	for _, name := range names {
+		if i, known := r.interfaces[name]; known {
+			mtus[i.index] = i.mtu
+		}
+	}
+	return mtus
+}
+
 // InterfaceNames lists the interfaces of the resolver's network namespace.
 func (r *Resolver) InterfaceNames() ([]string, error) {
 	links, err := r.kernel.LinkList()

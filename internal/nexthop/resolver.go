@@ -39,6 +39,8 @@ type Resolver struct {
 	hops  map[netip.Addr]lb.NextHop // the keys are the wanted set
 	fresh map[netip.Addr]struct{}   // have changed since the last call of Changes
 	own   []netip.Addr              // see Own; nil: not known yet
+	// interfaces are all by their names; nil: not known yet. Never changed, but exchanged.
+	interfaces map[string]sized
 }
 
 // New opens netlink in the network namespace of the calling thread (a caller that
@@ -148,7 +150,7 @@ func (r *Resolver) Own() (addresses []netip.Addr, known bool) {
 	return r.own, r.own != nil
 }
 
-// Changed receives a value after Hops has changed in any way but by Set, or Own. Several
+// Changed receives a value after Hops has changed in any way but by Set, or Own, or MTUs. Several
 // changes may be reported by one value.
 func (r *Resolver) Changed() <-chan struct{} { return r.changed }
 
@@ -242,7 +244,8 @@ func (r *Resolver) publish(t *tracker, addrs []netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	changed := t.own != nil && !slices.Equal(t.own, r.own)
-	r.own = t.own
+	changed = changed || !maps.Equal(t.interfaces, r.interfaces)
+	r.own, r.interfaces = t.own, t.interfaces
 	for _, addr := range addrs {
 		before, wanted := r.hops[addr]
 		if now := t.hop(addr); wanted && now != before {

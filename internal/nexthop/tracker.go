@@ -32,7 +32,8 @@ type tracker struct {
 	links      map[int]link
 	neighbours map[neighbourKey]*neighbour
 	users      map[neighbourKey][]netip.Addr
-	own        []netip.Addr // the host's addresses, sorted; nil: not known
+	own        []netip.Addr     // the host's addresses, sorted; nil: not known
+	interfaces map[string]sized // the host's by their names; nil: not known
 
 	stale      bool      // routes, links or addresses have changed since the last look-up
 	lookupFrom time.Time // not before
@@ -51,7 +52,7 @@ func newTracker(log *slog.Logger, k *kernel) *tracker {
 func (t *tracker) lookup(wanted []netip.Addr, all bool, now time.Time) {
 	failed := errors.Join(t.lookupRoutes(wanted, all), t.lookupLinks())
 	if all {
-		failed = errors.Join(failed, t.lookupOwn())
+		failed = errors.Join(failed, t.lookupOwn(), t.lookupInterfaces())
 	}
 	t.followNeighbours(now)
 	took := time.Since(now)
@@ -123,6 +124,15 @@ func (t *tracker) lookupOwn() error {
 	slices.SortFunc(own, netip.Addr.Compare)
 	t.own = slices.Compact(own)
 	return nil
+}
+
+// lookupInterfaces keeps what was known if it fails.
+func (t *tracker) lookupInterfaces() error {
+	interfaces, err := t.kernel.interfaces()
+	if err == nil {
+		t.interfaces = interfaces
+	}
+	return err
 }
 
 // followNeighbours keeps one neighbour for each gateway or on-link address in use,

@@ -64,6 +64,8 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 		{"order of backends", func(s *state) { slices.Reverse(first(s).Backends) }, ""},
 		{"order of services", func(s *state) { slices.Reverse(s.Services) }, ""},
 		{"name of a service", func(s *state) { first(s).Name = "renamed" }, "PutServiceName"},
+		{"MSS", func(s *state) { first(s).MSS = 1400 }, "PutBackend PutBackend PutBackend"},
+		{"reject", func(s *state) { first(s).Silent = true }, "PutService"},
 		{"scheduler", func(s *state) { first(s).Scheduler = lb.Random }, "PutService"},
 		{"table size", func(s *state) { first(s).TableSize = 251 }, "PutTable PutService"},
 		{"source ports", func(s *state) { first(s).SNAT.Ports.First = 2000 }, "PutBackend PutBackend PutBackend"},

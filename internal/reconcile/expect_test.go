@@ -180,7 +180,7 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 		if first.ID == 0 {
 			first = entry
 		}
-		if entry != first || entry.Random != (s.Scheduler == lb.Random) || entry.Forward != s.Forward || entry.TableSize != size {
+		if entry != first || entry.Random != (s.Scheduler == lb.Random) || entry.Forward != s.Forward || entry.Silent != s.Silent || entry.TableSize != size {
 			e.t.Errorf("%v: got %+v, elsewhere %+v, want %d slots, forward %s, scheduler %s", key, entry, first, size, s.Forward, s.Scheduler)
 		}
 	}

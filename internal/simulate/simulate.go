@@ -3,6 +3,7 @@
 package simulate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -35,7 +36,13 @@ type Options struct {
 	NextHopVLAN  *uint16 // that every backend is in, 0: without a tag; nil: that of the arriving frame
 	InterfaceMAC lb.MAC  // that neighbours are told that ask everybody for a VIP's; zero: 02:00:00:00:00:02
 	OutInterface bool    // backends are behind another interface than clients
+	MTU          int     // of both interfaces; 0: DefaultMTU
 }
+
+// DefaultMTU is Ethernet's (RFC 894).
+const DefaultMTU = 1500
+
+func (o Options) mtu() int { return cmp.Or(o.MTU, DefaultMTU) }
 
 // Step is what became of one frame.
 type Step struct {
@@ -90,6 +97,7 @@ func (s *Simulator) fill(cfg lb.Config, opts Options) error {
 		return err
 	}
 	r.SetHost(nil) // it is nobody's
+	r.SetInterfaceMTUs(map[int]int{datapath.LoopbackIndex: opts.mtu()})
 	if _, err := r.Apply(withSources(cfg), nextHops(cfg, opts)); err != nil {
 		return err
 	}
@@ -145,7 +153,7 @@ func sameFamily(a, b netip.Addr) bool { return a.Is4() == b.Is4() }
 
 // nextHops have no link: who shares one with a backend is not known here.
 func nextHops(cfg lb.Config, opts Options) map[netip.Addr]lb.NextHop {
-	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC, VLAN: lb.VLANAsItCame}
+	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC, VLAN: lb.VLANAsItCame, MTU: opts.mtu()}
 	if opts.NextHopVLAN != nil {
 		hop.VLAN = *opts.NextHopVLAN
 	}

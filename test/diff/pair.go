@@ -57,10 +57,12 @@ func (p *Pair) fill(port model.Options, hash HashKeys, w World) (err error) {
 	if err != nil {
 		return err
 	}
+	p.reconciler.SetInterfaceMTUs(w.MTUs)
 	if p.model, err = model.New(w.Config, w.Hops, port); err != nil {
 		return err
 	}
 	p.model.SetHost(w.Own)
+	p.model.SetMTUs(w.MTUs)
 	return p.applyToDatapath(w)
 }
 
@@ -140,6 +142,7 @@ func (p *Pair) change(w World) error {
 	if err := p.CheckState(); err != nil {
 		return err
 	}
+	p.reconciler.SetInterfaceMTUs(w.MTUs)
 	err := p.applyToDatapath(w)
 	if errors.Is(err, reconcile.ErrNoRoom) {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
@@ -148,6 +151,7 @@ func (p *Pair) change(w World) error {
 		return err
 	}
 	p.model.SetHost(w.Own)
+	p.model.SetMTUs(w.MTUs)
 	return p.model.Apply(w.Config, w.Hops)
 }
 
