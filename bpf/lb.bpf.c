@@ -15,6 +15,7 @@
 #include "mss.h"
 #include "mtu.h"
 #include "nat.h"
+#include "neighbour.h"
 #include "next_hop.h"
 #include "open.h"
 #include "packet.h"
@@ -222,6 +223,8 @@ static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *p
 	__u64 now;
 
 	verdict = parse(ctx, pkt);
+	if (verdict == VERDICT_PASS && may_ask(pkt))
+		return neighbour_answer(ctx, pkt);
 	if (verdict != VERDICT_CONTINUE)
 		return verdict;
 	now = clock_now();

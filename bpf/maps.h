@@ -35,7 +35,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } near_clients SEC(".maps");
 
-/* daemon -> data plane, per echo request. limits.services, twice for a change. */
+/* daemon -> data plane, per echo request, ARP request and neighbour solicitation. limits.services, twice for a change. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct addr);

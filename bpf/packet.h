@@ -64,6 +64,7 @@ struct packet {
 	__u16 fragment_id; /* host byte order, of an IPv6 fragment header */
 	__u8 tcp_flags;
 	bool is_v6;
+	bool is_arp;
 	bool has_fragment_header;
 	bool known; /* it is of a flow that was there */
 	bool source_nat; /* a new flow's source is rewritten, too */
@@ -158,6 +159,11 @@ static __always_inline struct addr addr_from_v4(__be32 v4)
 static __always_inline bool addr_is_v4(const struct addr *a)
 {
 	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool addr_is_unspecified(const struct addr *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
 }
 
 static __always_inline struct addr addr_from_v6(const struct in6_addr *v6)

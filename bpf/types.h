@@ -58,6 +58,7 @@ enum reason {
 	REASON_TOO_BIG, /* for an IP packet or the driver's buffer, once encapsulated or translated: DROP */
 	REASON_SOURCE_ROUTE, /* IPv4 cannot be translated to IPv6 with it: DROP */
 	REASON_FLOW_TABLE_BUSY, /* other CPUs open flows in the same place all the time: DROP */
+	REASON_NEIGHBOUR, /* asked who has a VIP, by ARP or ND, and was told: TX */
 	REASON_MTU_EXCEEDED, /* too large for where it would leave, TX when the sender is told, else DROP */
 	REASON_COUNT,
 };
@@ -191,6 +192,7 @@ ASSERT_SIZE(struct next_hop, 20);
 /* What the data plane answers for a VIP. */
 enum vip_answers {
 	VIP_ANSWERS_ECHO = 1,
+	VIP_ANSWERS_NEIGHBOURS = 2, /* who ask for its MAC */
 } BYTE_ENUM;
 
 /* A VIP that is no address of the host, so that nobody else answers for it. */

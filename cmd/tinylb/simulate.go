@@ -84,6 +84,7 @@ func runSimulate(env env, flags simulateFlags, in string) error {
 	if err := daemon.CheckHost(); err != nil {
 		return hostErr(err)
 	}
+	opts.InterfaceMAC = simulate.InterfaceMAC(capture)
 	s, err := simulate.New(cfg, opts)
 	if err != nil {
 		return hostErr(err)

@@ -57,7 +57,7 @@ services:
 		},
 		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000},
 		Fragments:  lb.Fragments{Held: 512, Bytes: 2 << 20, Timeout: time.Second},
-		Answers:    lb.VIPAnswers{Echo: true},
+		Answers:    lb.VIPAnswers{Echo: true, Neighbours: true},
 		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304, Held: 512},
 	}
 	if !reflect.DeepEqual(got, want) || len(warnings) > 0 {
@@ -175,6 +175,7 @@ timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_cl
 rate_limits: {resets: 7, icmp_errors: 0, echo_replies: 8}
 fragments: {held: 8, bytes: 64KiB, timeout: 500ms}
 answer_echo: false
+answer_arp: false
 limits: {flows: 16, services: 3, backends: 4, table_entries: 2304}
 `
 

@@ -164,6 +164,7 @@ func (d *daemon) serve(ctx context.Context) error {
 
 // loop is the one writer of configuration maps.
 func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
+	d.resolver.SetAttached(d.config.Interfaces)
 	d.resolver.Set(d.config.BackendAddresses())
 	d.awaitNeighbours(ctx)
 	if err := d.apply(); err != nil {

@@ -97,7 +97,7 @@ func (b *balancer) apply(cfg lb.Config) reconcile.Result {
 	b.t.Helper()
 	for _, a := range cfg.BackendAddresses() {
 		if _, known := b.hops[a]; !known {
-			b.hops[a] = lb.NextHop{Interface: datapath.LoopbackIndex, MAC: macOf(a), Source: sourceToward(a)}
+			b.hops[a] = lb.NextHop{Interface: datapath.LoopbackIndex, MAC: macOf(a), Source: sourceToward(a), VLAN: lb.VLANAsItCame}
 		}
 	}
 	b.checkCounters()

@@ -199,11 +199,17 @@ func foreignVIPToBPF(answers lb.VIPAnswers) (out lbForeignVip) {
 	if answers.Echo {
 		out.Answers |= lbVipAnswersVIP_ANSWERS_ECHO
 	}
+	if answers.Neighbours {
+		out.Answers |= lbVipAnswersVIP_ANSWERS_NEIGHBOURS
+	}
 	return out
 }
 
 func foreignVIPFromBPF(v lbForeignVip) lb.VIPAnswers {
-	return lb.VIPAnswers{Echo: v.Answers&lbVipAnswersVIP_ANSWERS_ECHO != 0}
+	return lb.VIPAnswers{
+		Echo:       v.Answers&lbVipAnswersVIP_ANSWERS_ECHO != 0,
+		Neighbours: v.Answers&lbVipAnswersVIP_ANSWERS_NEIGHBOURS != 0,
+	}
 }
 
 func nextHopToBPF(hop lb.NextHop) lbNextHop {

@@ -312,12 +312,14 @@ type lbPacket struct {
 	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
+	IsArp             bool
 	HasFragmentHeader bool
 	Known             bool
 	SourceNat         bool
 	IsParcel          bool
 	IsCompleted       bool
 	Forward           lbForwardMode
+	_                 [7]byte
 }
 
 type lbPathMtu struct {
@@ -363,8 +365,9 @@ const (
 	lbReasonREASON_TOO_BIG         lbReason = 22
 	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
 	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
-	lbReasonREASON_MTU_EXCEEDED    lbReason = 25
-	lbReasonREASON_COUNT           lbReason = 26
+	lbReasonREASON_NEIGHBOUR       lbReason = 25
+	lbReasonREASON_MTU_EXCEEDED    lbReason = 26
+	lbReasonREASON_COUNT           lbReason = 27
 )
 
 type lbReasonCounters struct {
@@ -473,7 +476,8 @@ const (
 type lbVipAnswers uint8
 
 const (
-	lbVipAnswersVIP_ANSWERS_ECHO lbVipAnswers = 1
+	lbVipAnswersVIP_ANSWERS_ECHO       lbVipAnswers = 1
+	lbVipAnswersVIP_ANSWERS_NEIGHBOURS lbVipAnswers = 2
 )
 
 // Names of all BPF objects in the ELF.
@@ -521,6 +525,7 @@ const (
 	lbVarFlowHashKeys       = "flow_hash_keys"
 	lbVarFrameCount         = "frame_count"
 	lbVarInterfaceMac       = "interface_mac"
+	lbVarNeighbourMac       = "neighbour_mac"
 	lbVarRecordDecisions    = "record_decisions"
 	lbVarStoresAreOrdered   = "stores_are_ordered"
 	lbVarTestClock          = "test_clock"
@@ -622,6 +627,7 @@ type lbVariableSpecs struct {
 	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
 	FrameCount        *ebpf.VariableSpec `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.VariableSpec `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
@@ -733,6 +739,7 @@ type lbVariables struct {
 	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
 	FrameCount        *ebpf.Variable `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.Variable `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.Variable `ebpf:"test_clock"`

@@ -89,6 +89,8 @@ func (r Reason) String() string {
 		return "mtu-exceeded"
 	case lbReasonREASON_FLOW_TABLE_BUSY:
 		return "flow-table-busy"
+	case lbReasonREASON_NEIGHBOUR:
+		return "neighbour"
 	}
 	return "unknown"
 }

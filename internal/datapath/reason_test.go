@@ -117,6 +117,12 @@ func reasonCases() map[string]reasonCase {
 			p.IPOptions = []byte{131, 7, 4, 192, 0, 2, 1, 0}
 			return p.Frame()
 		}},
+		"neighbour": {outcome{verdict: "TX", reason: "neighbour"}, func(b *balancer, c *conversation) []byte {
+			b.cfg.Answers.Neighbours = true
+			b.reconciler.SetHost(nil)
+			b.apply(b.cfg)
+			return whoHas(c.client.Addr(), c.vip.Addr())
+		}},
 		"snat-exhausted": {ofWeb("DROP", "snat-exhausted", backendA), func(b *balancer, c *conversation) []byte {
 			b.tcp(clientAt(0), webVIP).establish()
 			return c.request(packet.SYN, "").Frame()
@@ -171,7 +177,7 @@ func TestEveryReason(t *testing.T) {
 			}
 			cfg := bothFamilies(config(withPorts(web(backendA), 2000, 2000)))
 			cfg.Limits.Flows = 64
-			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC()})
+			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC(), NeighbourMAC: localMAC()})
 			frame := tc.last(b, b.tcp(aClient, webVIP))
 			before := b.countOf(tc.want.service, reason)
 			if got, _ := b.run(frame); got != tc.want {

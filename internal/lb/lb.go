@@ -234,7 +234,17 @@ type RateLimits struct {
 
 // VIPAnswers says what the data plane answers for VIPs that are no address of the host.
 type VIPAnswers struct {
-	Echo bool // ICMP and ICMPv6 echo requests
+	Echo       bool // ICMP and ICMPv6 echo requests
+	Neighbours bool // ARP requests and neighbour solicitations: who has it?
+}
+
+// SolicitedNode is the group that those ask who look for the MAC of an IPv6 address
+// (RFC 4291, section 2.7.1).
+func SolicitedNode(a netip.Addr) netip.Addr {
+	group := netip.MustParseAddr("ff02::1:ff00:0").As16()
+	whole := a.As16()
+	copy(group[13:], whole[13:])
+	return netip.AddrFrom16(group)
 }
 
 // Fragments bound what is kept of fragments that come before the first of their datagram.

@@ -44,6 +44,9 @@ type observed struct {
 }
 
 func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (decision, error) {
+	if answer := m.answerNeighbour(p); answer != nil {
+		return decision{verdict: m.sentBy(m.opts.Interface), reason: Neighbour, frame: answer}, nil
+	}
 	if p.unreadable != "" {
 		return p.pass(p.unreadable), nil
 	}

@@ -37,6 +37,7 @@ const (
 type Options struct {
 	Interface    int    // its index
 	MAC          lb.MAC // frames to another one pass; zero: all are for it
+	NeighbourMAC lb.MAC // what neighbours are told that ask everybody; zero: nothing
 	Checksums    Checksums
 	TXByRedirect bool // frames are sent back by REDIRECT instead of TX
 }
@@ -62,6 +63,9 @@ type Model struct {
 	timeouts lb.Timeouts
 	limits   lb.Limits
 	rates    lb.RateLimits
+	answers  lb.VIPAnswers
+	own      []netip.Addr // the host's own addresses
+	ownKnown bool
 	mtus     map[int]int // of interfaces, by index
 	now      time.Time
 	flows    *flowTable
@@ -83,6 +87,9 @@ func New(cfg lb.Config, hops map[netip.Addr]lb.NextHop, opts Options) (*Model, e
 	m := &Model{opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}}
 	return m, m.Apply(cfg, hops)
 }
+
+// SetHost says which addresses are the host's own. Until then nothing is answered for VIPs.
+func (m *Model) SetHost(own []netip.Addr) { m.own, m.ownKnown = own, true }
 
 // Check compares what became of a frame that arrived at a time, later than the
 // one before, with what had to. An error explains the difference in one or more

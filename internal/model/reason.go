@@ -39,6 +39,7 @@ const (
 	TTLExpired    Reason = "ttl-expired"
 	TooBig        Reason = "too-big"
 	SourceRoute   Reason = "source-route"
+	Neighbour     Reason = "neighbour"
 	MTUExceeded   Reason = "mtu-exceeded"
 )
 
@@ -47,7 +48,7 @@ func Reasons() []Reason {
 	return []Reason{
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
-		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, MTUExceeded,
+		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, Neighbour, MTUExceeded,
 	}
 }
 

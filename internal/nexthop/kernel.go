@@ -187,8 +187,43 @@ func (k *kernel) link(index int) (link, error) {
 		ethernet: attrs.EncapType == "ether",
 		mtu:      attrs.MTU,
 	}
-	result.addresses, err = k.addresses(found)
+	if result.addresses, err = k.addresses(found); err != nil {
+		return result, err
+	}
+	if tagged, ok := found.(*netlink.Vlan); ok {
+		result.vlan, err = k.vlan(tagged)
+	}
 	return result, err
+}
+
+// vlan finds out what is below a VLAN interface.
+func (k *kernel) vlan(tagged *netlink.Vlan) (vlan, error) {
+	if tagged.NetNsID != -1 {
+		return readVLAN(tagged, nil), nil
+	}
+	parent, err := k.LinkByIndex(tagged.ParentIndex)
+	if errors.As(err, new(netlink.LinkNotFoundError)) { // a moment ago
+		return readVLAN(tagged, nil), nil
+	}
+	if err != nil {
+		return vlan{}, fmt.Errorf("look up what is below interface %s: %w", tagged.Name, err)
+	}
+	return readVLAN(tagged, parent), nil
+}
+
+// readVLAN tells how frames leave by a VLAN interface; parent is nil where it is not of
+// this network namespace.
+func readVLAN(tagged *netlink.Vlan, parent netlink.Link) vlan {
+	result := vlan{parent: tagged.ParentIndex, id: uint16(tagged.VlanId)}
+	switch {
+	case parent == nil:
+		result.problem = fmt.Sprintf("the interface below VLAN interface %s is not of this network namespace", tagged.Name)
+	case parent.Type() == "vlan":
+		result.problem = fmt.Sprintf("interface %s is a VLAN in a VLAN, %s: packets to backends cannot have two tags", tagged.Name, parent.Attrs().Name)
+	case tagged.VlanProtocol == netlink.VLAN_PROTOCOL_8021AD:
+		result.problem = fmt.Sprintf("interface %s has tags of 802.1ad, which packets to backends cannot have, only those of 802.1Q", tagged.Name)
+	}
+	return result
 }
 
 // addresses are an interface's, nil: all interfaces'.

@@ -18,7 +18,8 @@ import (
 type World struct {
 	Config lb.Config
 	Hops   map[netip.Addr]lb.NextHop
-	MTUs   map[int]int `json:",omitempty"` // of interfaces, by index
+	Own    []netip.Addr // the host's own addresses
+	MTUs   map[int]int  `json:",omitempty"` // of interfaces, by index
 }
 
 // Event is what happens next: a frame that arrives, or another World.

@@ -49,13 +49,17 @@ func (w *World) changeAService(rng *rand.Rand) {
 }
 
 func (w *World) changeNetwork(rng *rand.Rand) {
-	switch rng.IntN(8) {
-	case 7:
+	switch rng.IntN(10) {
+	case 9:
 		w.MTUs = randomMTUs(rng)
 	case 0:
 		w.Config.Timeouts = randomTimeouts(rng)
 	case 1:
 		w.Config.RateLimits = randomRateLimits(rng)
+	case 7:
+		w.Own = randomOwn(rng)
+	case 8:
+		w.Config.Answers.Neighbours = !w.Config.Answers.Neighbours
 	case 2, 3, 4:
 		w.loseNextHops(rng)
 	default:

@@ -61,12 +61,13 @@ func (p *Pair) fill(port model.Options, hash HashKeys, w World) (err error) {
 	if p.model, err = model.New(w.Config, w.Hops, port); err != nil {
 		return err
 	}
+	p.model.SetHost(w.Own)
 	p.model.SetMTUs(w.MTUs)
 	return p.applyToDatapath(w)
 }
 
 func attachment(port model.Options) datapath.Attachment {
-	a := datapath.Attachment{MAC: port.MAC, TXByRedirect: port.TXByRedirect}
+	a := datapath.Attachment{MAC: port.MAC, NeighbourMAC: port.NeighbourMAC, TXByRedirect: port.TXByRedirect}
 	switch port.Checksums {
 	case model.CompleteChecksums:
 		a.PartialChecksums, a.Mode = true, lb.ModeNative
@@ -77,6 +78,7 @@ func attachment(port model.Options) datapath.Attachment {
 }
 
 func (p *Pair) applyToDatapath(w World) error {
+	p.reconciler.SetHost(w.Own)
 	if _, err := p.reconciler.Apply(w.Config, w.Hops); err != nil {
 		return err
 	}
@@ -151,6 +153,7 @@ func (p *Pair) change(w World) error {
 	if err != nil {
 		return err
 	}
+	p.model.SetHost(w.Own)
 	p.model.SetMTUs(w.MTUs)
 	return p.model.Apply(w.Config, w.Hops)
 }

@@ -24,6 +24,7 @@ const (
 func randomPort(rng *rand.Rand) model.Options {
 	return model.Options{
 		MAC:          pick(rng, lb.MAC{}, localMAC(), localMAC()),
+		NeighbourMAC: pick(rng, lb.MAC{}, neighbourMAC(), neighbourMAC(), neighbourMAC()),
 		Checksums:    pick(rng, model.FullChecksums, model.FullChecksums, model.CompleteChecksums, model.KeepPartialChecksums),
 		TXByRedirect: chance(rng, 3),
 	}
@@ -36,8 +37,10 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 		Config: lb.Config{
 			Timeouts:   randomTimeouts(rng),
 			RateLimits: randomRateLimits(rng),
+			Answers:    lb.VIPAnswers{Neighbours: !chance(rng, 4)},
 			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
 		},
+		Own:  randomOwn(rng),
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
 	w.addServiceOf(rng, k)
