@@ -194,13 +194,24 @@ struct foreign_vip {
 };
 ASSERT_SIZE(struct foreign_vip, 4);
 
+/* What the outer headers of ipip and gue have in common that go by one next hop. */
+struct tunnel_end {
+	__u32 bits; /* of what follows that count */
+	struct addr backend;
+	__be16 gue_port; /* 0: ipip */
+	__u16 pad;
+	struct addr source; /* a prefix */
+};
+ASSERT_SIZE(struct tunnel_end, 40);
+
 /* What a router on the way to a tunnel's end said. */
 struct path_mtu {
+	struct addr backend; /* there, whoever has the next hop's number by now */
 	__u64 until; /* ns: it may have become larger by then */
-	__u32 generation; /* of the backend; another one's path is another */
 	__u32 mtu; /* of the outer packet, its IP header included; 0: none is known */
+	__u32 pad;
 };
-ASSERT_SIZE(struct path_mtu, 16);
+ASSERT_SIZE(struct path_mtu, 32);
 
 enum direction {
 	FROM_CLIENT,

@@ -275,10 +275,11 @@ type lbPacket struct {
 }
 
 type lbPathMtu struct {
-	_          structs.HostLayout
-	Until      uint64
-	Generation uint32
-	Mtu        uint32
+	_       structs.HostLayout
+	Backend lbAddr
+	Until   uint64
+	Mtu     uint32
+	Pad     uint32
 }
 
 type lbPortPool struct {
@@ -395,6 +396,15 @@ type lbTick struct {
 	Now     uint64
 }
 
+type lbTunnelEnd struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Backend lbAddr
+	GuePort uint16
+	Pad     uint16
+	Source  lbAddr
+}
+
 type lbTuple struct {
 	_        structs.HostLayout
 	Src      lbAddr
@@ -457,6 +467,7 @@ const (
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
 	lbMapTicks              = "ticks"
+	lbMapTunnelEnds         = "tunnel_ends"
 	lbProgTinylb            = "tinylb"
 	lbVarAnswerBucketCount  = "answer_bucket_count"
 	lbVarChecksumMode       = "checksum_mode"
@@ -547,6 +558,7 @@ type lbMapSpecs struct {
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
+	TunnelEnds         *ebpf.MapSpec `ebpf:"tunnel_ends"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -613,6 +625,7 @@ type lbMaps struct {
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
+	TunnelEnds         *ebpf.Map `ebpf:"tunnel_ends"`
 }
 
 func (m *lbMaps) Close() error {
@@ -646,6 +659,7 @@ func (m *lbMaps) Close() error {
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
+		m.TunnelEnds,
 	)
 }
 

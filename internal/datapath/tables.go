@@ -21,6 +21,7 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		SNATAddresses: map[uint32]lb.SNATAddress{},
 		NearClients:   map[lb.NearClient]uint32{},
 		ForeignVIPs:   map[netip.Addr]lb.VIPAnswers{},
+		TunnelEnds:    map[lb.TunnelEnd]uint32{},
 		ServiceNames:  map[uint32]lb.ServiceName{},
 		BackendNames:  map[uint32]lb.BackendName{},
 	}
@@ -36,6 +37,9 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		}),
 		each(d.maps.ForeignVips, func(k lbAddr, v lbForeignVip) {
 			t.ForeignVIPs[addrFromBPF(k)] = foreignVIPFromBPF(v)
+		}),
+		each(d.maps.TunnelEnds, func(k lbTunnelEnd, backend uint32) {
+			t.TunnelEnds[tunnelEndFromBPF(k)] = backend
 		}),
 		each(d.maps.ServiceNames, func(id uint32, v lbServiceName) {
 			t.ServiceNames[id] = serviceNameFromBPF(v)
@@ -218,6 +222,18 @@ func (d *Datapath) PutNearClient(client lb.NearClient, link uint32) error {
 func (d *Datapath) DeleteNearClient(client lb.NearClient) error {
 	k := nearClientToBPF(client)
 	return remove(d.maps.NearClients, &k)
+}
+
+// PutTunnelEnd says that outer packets of the data plane with these ends go to a backend.
+func (d *Datapath) PutTunnelEnd(end lb.TunnelEnd, backend uint32) error {
+	k := tunnelEndToBPF(end)
+	return put(d.maps.TunnelEnds, &k, backend)
+}
+
+// DeleteTunnelEnd undoes PutTunnelEnd; one that is not there is no error.
+func (d *Datapath) DeleteTunnelEnd(end lb.TunnelEnd) error {
+	k := tunnelEndToBPF(end)
+	return remove(d.maps.TunnelEnds, &k)
 }
 
 // PutForeignVIP says that a VIP is no address of the host, and what is answered for it.

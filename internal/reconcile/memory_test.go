@@ -26,6 +26,7 @@ type memory struct {
 	answering    map[netip.Addr]bool // the filter's sources
 	near         map[lb.NearClient]uint32
 	foreign      map[netip.Addr]lb.VIPAnswers
+	tunnelEnds   map[lb.TunnelEnd]uint32
 	services     map[lb.ServiceKey]lb.ServiceEntry
 	backends     map[uint32]lb.BackendEntry
 	hops         map[uint32]lb.NextHop // ever written
@@ -48,6 +49,7 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 		answering:    map[netip.Addr]bool{},
 		near:         map[lb.NearClient]uint32{},
 		foreign:      map[netip.Addr]lb.VIPAnswers{},
+		tunnelEnds:   map[lb.TunnelEnd]uint32{},
 		services:     map[lb.ServiceKey]lb.ServiceEntry{},
 		backends:     map[uint32]lb.BackendEntry{},
 		hops:         map[uint32]lb.NextHop{},
@@ -65,6 +67,7 @@ func (m *memory) clone() *memory {
 	c := *m
 	c.log, c.fail, c.seen = nil, nil, nil
 	c.answering, c.near, c.foreign = maps.Clone(m.answering), maps.Clone(m.near), maps.Clone(m.foreign)
+	c.tunnelEnds = maps.Clone(m.tunnelEnds)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
@@ -84,6 +87,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		SNATAddresses: maps.Clone(m.snat),
 		NearClients:   maps.Clone(m.near),
 		ForeignVIPs:   maps.Clone(m.foreign),
+		TunnelEnds:    maps.Clone(m.tunnelEnds),
 		ServiceNames:  maps.Clone(m.serviceNames),
 		BackendNames:  maps.Clone(m.backendNames),
 	}
@@ -141,6 +145,14 @@ func (m *memory) PutNearClient(client lb.NearClient, by uint32) error {
 
 func (m *memory) DeleteNearClient(client lb.NearClient) error {
 	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
+}
+
+func (m *memory) PutTunnelEnd(end lb.TunnelEnd, backend uint32) error {
+	return m.write("PutTunnelEnd", func() { m.inRange("tunnel end", backend, 1, m.limits.Backends) }, func() { m.tunnelEnds[end] = backend })
+}
+
+func (m *memory) DeleteTunnelEnd(end lb.TunnelEnd) error {
+	return m.write("DeleteTunnelEnd", always, func() { delete(m.tunnelEnds, end) })
 }
 
 func (m *memory) PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error {

@@ -26,6 +26,8 @@ type Tables interface {
 	DeleteService(key lb.ServiceKey) error
 	PutNearClient(client lb.NearClient, interfaceIndex uint32) error
 	DeleteNearClient(client lb.NearClient) error
+	PutTunnelEnd(end lb.TunnelEnd, backend uint32) error
+	DeleteTunnelEnd(end lb.TunnelEnd) error
 	PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error
 	DeleteForeignVIP(vip netip.Addr) error
 	PutServiceName(id uint32, name lb.ServiceName) error

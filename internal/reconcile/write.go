@@ -48,6 +48,11 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 	if err := r.remove(p); err != nil {
 		return err
 	}
+	if p.ends || r.untidy {
+		if err := r.setTunnelEnds(); err != nil {
+			return err
+		}
+	}
 	if addressesDue {
 		return r.setAddresses(&plan{})
 	}
