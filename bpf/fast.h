@@ -75,7 +75,7 @@ static __always_inline bool quick_begin(struct quick *q, struct xdp_md *ctx)
 }
 
 enum quick_guess {
-	GUESS_NOTHING, /* its headers are not all there */
+	GUESS_NOTHING, /* its headers are not all there, or it is about another packet */
 	GUESS_NOBODY, /* not a packet of ours */
 	GUESS_REQUEST,
 	GUESS_ANSWER, /* or a request to one of many ports */
@@ -85,6 +85,7 @@ enum quick_guess {
 static __always_inline enum quick_guess quick_guess(const struct quick *q)
 {
 	struct addr src = quick_addr(q, quick_src(q)), dst = quick_addr(q, quick_dst(q));
+	__u8 protocol = q->is_v6 ? quick_v6(q)->nexthdr : quick_v4(q)->protocol;
 	struct address_filter *filter;
 	__u32 zero = 0;
 
@@ -93,10 +94,10 @@ static __always_inline enum quick_guess quick_guess(const struct quick *q)
 		return GUESS_NOBODY;
 	if (filter_has_port(filter, &dst, q->ports >> 16))
 		return GUESS_REQUEST;
-	return filter_has(filter, &dst, FILTER_DESTINATION) ||
-			       filter_has(filter, &src, FILTER_SOURCE) ?
-		       GUESS_ANSWER :
-		       GUESS_NOBODY;
+	if (filter_has(filter, &dst, FILTER_DESTINATION) || filter_has(filter, &src, FILTER_SOURCE))
+		return GUESS_ANSWER;
+	/* what it quotes may be of ours */
+	return protocol == icmp_of(q->is_v6) ? GUESS_NOTHING : GUESS_NOBODY;
 }
 
 static __always_inline bool quick_ip(struct quick *q, struct xdp_md *ctx)

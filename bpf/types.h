@@ -20,6 +20,7 @@ enum verdict {
 	VERDICT_TX = XDP_TX,
 	VERDICT_REDIRECT = XDP_REDIRECT,
 	VERDICT_CONTINUE, /* the next stage decides */
+	VERDICT_ICMP, /* an ICMP message: pkt->reason, unless it turns out to be for us */
 	VERDICT_OPEN, /* a new flow begins with it, to pkt->backend */
 	VERDICT_ANSWER, /* the sender is told, for the packet's reason */
 };
@@ -58,6 +59,9 @@ enum reason {
 	REASON_TOO_BIG, /* for an IP packet or the driver's buffer, once encapsulated or translated: DROP */
 	REASON_SOURCE_ROUTE, /* IPv4 cannot be translated to IPv6 with it: DROP */
 	REASON_FLOW_TABLE_BUSY, /* other CPUs open flows in the same place all the time: DROP */
+	REASON_ECHO, /* an echo request to a VIP that is no address of the host: TX when answered, else DROP */
+	REASON_ICMP_ERROR, /* about a packet of a flow: TX or REDIRECT to whoever sent that; DROP where it cannot be translated */
+	REASON_PATH_MTU, /* an error that set the path MTU of a tunnel: PASS */
 	REASON_COUNT,
 };
 

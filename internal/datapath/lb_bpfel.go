@@ -92,6 +92,41 @@ const (
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
 
+type lbConvertedError struct {
+	_     structs.HostLayout
+	Outer struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Inner struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Icmp struct {
+		_     structs.HostLayout
+		Type  uint8
+		Code  uint8
+		Check uint16
+		Rest  uint32
+	}
+	Source lbAddr
+	Kept   uint32
+	Before uint16
+	Pad    uint16
+}
+
 type lbDecision struct {
 	_       structs.HostLayout
 	Verdict lbVerdict
@@ -268,10 +303,13 @@ type lbPacket struct {
 	TcpFlags          uint8
 	IsV6              bool
 	HasFragmentHeader bool
+	IsStranger        bool
+	HasPorts          bool
+	IsError           bool
 	Known             bool
 	SourceNat         bool
 	Forward           lbForwardMode
-	_                 [2]byte
+	_                 [7]byte
 }
 
 type lbPathMtu struct {
@@ -318,7 +356,10 @@ const (
 	lbReasonREASON_TOO_BIG         lbReason = 22
 	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
 	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
-	lbReasonREASON_COUNT           lbReason = 25
+	lbReasonREASON_ECHO            lbReason = 25
+	lbReasonREASON_ICMP_ERROR      lbReason = 26
+	lbReasonREASON_PATH_MTU        lbReason = 27
+	lbReasonREASON_COUNT           lbReason = 28
 )
 
 type lbReasonCounters struct {
@@ -424,8 +465,9 @@ const (
 	lbVerdictVERDICT_TX       lbVerdict = 3
 	lbVerdictVERDICT_REDIRECT lbVerdict = 4
 	lbVerdictVERDICT_CONTINUE lbVerdict = 5
-	lbVerdictVERDICT_OPEN     lbVerdict = 6
-	lbVerdictVERDICT_ANSWER   lbVerdict = 7
+	lbVerdictVERDICT_ICMP     lbVerdict = 6
+	lbVerdictVERDICT_OPEN     lbVerdict = 7
+	lbVerdictVERDICT_ANSWER   lbVerdict = 8
 )
 
 type lbVipAnswers uint8
@@ -450,6 +492,7 @@ const (
 	lbMapBackends           = "backends"
 	lbMapBuckets            = "buckets"
 	lbMapChecksumBuffers    = "checksum_buffers"
+	lbMapConvertedErrors    = "converted_errors"
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
@@ -541,6 +584,7 @@ type lbMapSpecs struct {
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.MapSpec `ebpf:"converted_errors"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
@@ -608,6 +652,7 @@ type lbMaps struct {
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.Map `ebpf:"converted_errors"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
@@ -642,6 +687,7 @@ func (m *lbMaps) Close() error {
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.ConvertedErrors,
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,

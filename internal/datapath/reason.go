@@ -87,6 +87,12 @@ func (r Reason) String() string {
 		return "source-route"
 	case lbReasonREASON_FLOW_TABLE_BUSY:
 		return "flow-table-busy"
+	case lbReasonREASON_ECHO:
+		return "echo"
+	case lbReasonREASON_ICMP_ERROR:
+		return "icmp-error"
+	case lbReasonREASON_PATH_MTU:
+		return "path-mtu"
 	}
 	return "unknown"
 }
