@@ -152,6 +152,11 @@ func (d *Datapath) PutNextHops(ids []uint32, hops []lb.NextHop) (written int, er
 	return putAll(d.maps.NextHops, ids, hops, nextHopToBPF)
 }
 
+// ForgetPath forgets what is known of the way by a next hop that nobody has any more.
+func (d *Datapath) ForgetPath(hop uint32) error {
+	return put(d.maps.PathMtus, hop, &lbPathMtu{})
+}
+
 // PutSNATAddress writes one entry of the source address lists.
 func (d *Datapath) PutSNATAddress(index uint32, a lb.SNATAddress) error {
 	entry := lbSnatAddress{Address: addrToBPF(a.Address)}

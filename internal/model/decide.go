@@ -15,6 +15,8 @@ type decision struct {
 	service *service // nil where none is meant
 	backend *backend // nil where none was chosen
 	frame   []byte
+
+	toClient bool // an error that goes to the client
 }
 
 func (d decision) outcome() Outcome {
@@ -47,6 +49,9 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 		return p.pass(p.unreadable), nil
 	}
 	if !m.isOurs(p.tuple) { // the filter that says so may let it by all the same
+		if d := m.decideStranger(p, observed{got, list}); d.reason != NotOurs {
+			return d, nil
+		}
 		if got.Reason == NotOurs {
 			m.doubt(p)
 			return p.pass(NotOurs), nil
@@ -59,7 +64,7 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 	case p.badHeader != "":
 		return p.pass(p.badHeader), nil
 	case p.isICMP():
-		return p.pass(ICMP), nil
+		return m.decideICMP(p, observed{got, list}), nil
 	case p.tuple.protocol != lb.TCP && p.tuple.protocol != lb.UDP:
 		return p.pass(OtherProtocol), nil
 	case !p.hasPorts:

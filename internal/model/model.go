@@ -68,7 +68,11 @@ type Model struct {
 	poolFull time.Time // until when a search that found nothing free may be believed
 
 	// What the data plane says of its own accord.
-	resets, icmpErrors rateLimit
+	resets, icmpErrors, echoes rateLimit
+
+	host     []netip.Addr // the addresses of the balancer's host
+	answers  lb.VIPAnswers
+	pathMTUs map[netip.Addr]PathMTU // by backend's address
 
 	// Imprecise counts the frames to an address of nobody's that passed for
 	// another reason than not-ours. The address filter may err so, but rarely.
@@ -78,7 +82,7 @@ type Model struct {
 // New is a data plane with cfg, whose backends are reached by hops: one for
 // each backend's address. The limits stay as they are in cfg.
 func New(cfg lb.Config, hops map[netip.Addr]lb.NextHop, opts Options) (*Model, error) {
-	m := &Model{opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}}
+	m := &Model{opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}, pathMTUs: map[netip.Addr]PathMTU{}}
 	return m, m.Apply(cfg, hops)
 }
 

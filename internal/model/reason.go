@@ -39,6 +39,9 @@ const (
 	TTLExpired    Reason = "ttl-expired"
 	TooBig        Reason = "too-big"
 	SourceRoute   Reason = "source-route"
+	Echo          Reason = "echo"
+	ICMPError     Reason = "icmp-error"
+	PathMTUSet    Reason = "path-mtu"
 )
 
 // Reasons lists all of them.
@@ -46,7 +49,7 @@ func Reasons() []Reason {
 	return []Reason{
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
-		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute,
+		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, Echo, ICMPError, PathMTUSet,
 	}
 }
 

@@ -50,13 +50,14 @@ func (m *Model) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) error {
 			old.setBackends(nil, nil)
 		}
 	}
-	m.services, m.timeouts, m.rates = services, cfg.Timeouts, cfg.RateLimits
+	m.services, m.timeouts, m.rates, m.answers = services, cfg.Timeouts, cfg.RateLimits, cfg.Answers
 	for _, s := range services {
 		s.setBackends(s.config.Backends, hops)
 		if err := s.fillTable(); err != nil {
 			return fmt.Errorf("service %s: %w", s.config.Name, err)
 		}
 	}
+	m.forgetPathMTUs()
 	return nil
 }
 

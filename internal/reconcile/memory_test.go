@@ -147,6 +147,10 @@ func (m *memory) DeleteNearClient(client lb.NearClient) error {
 	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
 }
 
+func (m *memory) ForgetPath(hop uint32) error {
+	return m.write("ForgetPath", func() { m.inRange("next hop", hop, 1, m.limits.Backends) }, func() {})
+}
+
 func (m *memory) PutTunnelEnd(end lb.TunnelEnd, backend uint32) error {
 	return m.write("PutTunnelEnd", func() { m.inRange("tunnel end", backend, 1, m.limits.Backends) }, func() { m.tunnelEnds[end] = backend })
 }

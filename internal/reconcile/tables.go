@@ -19,6 +19,8 @@ type Tables interface {
 	// destinations and those from one of sources.
 	SetAddressFilter(destinations, sources []netip.Addr) error
 	PutNextHops(ids []uint32, hops []lb.NextHop) (written int, err error)
+	// ForgetPath says that a next hop that was cleared will be another one.
+	ForgetPath(hop uint32) error
 	PutSNATAddress(index uint32, a lb.SNATAddress) error
 	PutBackends(ids []uint32, entries []lb.BackendEntry) (written int, err error)
 	PutTable(offset uint32, backends []uint32) error

@@ -308,9 +308,13 @@ func (r *Reconciler) clearHops(ids []uint32) error {
 	}
 	err := unused.flush()
 	for _, id := range unused.ids {
-		if r.actual.nextHops[id].Problem == "unused" {
-			delete(r.actual.nextHops, id)
+		if r.actual.nextHops[id].Problem != "unused" {
+			continue
 		}
+		if err := r.tables.ForgetPath(id); err != nil {
+			return err
+		}
+		delete(r.actual.nextHops, id)
 	}
 	return err
 }

@@ -18,6 +18,7 @@ import (
 type World struct {
 	Config lb.Config
 	Hops   map[netip.Addr]lb.NextHop
+	Host   []netip.Addr // the addresses of its host
 }
 
 // Event is what happens next: a frame that arrives, or another World.

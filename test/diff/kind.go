@@ -54,7 +54,7 @@ func Kinds() []Kind {
 	withoutBackend := append(told(model.NoFlow), Fate{Reason: model.NoBackend}, Fate{Reason: model.BackendGone})
 	withBackend := []Fate{
 		{Reason: model.NewFlow}, {Reason: model.NewFlowSNAT}, {Reason: model.Forwarded}, {Reason: model.Reply}, {Reason: model.NoNextHop},
-		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute},
+		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute}, {Reason: model.ICMPError},
 	}
 	var all []Kind
 	for _, forward := range lb.Forwards() {

@@ -36,10 +36,12 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 		Config: lb.Config{
 			Timeouts:   randomTimeouts(rng),
 			RateLimits: randomRateLimits(rng),
+			Answers:    lb.VIPAnswers{Echo: !chance(rng, 4)},
 			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
 		},
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
+	w.changeHost(rng)
 	w.addServiceOf(rng, k)
 	for more := 1 + rng.IntN(maxServices-1); more > 0 || len(w.Config.Services) == 0; more-- {
 		w.addService(rng)
@@ -47,6 +49,17 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 	w.findHops(rng)
 	w.Config.Limits.Backends = w.backends() + spareBackends
 	return w
+}
+
+// changeHost gives the host one of the VIPs, or none.
+func (w *World) changeHost(rng *rand.Rand) {
+	w.Host = nil
+	for _, f := range families() {
+		w.Host = append(w.Host, f.hostAddress())
+		if chance(rng, 3) {
+			w.Host = append(w.Host, f.vipAddress(rng))
+		}
+	}
 }
 
 // backends counts those of all services.
@@ -75,7 +88,7 @@ func randomTimeouts(rng *rand.Rand) lb.Timeouts {
 
 func randomRateLimits(rng *rand.Rand) lb.RateLimits {
 	limit := func() uint32 { return pick[uint32](rng, 0, 0, 1, 3, 7, 20, 100, 1000, 1_000_000) }
-	return lb.RateLimits{Resets: limit(), ICMPErrors: limit()}
+	return lb.RateLimits{Resets: limit(), ICMPErrors: limit(), EchoReplies: limit()}
 }
 
 // addService adds any, unless chance makes none that fits in.
@@ -302,7 +315,9 @@ func randomHop(rng *rand.Rand, a netip.Addr) lb.NextHop {
 }
 
 // randomVLAN is one of a few, so that clients and backends meet in it.
-func randomVLAN(rng *rand.Rand) uint16 { return pick[uint16](rng, 10, 10, 20, lb.MaxVLAN, lb.VLANAsItCame) }
+func randomVLAN(rng *rand.Rand) uint16 {
+	return pick[uint16](rng, 10, 10, 20, lb.MaxVLAN, lb.VLANAsItCame)
+}
 
 // randomLink is what the host's route to an address has as its destination.
 func randomLink(rng *rand.Rand, a netip.Addr) netip.Prefix {
