@@ -256,3 +256,29 @@ func extendedQuote(rng *rand.Rand, ip []byte) []byte {
 	frame := slices.Concat(make([]byte, typeAt), []byte{0x86, 0xdd}, ip)
 	return extended(rng, frame)[ipAt:]
 }
+
+// readQuotedEnds finds who the packet that an ICMP message is about was from and for;
+// false: it is about none.
+func readQuotedEnds(frame []byte) (ends, bool) {
+	ip := ipPacket(frame)
+	if ip == nil {
+		return ends{}, false
+	}
+	at, protocol, etherType := 4*int(ip[0]&0xf), ip[9], packet.EtherTypeIPv4
+	if ip[0]>>4 == 6 {
+		at, protocol, etherType = 40, ip[6], packet.EtherTypeIPv6
+	}
+	for isExtension(protocol) && len(ip) >= at+8 && etherType == packet.EtherTypeIPv6 {
+		size := 8 * (1 + int(ip[at+1]))
+		if protocol == fragmentHeader {
+			size = 8
+		}
+		protocol, at = ip[at], at+size
+	}
+	const header = 8
+	if lb.Protocol(protocol) != packet.ICMP && lb.Protocol(protocol) != packet.ICMPv6 || len(ip) < at+header {
+		return ends{}, false
+	}
+	quoted := binary.BigEndian.AppendUint16(make([]byte, typeAt), etherType)
+	return readEnds(append(quoted, ip[at+header:]...))
+}

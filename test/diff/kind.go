@@ -133,6 +133,9 @@ func (t *Traffic) kind(frame Frame, got model.Outcome, list func() ([]model.Flow
 		k.Backend = familyOf(b.Address.Addr())
 	}
 	from, ok := readEnds(frame)
+	if about, isError := readQuotedEnds(frame); isError {
+		from = about.reversed()
+	}
 	switch {
 	case !ok:
 		return k, nil
