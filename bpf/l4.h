@@ -58,6 +58,8 @@ __noinline bool l4_complete(struct xdp_md *ctx, struct packet *pkt)
 
 	if (!pkt)
 		return false;
+	if (pkt->is_error) /* its checksum is always full */
+		return true;
 	field = l4_checksum_field(ctx, pkt);
 	if (!field)
 		return false;
@@ -81,6 +83,8 @@ __noinline bool l4_inner_sum(struct xdp_md *ctx, const struct packet *pkt, __u16
 
 	if (!pkt || !sum)
 		return false;
+	if (pkt->is_error)
+		return csum_range(ctx, pkt->l3_offset, pkt->ip_length, sum);
 	field = l4_checksum_field(ctx, pkt);
 	if (!field)
 		return false;

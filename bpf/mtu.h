@@ -61,7 +61,7 @@ static __always_inline __u32 limit_out(const struct packet *pkt, const struct ba
 
 	if (!tunnels(pkt->flow.life.forward))
 		return interface_limit;
-	path = path_mtu(pkt->flow.backend, backend, now);
+	path = path_mtu(backend, now);
 	return path && (!interface_limit || path < interface_limit) ? path : interface_limit;
 }
 

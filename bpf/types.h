@@ -20,6 +20,7 @@ enum verdict {
 	VERDICT_TX = XDP_TX,
 	VERDICT_REDIRECT = XDP_REDIRECT,
 	VERDICT_CONTINUE, /* the next stage decides */
+	VERDICT_ICMP, /* an ICMP message: pkt->reason, unless it turns out to be for us */
 	VERDICT_OPEN, /* a new flow begins with it, to pkt->backend */
 	VERDICT_ANSWER, /* the sender is told, for the packet's reason */
 };
@@ -60,6 +61,9 @@ enum reason {
 	REASON_FLOW_TABLE_BUSY, /* other CPUs open flows in the same place all the time: DROP */
 	REASON_NEIGHBOUR, /* asked who has a VIP, by ARP or ND, and was told: TX */
 	REASON_MTU_EXCEEDED, /* too large for where it would leave, TX when the sender is told, else DROP */
+	REASON_ECHO, /* an echo request to a VIP that is no address of the host: TX when answered, else DROP */
+	REASON_ICMP_ERROR, /* about a packet of a flow: TX or REDIRECT to whoever sent that; DROP where it cannot be translated */
+	REASON_PATH_MTU, /* an error that set the path MTU of a tunnel: PASS */
 	REASON_COUNT,
 };
 
@@ -202,13 +206,24 @@ struct foreign_vip {
 };
 ASSERT_SIZE(struct foreign_vip, 4);
 
+/* What the outer headers of ipip and gue have in common that go by one next hop. */
+struct tunnel_end {
+	__u32 bits; /* of what follows that count */
+	struct addr backend;
+	__be16 gue_port; /* 0: ipip */
+	__u16 pad;
+	struct addr source; /* a prefix */
+};
+ASSERT_SIZE(struct tunnel_end, 40);
+
 /* What a router on the way to a tunnel's end said. */
 struct path_mtu {
+	struct addr backend; /* there, whoever has the next hop's number by now */
 	__u64 until; /* ns: it may have become larger by then */
-	__u32 generation; /* of the backend; another one's path is another */
 	__u32 mtu; /* of the outer packet, its IP header included; 0: none is known */
+	__u32 pad;
 };
-ASSERT_SIZE(struct path_mtu, 16);
+ASSERT_SIZE(struct path_mtu, 32);
 
 enum direction {
 	FROM_CLIENT,

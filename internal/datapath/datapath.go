@@ -37,6 +37,9 @@ type Datapath struct {
 // minNearClients keeps room for both those to come and those to go.
 const minNearClients = 1024
 
+// minTunnelEnds is the same for tunnels.
+const minTunnelEnds = 1024
+
 // minSNATAddresses keeps room for address lists in installations with few backends.
 const minSNATAddresses = 1024
 
@@ -51,6 +54,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"service_blocks":       64 * limits.Services,               // 30 are the most of a range, for TCP and UDP each
 		"near_clients":         3*limits.Backends + minNearClients, // addresses, and links before and after a change
 		"foreign_vips":         2 * limits.Services,
+		"tunnel_ends":          2*limits.Backends + minTunnelEnds,
 		"path_mtus":            limits.Backends + 1,
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
 		"backends":             limits.Backends + 1,
@@ -138,6 +142,7 @@ func (d *Datapath) assign() {
 		NearClients:        d.all["near_clients"],
 		ForeignVips:        d.all["foreign_vips"],
 		PathMtus:           d.all["path_mtus"],
+		TunnelEnds:         d.all["tunnel_ends"],
 		NextHops:           d.all["next_hops"],
 		PortPools:          d.all["port_pools"],
 		AllReasonCounters:  d.all["all_reason_counters"],

@@ -94,6 +94,41 @@ const (
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
 
+type lbConvertedError struct {
+	_     structs.HostLayout
+	Outer struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Inner struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Icmp struct {
+		_     structs.HostLayout
+		Type  uint8
+		Code  uint8
+		Check uint16
+		Rest  uint32
+	}
+	Source lbAddr
+	Kept   uint32
+	Before uint16
+	Pad    uint16
+}
+
 type lbCutHeaders struct {
 	_     structs.HostLayout
 	Words [16]uint64
@@ -314,19 +349,23 @@ type lbPacket struct {
 	IsV6              bool
 	IsArp             bool
 	HasFragmentHeader bool
+	IsStranger        bool
+	HasPorts          bool
+	IsError           bool
 	Known             bool
 	SourceNat         bool
 	IsParcel          bool
 	IsCompleted       bool
 	Forward           lbForwardMode
-	_                 [7]byte
+	_                 [4]byte
 }
 
 type lbPathMtu struct {
-	_          structs.HostLayout
-	Until      uint64
-	Generation uint32
-	Mtu        uint32
+	_       structs.HostLayout
+	Backend lbAddr
+	Until   uint64
+	Mtu     uint32
+	Pad     uint32
 }
 
 type lbPortPool struct {
@@ -367,7 +406,10 @@ const (
 	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
 	lbReasonREASON_NEIGHBOUR       lbReason = 25
 	lbReasonREASON_MTU_EXCEEDED    lbReason = 26
-	lbReasonREASON_COUNT           lbReason = 27
+	lbReasonREASON_ECHO            lbReason = 27
+	lbReasonREASON_ICMP_ERROR      lbReason = 28
+	lbReasonREASON_PATH_MTU        lbReason = 29
+	lbReasonREASON_COUNT           lbReason = 30
 )
 
 type lbReasonCounters struct {
@@ -450,6 +492,15 @@ type lbTick struct {
 	Now     uint64
 }
 
+type lbTunnelEnd struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Backend lbAddr
+	GuePort uint16
+	Pad     uint16
+	Source  lbAddr
+}
+
 type lbTuple struct {
 	_        structs.HostLayout
 	Src      lbAddr
@@ -469,8 +520,9 @@ const (
 	lbVerdictVERDICT_TX       lbVerdict = 3
 	lbVerdictVERDICT_REDIRECT lbVerdict = 4
 	lbVerdictVERDICT_CONTINUE lbVerdict = 5
-	lbVerdictVERDICT_OPEN     lbVerdict = 6
-	lbVerdictVERDICT_ANSWER   lbVerdict = 7
+	lbVerdictVERDICT_ICMP     lbVerdict = 6
+	lbVerdictVERDICT_OPEN     lbVerdict = 7
+	lbVerdictVERDICT_ANSWER   lbVerdict = 8
 )
 
 type lbVipAnswers uint8
@@ -497,6 +549,7 @@ const (
 	lbMapBackends           = "backends"
 	lbMapBuckets            = "buckets"
 	lbMapChecksumBuffers    = "checksum_buffers"
+	lbMapConvertedErrors    = "converted_errors"
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
@@ -518,6 +571,7 @@ const (
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
 	lbMapTicks              = "ticks"
+	lbMapTunnelEnds         = "tunnel_ends"
 	lbProgTinylb            = "tinylb"
 	lbVarAnswerBucketCount  = "answer_bucket_count"
 	lbVarChecksumMode       = "checksum_mode"
@@ -594,6 +648,7 @@ type lbMapSpecs struct {
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.MapSpec `ebpf:"converted_errors"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
@@ -615,6 +670,7 @@ type lbMapSpecs struct {
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
+	TunnelEnds         *ebpf.MapSpec `ebpf:"tunnel_ends"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -667,6 +723,7 @@ type lbMaps struct {
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.Map `ebpf:"converted_errors"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
@@ -688,6 +745,7 @@ type lbMaps struct {
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
+	TunnelEnds         *ebpf.Map `ebpf:"tunnel_ends"`
 }
 
 func (m *lbMaps) Close() error {
@@ -705,6 +763,7 @@ func (m *lbMaps) Close() error {
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.ConvertedErrors,
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,
@@ -726,6 +785,7 @@ func (m *lbMaps) Close() error {
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
+		m.TunnelEnds,
 	)
 }
 

@@ -53,6 +53,13 @@ type NearClient struct {
 	Prefix  netip.Prefix
 }
 
+// TunnelEnd is what outer packets to a backend have in common.
+type TunnelEnd struct {
+	Backend netip.Addr
+	GUEPort uint16       // 0: ipip
+	Source  netip.Prefix // of the outer source addresses
+}
+
 // SNATAddress is one source address toward backends.
 type SNATAddress struct {
 	Address netip.Addr
@@ -83,6 +90,8 @@ type Tables struct {
 	// NearClients has the link that the clients and backends with it share, 0 for any:
 	// the client is itself a backend. See NextHop.LinkID.
 	NearClients map[NearClient]uint32
+	// TunnelEnds has a backend for each.
+	TunnelEnds map[TunnelEnd]uint32
 	// ForeignVIPs are no addresses of the host.
 	ForeignVIPs   map[netip.Addr]VIPAnswers
 	InterfaceMTUs map[uint32]uint32 // of IP packets, by interface index

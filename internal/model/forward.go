@@ -12,7 +12,7 @@ import (
 func (m *Model) send(p *parsed, why Reason, f *flow, got observed) decision {
 	limit, fits := m.judgeLength(p, why, f)
 	if fits == notAtAll {
-		return m.answerError(p, packetTooBig(p.allowed(why, f, limit)), f.addressOf(p), f.service, f.backend)
+		return m.answerError(p, tooLarge(p.allowed(why, f, limit)), f.addressOf(p), f.service, f.backend)
 	}
 	p = m.withSmallerMSS(p, why, f)
 	m = m.completing(fits == inPieces)

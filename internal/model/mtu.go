@@ -6,11 +6,8 @@ import (
 	"github.com/tinylb/tinylb/internal/lb"
 )
 
-// Every link takes packets of this size (RFC 791, section 3.2; RFC 8200, section 5).
-const (
-	leastMTU   = 68
-	leastMTUv6 = 1280
-)
+// leastMTUv4 is what every link takes (RFC 791, section 3.2).
+const leastMTUv4 = 68
 
 // SetMTUs says how long IP packets may be on interfaces, by index.
 func (m *Model) SetMTUs(mtus map[int]int) { m.mtus = mtus }
@@ -26,7 +23,12 @@ func (m *Model) wayOf(why Reason, f *flow) way {
 	if why == Reply {
 		mtu = m.mtus[m.opts.Interface]
 	}
-	return way{mtu, mtu}
+	w := way{mtu, mtu}
+	path := m.pathMTUs[f.target.Addr()]
+	if f.forward.Tunnels() && path.Until.After(m.now) && (mtu == 0 || path.MTU < mtu) {
+		w.mtu = path.MTU
+	}
+	return w
 }
 
 // size is the length of the packet, as IP says.
@@ -83,7 +85,7 @@ func (p *parsed) mayBeFragmented(why Reason, f *flow, size int) bool {
 	case p.isIPv4():
 		return !p.mustNotBeFragmented()
 	case f.forward.Tunnels(): // RFC 2473, section 7.1; RFC 4213, section 3.2
-		return p.size() <= leastMTUv6
+		return p.size() <= leastMTU
 	}
 	return f.translates(p, why) && (p.fragmentID != nil || size <= wholeSize) // RFC 7915, section 5.1
 }
@@ -120,7 +122,7 @@ func (p *parsed) allowed(why Reason, f *flow, limit int) int {
 		mtu += headerSize(p.tuple.dst.Addr()) - headerSize(f.destination(why))
 	}
 	if p.isIPv4() {
-		return max(mtu, leastMTU)
+		return max(mtu, leastMTUv4)
 	}
-	return max(mtu, leastMTUv6)
+	return max(mtu, leastMTU)
 }

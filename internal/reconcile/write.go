@@ -51,6 +51,11 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 	if err := r.remove(p); err != nil {
 		return err
 	}
+	if p.ends || r.untidy {
+		if err := r.setTunnelEnds(); err != nil {
+			return err
+		}
+	}
 	if addressesDue {
 		return r.setAddresses(&plan{})
 	}
@@ -306,9 +311,13 @@ func (r *Reconciler) clearHops(ids []uint32) error {
 	}
 	err := unused.flush()
 	for _, id := range unused.ids {
-		if r.actual.nextHops[id].Problem == "unused" {
-			delete(r.actual.nextHops, id)
+		if r.actual.nextHops[id].Problem != "unused" {
+			continue
 		}
+		if err := r.tables.ForgetPath(id); err != nil {
+			return err
+		}
+		delete(r.actual.nextHops, id)
 	}
 	return err
 }
