@@ -217,8 +217,8 @@ static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *p
 	__u64 now;
 
 	verdict = parse(ctx, pkt);
-	if (verdict == VERDICT_PASS && may_ask(pkt))
-		return neighbour_answer(ctx, pkt);
+	if (may_ask(pkt) && neighbour_answer(ctx, pkt))
+		return leave_by(ctx, ctx->ingress_ifindex);
 	if (verdict != VERDICT_CONTINUE)
 		return verdict;
 	now = clock_now();
