@@ -47,17 +47,22 @@ static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags
 	return PHASE_TCP_ESTABLISHED;
 }
 
+static __always_inline bool is_over(const struct settings *settings, enum flow_phase phase,
+				    __u64 last_seen, __u64 now)
+{
+	__u32 index = phase;
+
+	asm volatile("" : "+r"(index)); /* or the verifier does not see the bound below */
+	/* signed: another CPU may have seen it later than our `now` */
+	return index < PHASE_COUNT && (__s64)(now - last_seen) > (__s64)settings->timeout[index];
+}
+
 static __always_inline bool flow_expired(enum flow_phase phase, __u64 last_seen, __u64 now)
 {
-	struct settings *settings;
-	__u32 zero = 0, index = phase;
+	__u32 zero = 0;
+	struct settings *settings = bpf_map_lookup_elem(&all_settings, &zero);
 
-	settings = bpf_map_lookup_elem(&all_settings, &zero);
-	asm volatile("" : "+r"(index)); /* or the verifier does not see the bound below */
-	if (!settings || index >= PHASE_COUNT)
-		return false;
-	/* signed: another CPU may have seen it later than our `now` */
-	return (__s64)(now - last_seen) > (__s64)settings->timeout[index];
+	return settings && is_over(settings, phase, last_seen, now);
 }
 
 union life_word {

@@ -7,16 +7,21 @@
 #include <stddef.h>
 
 #include "config.h"
+#include "cut.h"
 #include "echo.h"
 #include "error.h"
 #include "fast.h"
 #include "flow.h"
 #include "icmp.h"
 #include "maps.h"
+#include "mss.h"
+#include "mtu.h"
 #include "nat.h"
+#include "neighbour.h"
 #include "next_hop.h"
 #include "open.h"
 #include "packet.h"
+#include "parcel.h"
 #include "parse.h"
 #include "quote.h"
 #include "reset.h"
@@ -74,7 +79,8 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
 	backend = select_backend(pkt, service);
 	if (!backend)
-		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
+		return leave(pkt, service->flags & SERVICE_SILENT ? VERDICT_DROP : VERDICT_ANSWER,
+			     REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
 	return VERDICT_OPEN;
@@ -141,11 +147,12 @@ static __always_inline bool rewrite(struct xdp_md *ctx, struct packet *pkt,
 }
 
 /* Verified by itself, like parse(). */
-__noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
+__noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	struct next_hop *toward, hop;
 	struct backend *backend;
+	enum verdict verdict;
 
 	if (!pkt)
 		return VERDICT_ABORTED;
@@ -163,12 +170,21 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
 		hop = *toward;
 	} else {
 		next_hop_to_client(&pkt->flow, &hop);
+		hop.mtu = interface_mtu(hop.interface);
 	}
+	/* nothing is ever said about an error */
+	if (!pkt->is_error && judge_length(ctx, pkt, backend, hop.mtu, now) != VERDICT_CONTINUE)
+		return VERDICT_ANSWER;
+	if (backend->mss && pkt->tcp_flags & TCP_SYN)
+		mss_clamp(ctx, pkt, backend, hop.mtu, now);
 	next_hop_complete(&hop, ctx, eth, pkt->vlan);
-	if (!rewrite(ctx, pkt, backend))
+	if ((pkt->cut_to && !l4_complete(ctx, pkt)) || !rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
 			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);
-	return send(ctx, pkt, &hop);
+	verdict = send(ctx, pkt, &hop);
+	if (pkt->cut_to && verdict != VERDICT_DROP && !cut_up(ctx, pkt, hop.interface, now))
+		return leave(pkt, VERDICT_DROP, REASON_MTU_EXCEEDED);
+	return verdict;
 }
 
 /* An error about a packet of ours goes to whoever sent that to us. */
@@ -217,10 +233,14 @@ __noinline enum verdict answer(struct xdp_md *ctx, struct packet *pkt, const str
 
 	if (!pkt || !from || !may_answer(ctx, pkt))
 		return VERDICT_DROP;
-	if (pkt->reason == REASON_NO_FLOW)
+	if (pkt->reason == REASON_TTL_EXPIRED)
+		answered = time_exceeded(ctx, pkt, from, now);
+	else if (pkt->reason == REASON_MTU_EXCEEDED)
+		answered = fragmentation_needed(ctx, pkt, from, now);
+	else if (pkt->tuple.protocol == IPPROTO_TCP)
 		answered = reset_answer(ctx, pkt, now);
 	else
-		answered = time_exceeded(ctx, pkt, from, now);
+		answered = port_unreachable(ctx, pkt, from, now);
 	return answered ? send_back(ctx) : VERDICT_DROP;
 }
 
@@ -230,15 +250,18 @@ static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *p
 	__u64 now;
 
 	verdict = parse(ctx, pkt);
-	if (verdict != VERDICT_CONTINUE && verdict != VERDICT_ICMP)
-		return verdict;
 	now = clock_now();
-	verdict = verdict == VERDICT_ICMP ? icmp_arrived(ctx, pkt, now) : decide(ctx, pkt, now);
+	if (verdict == VERDICT_CONTINUE)
+		verdict = decide(ctx, pkt, now);
+	else if (verdict == VERDICT_ICMP)
+		verdict = icmp_arrived(ctx, pkt, now);
+	if (verdict == VERDICT_PASS && may_ask(pkt))
+		return neighbour_answer(ctx, pkt);
 	if (verdict == VERDICT_OPEN)
 		verdict = open_flow(ctx, pkt, now);
-	if (verdict == VERDICT_ANSWER)
-		return answer(ctx, pkt, our_address(pkt), now);
-	return verdict == VERDICT_CONTINUE ? forward(ctx, pkt) : verdict;
+	if (verdict == VERDICT_CONTINUE)
+		verdict = forward(ctx, pkt, now);
+	return verdict == VERDICT_ANSWER ? answer(ctx, pkt, our_address(pkt), now) : verdict;
 }
 
 /* All stages, for any packet. Verified by itself, like parse(). */
@@ -258,6 +281,7 @@ __noinline int long_way(struct xdp_md *ctx)
 		.service = pkt->service,
 		.backend = pkt->backend,
 		.length = pkt->length,
+		.is_parcel = pkt->is_parcel,
 		.direction = pkt->direction,
 	});
 }

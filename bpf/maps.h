@@ -35,7 +35,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } near_clients SEC(".maps");
 
-/* daemon -> data plane, per echo request. limits.services, twice for a change. */
+/* daemon -> data plane, per echo request, ARP request and neighbour solicitation. limits.services, twice for a change. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct addr);
@@ -90,6 +90,15 @@ struct {
 	__uint(max_entries, 1);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } next_hops SEC(".maps");
+
+/* daemon -> data plane, per packet that may be too large: of IP packets, by the index of an interface that packets come in by. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} interface_mtus SEC(".maps");
 
 /* daemon -> data plane, per new flow: lists that backends point into. As many as backends, at least 1024. */
 struct {
@@ -195,6 +204,15 @@ struct {
 	__type(value, struct tick);
 	__uint(max_entries, 1);
 } ticks SEC(".maps");
+
+/* data plane only, per stored frame; user space shows it. See frames.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct frame_store);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} frame_stores SEC(".maps");
 
 /* data plane only, per answer. */
 struct {

@@ -52,6 +52,8 @@ struct packet {
 	__u32 l4_length; /* as IP says, never past the frame's end */
 	__u32 ip_length; /* of the IP packet, as its header says */
 	__u32 length; /* of the whole frame, fragments included */
+	__u32 told_mtu; /* how long its sender's packets may be, where it is too long */
+	__u32 cut_to; /* how long its pieces may be; 0: it stays in one */
 	struct link_tags tags; /* as it came */
 	__u32 service;
 	__u32 backend;
@@ -62,12 +64,15 @@ struct packet {
 	__u16 fragment_id; /* host byte order, of an IPv6 fragment header */
 	__u8 tcp_flags;
 	bool is_v6;
+	bool is_arp;
 	bool has_fragment_header;
 	bool is_stranger; /* neither of its addresses is of interest, but what it quotes may be */
 	bool has_ports; /* of a quoted packet: they could be read */
 	bool is_error; /* of ICMP, about a packet of the flow */
 	bool known; /* it is of a flow that was there */
 	bool source_nat; /* a new flow's source is rewritten, too */
+	bool is_parcel; /* see frames.h */
+	bool is_completed; /* its checksum is not partial, whatever it looks like */
 	enum forward_mode forward; /* of a new flow */
 };
 
@@ -170,6 +175,11 @@ static __always_inline struct addr addr_from_v4(__be32 v4)
 static __always_inline bool addr_is_v4(const struct addr *a)
 {
 	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool addr_is_unspecified(const struct addr *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
 }
 
 static __always_inline struct addr addr_from_v6(const struct in6_addr *v6)

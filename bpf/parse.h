@@ -295,6 +295,7 @@ static __always_inline enum verdict parse_link(struct xdp_md *ctx, struct packet
 		pkt->l3_offset += sizeof(*tag);
 	}
 	pkt->vlan = vlan_of(&pkt->tags);
+	pkt->is_arp = protocol == bpf_htons(ETH_P_ARP);
 	pkt->is_v6 = protocol == bpf_htons(ETH_P_IPV6);
 	if (!pkt->is_v6 && protocol != bpf_htons(ETH_P_IP))
 		return leave(pkt, VERDICT_PASS, REASON_NOT_IP);

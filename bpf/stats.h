@@ -21,6 +21,7 @@ struct outcome {
 	__u32 service;
 	__u32 backend;
 	__u32 length;
+	bool is_parcel;
 	enum direction direction; /* of an ICMP error */
 };
 
@@ -77,9 +78,10 @@ static __always_inline int finish(struct outcome outcome)
 				.reason = outcome.reason,
 				.service = outcome.service,
 				.backend = outcome.backend,
+				.is_parcel = outcome.is_parcel,
 			};
 	}
-	return outcome.verdict;
+	return outcome.is_parcel ? XDP_PASS : outcome.verdict;
 }
 
 #endif

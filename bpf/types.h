@@ -47,7 +47,7 @@ enum reason {
 	REASON_FRAGMENT,
 	/* for a service: DROP */
 	REASON_NO_FLOW, /* nat: TCP without SYN, and no flow to belong to; TX when answered with RST */
-	REASON_NO_BACKEND, /* none with weight and a next hop */
+	REASON_NO_BACKEND, /* none with weight and a next hop; TX when the sender is told */
 	REASON_NO_NEXT_HOP, /* the flow's backend cannot be reached now */
 	REASON_BACKEND_GONE, /* the flow's backend was removed */
 	REASON_FLOW_TABLE_FULL,
@@ -59,6 +59,8 @@ enum reason {
 	REASON_TOO_BIG, /* for an IP packet or the driver's buffer, once encapsulated or translated: DROP */
 	REASON_SOURCE_ROUTE, /* IPv4 cannot be translated to IPv6 with it: DROP */
 	REASON_FLOW_TABLE_BUSY, /* other CPUs open flows in the same place all the time: DROP */
+	REASON_NEIGHBOUR, /* asked who has a VIP, by ARP or ND, and was told: TX */
+	REASON_MTU_EXCEEDED, /* too large for where it would leave, TX when the sender is told, else DROP */
 	REASON_ECHO, /* an echo request to a VIP that is no address of the host: TX when answered, else DROP */
 	REASON_ICMP_ERROR, /* about a packet of a flow: TX or REDIRECT to whoever sent that; DROP where it cannot be translated */
 	REASON_PATH_MTU, /* an error that set the path MTU of a tunnel: PASS */
@@ -110,6 +112,7 @@ enum forward_mode {
 
 enum service_flags {
 	SERVICE_RANDOM = 1, /* a random entry of the table instead of the hash's */
+	SERVICE_SILENT = 2, /* who comes while there is no usable backend is not told */
 } BYTE_ENUM;
 
 struct service {
@@ -142,8 +145,12 @@ struct backend {
 	__u32 next_hop;
 	__u32 generation; /* a flow of another generation had another backend */
 	__u32 service; /* 0: the entry is unused */
+	__u16 mss; /* that SYNs of its flows may say at most; 0: any; MSS_AUTO: what fits */
+	__u16 pad;
 };
-ASSERT_SIZE(struct backend, 60);
+ASSERT_SIZE(struct backend, 64);
+
+#define MSS_AUTO 0xffff
 
 /* A service's clients whose answers would not pass here. */
 struct near_client {
@@ -189,6 +196,7 @@ ASSERT_SIZE(struct next_hop, 20);
 /* What the data plane answers for a VIP. */
 enum vip_answers {
 	VIP_ANSWERS_ECHO = 1,
+	VIP_ANSWERS_NEIGHBOURS = 2, /* who ask for its MAC */
 } BYTE_ENUM;
 
 /* A VIP that is no address of the host, so that nobody else answers for it. */
@@ -368,15 +376,27 @@ enum answer {
 
 struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
+	__u64 smallest_mtu; /* of all known: what is no longer, fits where it leaves as it came */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
+	__u64 fragment_timeout; /* ns: for the first fragment, and then for each further one */
+	__u32 held; /* frames that may be held for their first fragment */
+	__u32 held_bytes; /* and what of them together */
 };
-ASSERT_SIZE(struct settings, 80);
+ASSERT_SIZE(struct settings, 104);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {
 	__u64 due[ANSWER_COUNT];
 };
 ASSERT_SIZE(struct answer_clock, 24);
+
+/* Where the search for a free slot of `frame_slots` starts, and what of them is held for first fragments. */
+struct frame_store {
+	__u64 held_bytes;
+	__u32 held;
+	__u32 cursor;
+};
+ASSERT_SIZE(struct frame_store, 16);
 
 /*
  * Bloom filters. The first, of one cache line: as destinations VIPs and SNAT addresses, as
@@ -417,8 +437,9 @@ struct decision {
 	enum reason reason;
 	__u32 service;
 	__u32 backend;
+	__u32 is_parcel; /* it goes on to the program in emit.bpf.c; see frames.h */
 };
-ASSERT_SIZE(struct decision, 16);
+ASSERT_SIZE(struct decision, 20);
 
 /* For user space only: what the ids stand for. */
 #define NAME_LENGTH 64

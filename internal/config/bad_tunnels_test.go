@@ -71,6 +71,8 @@ func badTunnels() []badConfig {
 			`6:14: answer_echo: expected true or false, found the text "false" in quotes (write false, without quotes)`},
 		{"answers in numbers", webService + oneBackend + "answer_echo: 2\n",
 			`6:14: answer_echo: expected true or false, found "2"`},
+		{"ARP answers", webService + oneBackend + "answer_arp: off\n",
+			`6:13: answer_arp: expected true or false, found "off" (write false, without quotes)`},
 		{"answers are a map", webService + oneBackend + "answer_echo: {}\n",
 			`6:14: answer_echo: expected true or false, found a map`},
 	}

@@ -129,8 +129,11 @@ func (d *daemon) open() error {
 		d.inherited = append(d.inherited, a.Index)
 	}
 	d.limits = d.config.Limits
-	if have, err := datapath.PinnedLimits(d.pins); err == nil && d.config.RunsWith(have) {
-		d.limits = have
+	if have, err := datapath.PinnedLimits(d.pins); err == nil {
+		have.Held = max(have.Held, d.config.Limits.Held) // no flow is lost for that
+		if d.config.RunsWith(have) {
+			d.limits = have
+		}
 	}
 	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.pins, Limits: d.limits})
 	if err != nil {
@@ -161,6 +164,7 @@ func (d *daemon) serve(ctx context.Context) error {
 
 // loop is the one writer of configuration maps.
 func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
+	d.resolver.SetAttached(d.config.Interfaces)
 	d.resolver.Set(d.config.BackendAddresses())
 	d.awaitNeighbours(ctx)
 	if err := d.apply(); err != nil {
@@ -336,6 +340,9 @@ func (d *daemon) reconcile() (reconcile.Result, error) {
 	hops := d.resolver.Changes()
 	if own, known := d.resolver.Own(); known {
 		d.reconciler.SetHost(own)
+	}
+	if mtus := d.resolver.MTUs(d.config.Interfaces); len(mtus) > 0 {
+		d.reconciler.SetInterfaceMTUs(mtus)
 	}
 	if d.isApplied {
 		return d.reconciler.Follow(hops)

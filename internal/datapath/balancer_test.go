@@ -98,7 +98,7 @@ func (b *balancer) apply(cfg lb.Config) reconcile.Result {
 	b.t.Helper()
 	for _, a := range cfg.BackendAddresses() {
 		if _, known := b.hops[a]; !known {
-			b.hops[a] = lb.NextHop{Interface: datapath.LoopbackIndex, MAC: macOf(a), Source: sourceToward(a)}
+			b.hops[a] = lb.NextHop{Interface: datapath.LoopbackIndex, MAC: macOf(a), Source: sourceToward(a), VLAN: lb.VLANAsItCame}
 		}
 	}
 	b.checkCounters()
@@ -141,8 +141,9 @@ func (b *balancer) run(frame []byte) (outcome, []byte) {
 		b.now = b.last.Add(time.Nanosecond) // as the runner has it: time never stands still
 	}
 	b.last = b.now
-	decision, out, err := b.runner.Run(b.now, frame)
+	decision, frames, err := b.runner.Run(b.now, frame)
 	b.must(err)
+	out := frames[0].Data
 	if !decision.Verdict.Sends() && !bytes.Equal(frame, out) {
 		b.t.Fatalf("%s %s, but the frame has changed:\n%s", decision.Verdict, decision.Reason, packet.Diff(frame, out))
 	}

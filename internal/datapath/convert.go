@@ -88,6 +88,9 @@ func serviceToBPF(entry lb.ServiceEntry) lbService {
 	if entry.Random {
 		flags |= lbServiceFlagsSERVICE_RANDOM
 	}
+	if entry.Silent {
+		flags |= lbServiceFlagsSERVICE_SILENT
+	}
 	return lbService{
 		Id: entry.ID, Forward: forwardToBPF(entry.Forward), Flags: flags,
 		TableOffset: entry.TableOffset, TableSize: entry.TableSize,
@@ -122,6 +125,7 @@ func serviceFromBPF(s lbService) lb.ServiceEntry {
 		ID:          s.Id,
 		Forward:     forwardFromBPF(s.Forward),
 		Random:      s.Flags&lbServiceFlagsSERVICE_RANDOM != 0,
+		Silent:      s.Flags&lbServiceFlagsSERVICE_SILENT != 0,
 		TableOffset: s.TableOffset,
 		TableSize:   s.TableSize,
 	}
@@ -137,6 +141,7 @@ func backendToBPF(entry lb.BackendEntry) lbBackend {
 		SnatPortFirst: entry.SNATPorts.First,
 		SnatPortLast:  entry.SNATPorts.Last,
 		GuePort:       network(entry.GUEPort),
+		Mss:           entry.MSS,
 	}
 	if source := entry.TunnelSource; source.IsValid() {
 		out.TunnelSource = addrToBPF(source.Addr())
@@ -157,6 +162,7 @@ func backendFromBPF(b lbBackend) lb.BackendEntry {
 		SNATCount:  b.SnatCount,
 		SNATPorts:  lb.PortRange{First: b.SnatPortFirst, Last: b.SnatPortLast},
 		GUEPort:    network(b.GuePort),
+		MSS:        b.Mss,
 	}
 	if b.TunnelSourceBits != 0 {
 		source := addrFromBPF(b.TunnelSource)
@@ -214,11 +220,17 @@ func foreignVIPToBPF(answers lb.VIPAnswers) (out lbForeignVip) {
 	if answers.Echo {
 		out.Answers |= lbVipAnswersVIP_ANSWERS_ECHO
 	}
+	if answers.Neighbours {
+		out.Answers |= lbVipAnswersVIP_ANSWERS_NEIGHBOURS
+	}
 	return out
 }
 
 func foreignVIPFromBPF(v lbForeignVip) lb.VIPAnswers {
-	return lb.VIPAnswers{Echo: v.Answers&lbVipAnswersVIP_ANSWERS_ECHO != 0}
+	return lb.VIPAnswers{
+		Echo:       v.Answers&lbVipAnswersVIP_ANSWERS_ECHO != 0,
+		Neighbours: v.Answers&lbVipAnswersVIP_ANSWERS_NEIGHBOURS != 0,
+	}
 }
 
 func nextHopToBPF(hop lb.NextHop) lbNextHop {

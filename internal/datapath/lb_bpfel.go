@@ -48,6 +48,8 @@ type lbBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
+	Mss              uint16
+	Pad              uint16
 }
 
 type lbBackendCounters struct {
@@ -127,12 +129,20 @@ type lbConvertedError struct {
 	Pad    uint16
 }
 
+type lbCutHeaders struct {
+	_     structs.HostLayout
+	Words [16]uint64
+	Room  [16]uint64
+	Link  [3]uint64
+}
+
 type lbDecision struct {
-	_       structs.HostLayout
-	Verdict lbVerdict
-	Reason  lbReason
-	Service uint32
-	Backend uint32
+	_        structs.HostLayout
+	Verdict  lbVerdict
+	Reason   lbReason
+	Service  uint32
+	Backend  uint32
+	IsParcel uint32
 }
 
 type lbFlow struct {
@@ -226,6 +236,39 @@ const (
 	lbForwardModeFORWARD_GUE  lbForwardMode = 4
 )
 
+type lbFrameBytes struct {
+	_     structs.HostLayout
+	Bytes [10240]uint8
+}
+
+type lbFrameSlot struct {
+	_    structs.HostLayout
+	Life struct {
+		_        structs.HostLayout
+		Turn     uint32
+		Deadline uint32
+	}
+	Next struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	Interface  uint32
+	HeadLength uint16
+	Offset     uint16
+	Length     uint16
+	IsHeld     uint8
+	Pad        [5]uint8
+	Head       [96]uint8
+}
+
+type lbFrameStore struct {
+	_         structs.HostLayout
+	HeldBytes uint64
+	Held      uint32
+	Cursor    uint32
+}
+
 type lbHashKeys struct {
 	_   structs.HostLayout
 	Key [10]uint32
@@ -289,6 +332,8 @@ type lbPacket struct {
 	L4Length uint32
 	IpLength uint32
 	Length   uint32
+	ToldMtu  uint32
+	CutTo    uint32
 	Tags     struct {
 		_   structs.HostLayout
 		Tag [2]uint32
@@ -302,14 +347,17 @@ type lbPacket struct {
 	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
+	IsArp             bool
 	HasFragmentHeader bool
 	IsStranger        bool
 	HasPorts          bool
 	IsError           bool
 	Known             bool
 	SourceNat         bool
+	IsParcel          bool
+	IsCompleted       bool
 	Forward           lbForwardMode
-	_                 [7]byte
+	_                 [4]byte
 }
 
 type lbPathMtu struct {
@@ -356,10 +404,12 @@ const (
 	lbReasonREASON_TOO_BIG         lbReason = 22
 	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
 	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
-	lbReasonREASON_ECHO            lbReason = 25
-	lbReasonREASON_ICMP_ERROR      lbReason = 26
-	lbReasonREASON_PATH_MTU        lbReason = 27
-	lbReasonREASON_COUNT           lbReason = 28
+	lbReasonREASON_NEIGHBOUR       lbReason = 25
+	lbReasonREASON_MTU_EXCEEDED    lbReason = 26
+	lbReasonREASON_ECHO            lbReason = 27
+	lbReasonREASON_ICMP_ERROR      lbReason = 28
+	lbReasonREASON_PATH_MTU        lbReason = 29
+	lbReasonREASON_COUNT           lbReason = 30
 )
 
 type lbReasonCounters struct {
@@ -387,6 +437,7 @@ type lbServiceFlags uint8
 
 const (
 	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
+	lbServiceFlagsSERVICE_SILENT lbServiceFlags = 2
 )
 
 type lbServiceKey struct {
@@ -409,9 +460,13 @@ type lbServiceName struct {
 }
 
 type lbSettings struct {
-	_        structs.HostLayout
-	Timeout  [7]uint64
-	Interval [3]uint64
+	_               structs.HostLayout
+	Timeout         [7]uint64
+	SmallestMtu     uint64
+	Interval        [3]uint64
+	FragmentTimeout uint64
+	Held            uint32
+	HeldBytes       uint32
 }
 
 type lbSnatAddress struct {
@@ -473,7 +528,8 @@ const (
 type lbVipAnswers uint8
 
 const (
-	lbVipAnswersVIP_ANSWERS_ECHO lbVipAnswers = 1
+	lbVipAnswersVIP_ANSWERS_ECHO       lbVipAnswers = 1
+	lbVipAnswersVIP_ANSWERS_NEIGHBOURS lbVipAnswers = 2
 )
 
 // Names of all BPF objects in the ELF.
@@ -482,6 +538,7 @@ const (
 const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
+	lbMapAllCutHeaders      = "all_cut_headers"
 	lbMapAllFlowPrefixes    = "all_flow_prefixes"
 	lbMapAllHashKeys        = "all_hash_keys"
 	lbMapAllReasonCounters  = "all_reason_counters"
@@ -497,6 +554,9 @@ const (
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
 	lbMapForeignVips        = "foreign_vips"
+	lbMapFrameSlots         = "frame_slots"
+	lbMapFrameStores        = "frame_stores"
+	lbMapInterfaceMtus      = "interface_mtus"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
@@ -507,6 +567,7 @@ const (
 	lbMapServiceNames       = "service_names"
 	lbMapServices           = "services"
 	lbMapSnatAddresses      = "snat_addresses"
+	lbMapStoredFrames       = "stored_frames"
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
 	lbMapTicks              = "ticks"
@@ -516,7 +577,9 @@ const (
 	lbVarChecksumMode       = "checksum_mode"
 	lbVarFlowBucketCount    = "flow_bucket_count"
 	lbVarFlowHashKeys       = "flow_hash_keys"
+	lbVarFrameCount         = "frame_count"
 	lbVarInterfaceMac       = "interface_mac"
+	lbVarNeighbourMac       = "neighbour_mac"
 	lbVarRecordDecisions    = "record_decisions"
 	lbVarStoresAreOrdered   = "stores_are_ordered"
 	lbVarTestClock          = "test_clock"
@@ -574,6 +637,7 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -589,6 +653,9 @@ type lbMapSpecs struct {
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.MapSpec `ebpf:"frame_slots"`
+	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
@@ -599,6 +666,7 @@ type lbMapSpecs struct {
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.MapSpec `ebpf:"stored_frames"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
@@ -613,7 +681,9 @@ type lbVariableSpecs struct {
 	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.VariableSpec `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.VariableSpec `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
@@ -642,6 +712,7 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -657,6 +728,9 @@ type lbMaps struct {
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.Map `ebpf:"frame_slots"`
+	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
@@ -667,6 +741,7 @@ type lbMaps struct {
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.Map `ebpf:"stored_frames"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
@@ -677,6 +752,7 @@ func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
 		m.AllBackendCounters,
+		m.AllCutHeaders,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
@@ -692,6 +768,9 @@ func (m *lbMaps) Close() error {
 		m.FlowHistories,
 		m.Flows,
 		m.ForeignVips,
+		m.FrameSlots,
+		m.FrameStores,
+		m.InterfaceMtus,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,
@@ -702,6 +781,7 @@ func (m *lbMaps) Close() error {
 		m.ServiceNames,
 		m.Services,
 		m.SnatAddresses,
+		m.StoredFrames,
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
@@ -717,7 +797,9 @@ type lbVariables struct {
 	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.Variable `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.Variable `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.Variable `ebpf:"test_clock"`

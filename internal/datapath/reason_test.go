@@ -53,7 +53,7 @@ func reasonCases() map[string]reasonCase {
 		"no-flow": {ofWeb("TX", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
 			return c.request(packet.ACK, "").Frame()
 		}},
-		"no-backend": {ofWeb("DROP", "no-backend", ""), func(b *balancer, c *conversation) []byte {
+		"no-backend": {ofWeb("TX", "no-backend", ""), func(b *balancer, c *conversation) []byte {
 			b.cfg.Services[0].Backends[0].Weight = 0
 			b.apply(b.cfg)
 			return c.request(packet.SYN, "").Frame()
@@ -116,6 +116,12 @@ func reasonCases() map[string]reasonCase {
 			p := c.request(packet.SYN, "")
 			p.IPOptions = []byte{131, 7, 4, 192, 0, 2, 1, 0}
 			return p.Frame()
+		}},
+		"neighbour": {outcome{verdict: "TX", reason: "neighbour"}, func(b *balancer, c *conversation) []byte {
+			b.cfg.Answers.Neighbours = true
+			b.reconciler.SetHost(nil)
+			b.apply(b.cfg)
+			return whoHas(c.client.Addr(), c.vip.Addr())
 		}},
 		"echo": {outcome{verdict: "TX", reason: "echo"}, func(_ *balancer, c *conversation) []byte {
 			return c.fromClient(packet.NewEcho(c.client.Addr(), c.vip.Addr(), 1, 2, "ping")).Frame()
@@ -186,7 +192,7 @@ func TestEveryReason(t *testing.T) {
 			}
 			cfg := bothFamilies(config(withPorts(web(backendA), 2000, 2000)))
 			cfg.Limits.Flows = 64
-			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC()})
+			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC(), NeighbourMAC: localMAC()})
 			frame := tc.last(b, b.tcp(aClient, webVIP))
 			before := b.countOf(tc.want.service, reason)
 			if got, _ := b.run(frame); got != tc.want {

@@ -21,6 +21,7 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		SNATAddresses: map[uint32]lb.SNATAddress{},
 		NearClients:   map[lb.NearClient]uint32{},
 		ForeignVIPs:   map[netip.Addr]lb.VIPAnswers{},
+		InterfaceMTUs: map[uint32]uint32{},
 		TunnelEnds:    map[lb.TunnelEnd]uint32{},
 		ServiceNames:  map[uint32]lb.ServiceName{},
 		BackendNames:  map[uint32]lb.BackendName{},
@@ -38,6 +39,7 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		each(d.maps.ForeignVips, func(k lbAddr, v lbForeignVip) {
 			t.ForeignVIPs[addrFromBPF(k)] = foreignVIPFromBPF(v)
 		}),
+		each(d.maps.InterfaceMtus, func(index, mtu uint32) { t.InterfaceMTUs[index] = mtu }),
 		each(d.maps.TunnelEnds, func(k lbTunnelEnd, backend uint32) {
 			t.TunnelEnds[tunnelEndFromBPF(k)] = backend
 		}),
@@ -126,9 +128,15 @@ func remove(m *ebpf.Map, key any) error {
 	return nil
 }
 
-// SetSettings replaces all timeouts and rates at once.
-func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
-	var settings lbSettings
+// SetSettings replaces all of them at once.
+func (d *Datapath) SetSettings(s lb.Settings) error {
+	settings := lbSettings{
+		SmallestMtu:     uint64(s.SmallestMTU),
+		FragmentTimeout: uint64(s.Fragments.Timeout),
+		Held:            min(s.Fragments.Held, d.limits.Held),
+		HeldBytes:       s.Fragments.Bytes,
+	}
+	t, limits := s.Timeouts, s.RateLimits
 	for phase, timeout := range map[lbFlowPhase]time.Duration{
 		lbFlowPhasePHASE_TCP_UNCONFIRMED: t.TCPUnconfirmed,
 		lbFlowPhasePHASE_TCP_ESTABLISHED: t.TCPEstablished,
@@ -251,6 +259,16 @@ func (d *Datapath) PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error {
 func (d *Datapath) DeleteForeignVIP(vip netip.Addr) error {
 	k := addrToBPF(vip)
 	return remove(d.maps.ForeignVips, &k)
+}
+
+// PutInterfaceMTU says how large IP packets on an interface may be.
+func (d *Datapath) PutInterfaceMTU(index, mtu uint32) error {
+	return put(d.maps.InterfaceMtus, index, mtu)
+}
+
+// DeleteInterfaceMTU undoes PutInterfaceMTU; one that is not there is no error.
+func (d *Datapath) DeleteInterfaceMTU(index uint32) error {
+	return remove(d.maps.InterfaceMtus, index)
 }
 
 // PutServiceName records what a service id stands for.

@@ -21,6 +21,7 @@ type ServiceEntry struct {
 	ID          uint32
 	Forward     Forward
 	Random      bool
+	Silent      bool   // without a usable backend packets are dropped, not refused
 	TableOffset uint32 // first entry in the tables, a multiple of TableChunk
 	TableSize   uint32 // 0: no usable backend
 }
@@ -42,6 +43,7 @@ type BackendEntry struct {
 	// A single address has the prefix length of its family; zero: none is known.
 	TunnelSource netip.Prefix
 	GUEPort      uint16
+	MSS          uint16 // of the service
 }
 
 // NearClient says that clients in a prefix would get a service's answers without
@@ -91,9 +93,18 @@ type Tables struct {
 	// TunnelEnds has a backend for each.
 	TunnelEnds map[TunnelEnd]uint32
 	// ForeignVIPs are no addresses of the host.
-	ForeignVIPs  map[netip.Addr]VIPAnswers
-	ServiceNames map[uint32]ServiceName
-	BackendNames map[uint32]BackendName
+	ForeignVIPs   map[netip.Addr]VIPAnswers
+	InterfaceMTUs map[uint32]uint32 // of IP packets, by interface index
+	ServiceNames  map[uint32]ServiceName
+	BackendNames  map[uint32]BackendName
+}
+
+// Settings are what is the same for all packets.
+type Settings struct {
+	Timeouts    Timeouts
+	RateLimits  RateLimits
+	Fragments   Fragments
+	SmallestMTU uint32 // of all that are known, in bytes of IP packet
 }
 
 // BackendCounters is what a backend has carried since it was configured.

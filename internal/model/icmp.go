@@ -79,13 +79,13 @@ func (p *parsed) isICMPError() bool {
 	return slices.Contains([]byte{unreachableV6, packetTooBigV6, timeExceededV6, parameterProblemV6}, p.icmpType())
 }
 
-// SetHost says what addresses the balancer's host has.
-func (m *Model) SetHost(addresses []netip.Addr) { m.host = addresses }
+// SetHost says what addresses the balancer's host has. Until then nothing is answered for VIPs.
+func (m *Model) SetHost(addresses []netip.Addr) { m.host, m.hostKnown = addresses, true }
 
 // isForeign reports whether an address is a VIP that the host does not have.
 func (m *Model) isForeign(a netip.Addr) bool {
 	isVIP := slices.ContainsFunc(m.services, func(s *service) bool { return s.config.Address.Addr == a })
-	return isVIP && !slices.Contains(m.host, a)
+	return isVIP && m.hostKnown && !slices.Contains(m.host, a)
 }
 
 // answerEcho answers an echo request (RFC 792; RFC 4443, section 4.2) to an address

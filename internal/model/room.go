@@ -191,10 +191,10 @@ func (m *Model) takeSource(f *flow, p *parsed, got observed) (netip.AddrPort, Re
 // sourceOf reads the source of a new flow from its packet or, where that could not
 // be sent, from the flow table; zero: there is no such flow.
 func sourceOf(f *flow, got observed) (netip.AddrPort, error) {
-	if got.Verdict.sends() {
+	if got.Verdict.sends() && got.Reason != MTUExceeded {
 		return sourceIn(got.Frame), nil
 	}
-	if got.Reason != TooBig && got.Reason != SourceRoute {
+	if got.Reason != TooBig && got.Reason != SourceRoute && got.Reason != MTUExceeded {
 		return netip.AddrPort{}, nil
 	}
 	listed, err := got.list()

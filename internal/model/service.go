@@ -207,12 +207,13 @@ func (m *Model) serviceAt(protocol lb.Protocol, dst netip.AddrPort) *service {
 // or a flow.
 func (m *Model) isOurs(t tuple) bool {
 	src, dst := t.src.Addr(), t.dst.Addr()
+	isFor := func(a netip.Addr) bool { return a == dst || a.Is6() && solicitedNode(a) == dst }
 	for _, s := range m.services {
-		if s.config.Address.Addr == dst {
+		if isFor(s.config.Address.Addr) {
 			return true
 		}
 		for _, b := range s.backends {
-			if slices.Contains(b.sources, dst) || s.config.Forward == lb.ForwardDNAT && b.config.Address.Addr() == src {
+			if slices.ContainsFunc(b.sources, isFor) || s.config.Forward == lb.ForwardDNAT && b.config.Address.Addr() == src {
 				return true
 			}
 		}

@@ -39,6 +39,11 @@ type Resolver struct {
 	hops  map[netip.Addr]lb.NextHop // the keys are the wanted set
 	fresh map[netip.Addr]struct{}   // have changed since the last call of Changes
 	own   []netip.Addr              // see Own; nil: not known yet
+	out   []int                     // see Out
+	// attached is what SetAttached was told. Never changed, but exchanged.
+	attached []string
+	// interfaces are all by their names; nil: not known yet. Never changed, but exchanged.
+	interfaces map[string]sized
 }
 
 // New opens netlink in the network namespace of the calling thread (a caller that
@@ -148,7 +153,26 @@ func (r *Resolver) Own() (addresses []netip.Addr, known bool) {
 	return r.own, r.own != nil
 }
 
-// Changed receives a value after Hops has changed in any way but by Set, or Own. Several
+// SetAttached says which interfaces have a program, by name: of those packets leave as
+// of any other, also where they are VLAN interfaces.
+func (r *Resolver) SetAttached(names []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.Equal(r.attached, names) {
+		return
+	}
+	r.attached = slices.Clone(names)
+	signal(r.woken)
+}
+
+// Out are the indices of the interfaces that packets to the wanted addresses leave by.
+func (r *Resolver) Out() []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out
+}
+
+// Changed receives a value after Hops has changed in any way but by Set, or Own, or MTUs. Several
 // changes may be reported by one value.
 func (r *Resolver) Changed() <-chan struct{} { return r.changed }
 
@@ -215,6 +239,7 @@ func (r *Resolver) step(t *tracker, h hints, wantedChanged bool) {
 		t.reread(now)
 	}
 	t.expedite(h.neighbours, now)
+	t.attached = r.attachedNames()
 
 	all := t.stale && !now.Before(t.lookupFrom)
 	if all || wantedChanged {
@@ -225,6 +250,12 @@ func (r *Resolver) step(t *tracker, h hints, wantedChanged bool) {
 		touched = r.wanted()
 	}
 	r.publish(t, touched)
+}
+
+func (r *Resolver) attachedNames() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.attached
 }
 
 func (r *Resolver) wanted() []netip.Addr {
@@ -242,7 +273,8 @@ func (r *Resolver) publish(t *tracker, addrs []netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	changed := t.own != nil && !slices.Equal(t.own, r.own)
-	r.own = t.own
+	changed = changed || !maps.Equal(t.interfaces, r.interfaces)
+	r.own, r.interfaces, r.out = t.own, t.interfaces, t.out()
 	for _, addr := range addrs {
 		before, wanted := r.hops[addr]
 		if now := t.hop(addr); wanted && now != before {

@@ -32,7 +32,9 @@ type tracker struct {
 	links      map[int]link
 	neighbours map[neighbourKey]*neighbour
 	users      map[neighbourKey][]netip.Addr
-	own        []netip.Addr // the host's addresses, sorted; nil: not known
+	own        []netip.Addr     // the host's addresses, sorted; nil: not known
+	interfaces map[string]sized // the host's by their names; nil: not known
+	attached   []string         // names of interfaces with a program
 
 	stale      bool      // routes, links or addresses have changed since the last look-up
 	lookupFrom time.Time // not before
@@ -51,7 +53,7 @@ func newTracker(log *slog.Logger, k *kernel) *tracker {
 func (t *tracker) lookup(wanted []netip.Addr, all bool, now time.Time) {
 	failed := errors.Join(t.lookupRoutes(wanted, all), t.lookupLinks())
 	if all {
-		failed = errors.Join(failed, t.lookupOwn())
+		failed = errors.Join(failed, t.lookupOwn(), t.lookupInterfaces())
 	}
 	t.followNeighbours(now)
 	took := time.Since(now)
@@ -125,13 +127,22 @@ func (t *tracker) lookupOwn() error {
 	return nil
 }
 
+// lookupInterfaces keeps what was known if it fails.
+func (t *tracker) lookupInterfaces() error {
+	interfaces, err := t.kernel.interfaces()
+	if err == nil {
+		t.interfaces = interfaces
+	}
+	return err
+}
+
 // followNeighbours keeps one neighbour for each gateway or on-link address in use,
 // whatever the number of addresses behind it.
 func (t *tracker) followNeighbours(now time.Time) {
 	t.users = map[neighbourKey][]netip.Addr{}
 	neighbours := map[neighbourKey]*neighbour{}
 	for addr, r := range t.routes {
-		if r.problem != "" || t.links[r.index].problem() != "" {
+		if r.problem != "" || t.linkAt(r.index).problem() != "" {
 			continue
 		}
 		key := neighbourKey{index: r.index, addr: r.via}
@@ -227,6 +238,33 @@ func (t *tracker) next() (when time.Time, ok bool) {
 	return when, ok
 }
 
+// linkAt is an interface that routes use. A VLAN interface that a program is attached
+// to is one like others: frames arrive there without its tag, and leave so.
+func (t *tracker) linkAt(index int) link {
+	l := t.links[index]
+	if slices.Contains(t.attached, l.name) {
+		l.vlan = vlan{}
+	}
+	return l
+}
+
+// out are the interfaces that packets to the wanted addresses leave by.
+func (t *tracker) out() []int {
+	var all []int
+	for index := range t.links {
+		l := t.linkAt(index)
+		if l.name == "" || l.problem() != "" {
+			continue
+		}
+		if l.vlan.parent != 0 {
+			index = l.vlan.parent
+		}
+		all = append(all, index)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // hop is the next hop to a wanted address as far as it is known.
 func (t *tracker) hop(addr netip.Addr) lb.NextHop {
 	r, known := t.routes[addr]
@@ -237,5 +275,5 @@ func (t *tracker) hop(addr netip.Addr) lb.NextHop {
 	if found, known := t.neighbours[neighbourKey{index: r.index, addr: r.via}]; known {
 		n = *found
 	}
-	return decide(r, t.links[r.index], n)
+	return decide(r, t.linkAt(r.index), n)
 }

@@ -64,6 +64,8 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 		{"order of backends", func(s *state) { slices.Reverse(first(s).Backends) }, ""},
 		{"order of services", func(s *state) { slices.Reverse(s.Services) }, ""},
 		{"name of a service", func(s *state) { first(s).Name = "renamed" }, "PutServiceName"},
+		{"MSS", func(s *state) { first(s).MSS = 1400 }, "PutBackend PutBackend PutBackend"},
+		{"reject", func(s *state) { first(s).Silent = true }, "PutService"},
 		{"scheduler", func(s *state) { first(s).Scheduler = lb.Random }, "PutService"},
 		{"table size", func(s *state) { first(s).TableSize = 251 }, "PutTable PutService"},
 		{"source ports", func(s *state) { first(s).SNAT.Ports.First = 2000 }, "PutBackend PutBackend PutBackend"},
@@ -101,6 +103,7 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 			"SetAddressFilter PutServiceName PutBackendName PutNextHop PutBackend PutTable PutService"},
 		{"timeouts", func(s *state) { s.Timeouts.TCPClosed++ }, "SetSettings"},
 		{"rate limits", func(s *state) { s.RateLimits.Resets++ }, "SetSettings"},
+		{"fragments", func(s *state) { s.Fragments.Held++ }, "SetSettings"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := state{three(), hopsOf(three())}

@@ -181,7 +181,7 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 		if first.ID == 0 {
 			first = entry
 		}
-		if entry != first || entry.Random != (s.Scheduler == lb.Random) || entry.Forward != s.Forward || entry.TableSize != size {
+		if entry != first || entry.Random != (s.Scheduler == lb.Random) || entry.Forward != s.Forward || entry.Silent != s.Silent || entry.TableSize != size {
 			e.t.Errorf("%v: got %+v, elsewhere %+v, want %d slots, forward %s, scheduler %s", key, entry, first, size, s.Forward, s.Scheduler)
 		}
 	}
@@ -306,8 +306,8 @@ func (e *expectation) verifyTunnelEnds(m *memory, w *world) {
 // verifyNothingElse: no remains of what was there before.
 func (e *expectation) verifyNothingElse(m *memory, w *world) {
 	e.t.Helper()
-	if m.timeouts != w.timeouts || m.rateLimits != w.limits {
-		e.t.Errorf("settings: got %v and %v, want %v and %v", m.timeouts, m.rateLimits, w.timeouts, w.limits)
+	if m.settings.Timeouts != w.timeouts || m.settings.RateLimits != w.limits {
+		e.t.Errorf("settings: got %v and %v, want %v and %v", m.settings.Timeouts, m.settings.RateLimits, w.timeouts, w.limits)
 	}
 	if len(m.serviceNames) != len(w.services) {
 		e.t.Errorf("%d services, want %d", len(m.serviceNames), len(w.services))

@@ -20,21 +20,21 @@ type memory struct {
 	limits    lb.Limits
 	unchecked bool // for benchmarks
 
-	timeouts     lb.Timeouts
-	rateLimits   lb.RateLimits
-	filter       map[netip.Addr]bool // destinations
-	answering    map[netip.Addr]bool // the filter's sources
-	near         map[lb.NearClient]uint32
-	foreign      map[netip.Addr]lb.VIPAnswers
-	tunnelEnds   map[lb.TunnelEnd]uint32
-	services     map[lb.ServiceKey]lb.ServiceEntry
-	backends     map[uint32]lb.BackendEntry
-	hops         map[uint32]lb.NextHop // ever written
-	snat         map[uint32]lb.SNATAddress
-	tables       []uint32
-	serviceNames map[uint32]lb.ServiceName
-	backendNames map[uint32]lb.BackendName
-	lastLive     map[uint32]lb.BackendEntry // each id's last real backend
+	settings      lb.Settings
+	filter        map[netip.Addr]bool // destinations
+	answering     map[netip.Addr]bool // the filter's sources
+	near          map[lb.NearClient]uint32
+	foreign       map[netip.Addr]lb.VIPAnswers
+	interfaceMTUs map[uint32]uint32
+	tunnelEnds    map[lb.TunnelEnd]uint32
+	services      map[lb.ServiceKey]lb.ServiceEntry
+	backends      map[uint32]lb.BackendEntry
+	hops          map[uint32]lb.NextHop // ever written
+	snat          map[uint32]lb.SNATAddress
+	tables        []uint32
+	serviceNames  map[uint32]lb.ServiceName
+	backendNames  map[uint32]lb.BackendName
+	lastLive      map[uint32]lb.BackendEntry // each id's last real backend
 
 	log  []string            // the writes that were tried
 	fail func(int) bool      // whether the n-th one, from 1, fails; nil: none
@@ -45,20 +45,21 @@ type memory struct {
 func newMemory(t testing.TB, limits lb.Limits) *memory {
 	return &memory{
 		t: t, limits: limits,
-		filter:       map[netip.Addr]bool{},
-		answering:    map[netip.Addr]bool{},
-		near:         map[lb.NearClient]uint32{},
-		foreign:      map[netip.Addr]lb.VIPAnswers{},
-		tunnelEnds:   map[lb.TunnelEnd]uint32{},
-		services:     map[lb.ServiceKey]lb.ServiceEntry{},
-		backends:     map[uint32]lb.BackendEntry{},
-		hops:         map[uint32]lb.NextHop{},
-		snat:         map[uint32]lb.SNATAddress{},
-		tables:       make([]uint32, chunks(limits.TableEntries)),
-		serviceNames: map[uint32]lb.ServiceName{},
-		backendNames: map[uint32]lb.BackendName{},
-		lastLive:     map[uint32]lb.BackendEntry{},
-		last:         map[string]struct{}{},
+		filter:        map[netip.Addr]bool{},
+		answering:     map[netip.Addr]bool{},
+		near:          map[lb.NearClient]uint32{},
+		foreign:       map[netip.Addr]lb.VIPAnswers{},
+		interfaceMTUs: map[uint32]uint32{},
+		tunnelEnds:    map[lb.TunnelEnd]uint32{},
+		services:      map[lb.ServiceKey]lb.ServiceEntry{},
+		backends:      map[uint32]lb.BackendEntry{},
+		hops:          map[uint32]lb.NextHop{},
+		snat:          map[uint32]lb.SNATAddress{},
+		tables:        make([]uint32, chunks(limits.TableEntries)),
+		serviceNames:  map[uint32]lb.ServiceName{},
+		backendNames:  map[uint32]lb.BackendName{},
+		lastLive:      map[uint32]lb.BackendEntry{},
+		last:          map[string]struct{}{},
 	}
 }
 
@@ -67,6 +68,7 @@ func (m *memory) clone() *memory {
 	c := *m
 	c.log, c.fail, c.seen = nil, nil, nil
 	c.answering, c.near, c.foreign = maps.Clone(m.answering), maps.Clone(m.near), maps.Clone(m.foreign)
+	c.interfaceMTUs = maps.Clone(m.interfaceMTUs)
 	c.tunnelEnds = maps.Clone(m.tunnelEnds)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
@@ -87,6 +89,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		SNATAddresses: maps.Clone(m.snat),
 		NearClients:   maps.Clone(m.near),
 		ForeignVIPs:   maps.Clone(m.foreign),
+		InterfaceMTUs: maps.Clone(m.interfaceMTUs),
 		TunnelEnds:    maps.Clone(m.tunnelEnds),
 		ServiceNames:  maps.Clone(m.serviceNames),
 		BackendNames:  maps.Clone(m.backendNames),
@@ -123,8 +126,16 @@ func (m *memory) write(what string, allowed func(), do func()) error {
 
 func always() {}
 
-func (m *memory) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
-	return m.write("SetSettings", always, func() { m.timeouts, m.rateLimits = t, limits })
+func (m *memory) SetSettings(s lb.Settings) error {
+	return m.write("SetSettings", always, func() { m.settings = s })
+}
+
+func (m *memory) PutInterfaceMTU(index, mtu uint32) error {
+	return m.write("PutInterfaceMTU", always, func() { m.interfaceMTUs[index] = mtu })
+}
+
+func (m *memory) DeleteInterfaceMTU(index uint32) error {
+	return m.write("DeleteInterfaceMTU", always, func() { delete(m.interfaceMTUs, index) })
 }
 
 func (m *memory) SetAddressFilter(destinations, sources []netip.Addr) error {

@@ -174,6 +174,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 		if known, ok := r.hops[address]; ok && known == hop {
 			continue
 		}
+		r.mtus.exchange(r.hops[address], hop)
 		r.hops[address] = hop
 		if id, used := r.books.hopID[address]; used {
 			changed[id], some = true, true
@@ -196,7 +197,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 
 func sameService(a, b *lb.Service) bool {
 	return a.Name == b.Name && a.Address == b.Address && slices.Equal(a.Protocols, b.Protocols) &&
-		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize &&
+		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize && a.Silent == b.Silent && a.MSS == b.MSS &&
 		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
 		slices.Equal(a.Tunnel.Sources, b.Tunnel.Sources) && a.Tunnel.Port == b.Tunnel.Port &&
 		slices.Equal(a.Backends, b.Backends)

@@ -14,7 +14,9 @@ import (
 // written: all, if there is no error.
 type Tables interface {
 	ReadTables() (lb.Tables, error)
-	SetSettings(lb.Timeouts, lb.RateLimits) error
+	SetSettings(lb.Settings) error
+	PutInterfaceMTU(index, mtu uint32) error
+	DeleteInterfaceMTU(index uint32) error
 	// SetAddressFilter says which packets are looked at: those to one of
 	// destinations and those from one of sources.
 	SetAddressFilter(destinations, sources []netip.Addr) error

@@ -11,9 +11,9 @@ import (
 
 // settings is what SetSettings is told.
 type settings struct {
-	timeouts lb.Timeouts
-	limits   lb.RateLimits
-	answers  lb.VIPAnswers
+	// SmallestMTU comes before what has it: that a packet is looked at once too often does no harm.
+	lb.Settings
+	answers lb.VIPAnswers
 }
 
 // filter is what SetAddressFilter is told: each list sorted, without duplicates.
@@ -26,6 +26,9 @@ type filter struct {
 func (r *Reconciler) write(p *plan, settings settings) error {
 	addressesDue := p.moves || r.untidy || r.settings.answers != settings.answers || r.host != nil && r.host.isNew
 	if err := r.setSettings(settings); err != nil {
+		return err
+	}
+	if err := r.setInterfaceMTUs(); err != nil {
 		return err
 	}
 	if addressesDue {
@@ -60,8 +63,8 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 }
 
 func (r *Reconciler) setSettings(wanted settings) error {
-	if r.settings.timeouts != wanted.timeouts || r.settings.limits != wanted.limits {
-		if err := r.tables.SetSettings(wanted.timeouts, wanted.limits); err != nil {
+	if r.settings.Settings != wanted.Settings {
+		if err := r.tables.SetSettings(wanted.Settings); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ type Mutant struct {
 // Mutants lists bugs such as are made: forgotten, mixed up, off by one. The
 // differential test finds each.
 func Mutants() []Mutant {
-	return slices.Concat(parserMutants(), shortMutants(), tableMutants(), flowMutants(), natMutants(), tunnelMutants(), answerMutants(), icmpMutants())
+	return slices.Concat(parserMutants(), shortMutants(), tableMutants(), flowMutants(), natMutants(), tunnelMutants(), answerMutants(), vlanMutants(), neighbourMutants(), icmpMutants())
 }
 
 func parserMutants() []Mutant {
@@ -28,7 +28,7 @@ func parserMutants() []Mutant {
 		{"only five bytes of the interface's MAC count", "parse.h",
 			"(*(__u16 *)(eth->h_dest + 4) ^ *last)", "((*(__u16 *)(eth->h_dest + 4) ^ *last) & bpf_htons(0xff00))"},
 		{"packets with three VLAN tags are forwarded", "parse.h",
-			"if (i >= VLAN_TAGS)", "if (i > VLAN_TAGS)"},
+			"if (i < VLAN_TAGS)", "if (i <= VLAN_TAGS)"},
 		{"a fifth VLAN tag is read", "parse.h",
 			"#define VLAN_TAGS_READ 4", "#define VLAN_TAGS_READ 5"},
 		{"an IPv4-mapped address in IPv6 is taken for IPv4", "parse.h",
@@ -122,7 +122,7 @@ func shortMutants() []Mutant {
 			"!quick_is_partial(q) &&", "q &&"},
 
 		{"the short way sends with whatever MAC the next hop has", "fast.h",
-			"next_hop_complete(&hop, ctx, q.eth);", "hop.interface += 0;"},
+			"next_hop_complete(&hop, ctx, q.eth, 0);", "hop.interface += 0;"},
 		{"the short way swaps the ports", "fast.h",
 			"ports_word(other->dport, other->sport)", "ports_word(other->sport, other->dport)"},
 		{"the short way swaps the addresses", "fast.h",
@@ -290,9 +290,11 @@ func flowMutants() []Mutant {
 		{"a FIN that opens a flow is forgotten", "open.h",
 			".flags = flow_ends(pkt) |", ".flags ="},
 		{"clients near the backend are not source-NATed", "dnat.h",
-			"(!*interface || (hop && *interface == hop->interface))", "(!*interface && hop)"},
+			"(!*link || (hop && *link == link_of(hop->interface, hop->vlan)))", "(!*link && hop)"},
 		{"a client that is a backend is not source-NATed", "dnat.h",
-			"(!*interface || (hop && *interface == hop->interface))", "(hop && *interface == hop->interface)"},
+			"(!*link || (hop && *link == link_of(hop->interface, hop->vlan)))", "(hop && *link == link_of(hop->interface, hop->vlan))"},
+		{"clients in another VLAN are near the backend", "dnat.h",
+			"link_of(hop->interface, hop->vlan)", "link_of(hop->interface, *link >> LINK_INTERFACE_BITS)"},
 		{"a flow of dnat takes another one's answers", "dnat.h",
 			"answer_take_from_dead(&pkt->other, now, &owner)", "answer_take_from_dead(&pkt->other, now + (1ULL << 60), &owner)"},
 
@@ -401,6 +403,14 @@ func answerMutants() []Mutant {
 	return []Mutant{
 		{"a RST is answered", "reset.h",
 			"if (got->rst)", "if (got->res1 > 15)"},
+		{"who is refused by a silent service is told", "lb.bpf.c",
+			"service->flags & SERVICE_SILENT ?", "service->flags > SERVICE_SILENT + SERVICE_RANDOM ?"},
+		{"a datagram that nobody takes is answered as one whose time is over", "lb.bpf.c",
+			"answered = port_unreachable(ctx", "answered = time_exceeded(ctx"},
+		{"the host is unreachable, not the port", "icmp.h",
+			"#define ICMPV4_PORT 3", "#define ICMPV4_PORT 1"},
+		{"the address is unreachable, not the port", "icmp.h",
+			"#define ICMPV6_PORT 4", "#define ICMPV6_PORT 3"},
 		{"a FIN is not acknowledged", "reset.h",
 			"got->syn + got->fin +", "got->syn +"},
 		{"a RST begins where the segment did", "reset.h",
@@ -522,5 +532,67 @@ func icmpMutants() []Mutant {
 			"*gue_port = quote->tuple.sport;", "*gue_port = bpf_htons(6080);"},
 		{"routers without path MTU discovery know the MTU", "quote.h",
 			"if (length > plateaus[i])", "if (length >= plateaus[i])"},
+	}
+}
+
+func vlanMutants() []Mutant {
+	return []Mutant{
+		{"answers leave without the client's tag", "next_hop.h",
+			"to->vlan = link_vlan(flow->client_link);", "to->vlan = 0;"},
+		{"answers to a client behind two tags leave without any", "next_hop.h",
+			"tags = prefixes->client_tags;", "tags.tag[1] = 0;"},
+		{"the short way sends without the next hop's tag", "fast.h",
+			"return !(hop->vlan & VLAN_IDS);", "return true;"},
+		{"the short way puts tags where none came", "next_hop.h",
+			"tags.tag[0] = ETH_P_8021Q << 16 | to->vlan;", "tags.tag[0] = ETH_P_8021AD << 16 | to->vlan;"},
+		{"the next hop's VLAN is forgotten", "next_hop.h",
+			"} else if (to->vlan) {", "} else if (to->vlan > VLAN_IDS) {"},
+		{"whether a frame may be dropped first is forgotten", "link.h",
+			"came->tag[i] & VLAN_PRIORITY;", "came->tag[i] & 0xe000;"},
+		{"the outer of two tags is the VLAN", "link.h",
+			"return tags->tag[1] || outer >> 16", "return outer >> 16"},
+		{"802.1ad is 802.1Q", "link.h",
+			"outer >> 16 != ETH_P_8021Q ? VLAN_OTHER", "outer >> 16 == ETH_P_IP ? VLAN_OTHER"},
+		{"a client's new pair of tags is not learned", "flow.h",
+			"pkt->flow.client_link == link && pkt->vlan != VLAN_OTHER;", "pkt->flow.client_link == link;"},
+		{"a client that moves to another VLAN is answered in the old one", "flow.h",
+			"\t\tflow->client_link = link;", "\t\tflow->client_link += 0;"},
+		{"another VLAN is the same link", "next_hop.h",
+			"(hop->vlan == vlan && vlan != VLAN_OTHER) ||", "hop->vlan != VLAN_OTHER ||"},
+	}
+}
+
+func neighbourMutants() []Mutant {
+	return []Mutant{
+		{"questions for the host's own addresses are answered", "neighbour.h",
+			"return foreign && foreign->answers & VIP_ANSWERS_NEIGHBOURS;", "return foreign || key.word[2];"},
+		{"questions to other machines are answered", "neighbour.h",
+			"\t\treturn sent_to_us(eth);", "\t\treturn true;"},
+		{"a group's question is answered", "neighbour.h",
+			"if (is_group_mac(eth->h_source))", "if (is_group_mac(eth->h_source + 5))"},
+		{"announcements are answered", "neighbour.h",
+			"arp->sender != arp->target &&", "arp->target &&"},
+		{"ARP's answers are answered", "neighbour.h",
+			"arp->operation == bpf_htons(ARP_REQUEST) &&", "arp->operation &&"},
+		{"any hardware is Ethernet", "neighbour.h",
+			"arp->hardware == bpf_htons(ARP_ETHERNET) &&", "arp->hardware &&"},
+		{"the answer to ARP is for everybody", "neighbour.h",
+			"mac_copy(eth->h_dest, eth->h_source);", "eth->h_dest[0] |= 1;"},
+		{"a solicitation that a router has sent on is answered", "neighbour.h",
+			"ip->hop_limit != ND_HOP_LIMIT", "!ip->hop_limit"},
+		{"a solicitation's checksum does not matter", "neighbour.h",
+			"length)) == 0xffff;", "length)) != 0;"},
+		{"options of no length are skipped", "neighbour.h",
+			"option && option->length && walk->offset", "option && walk->offset"},
+		{"who has no address yet may name its MAC", "neighbour.h",
+			"!(walk.names_sender && addr_is_unspecified(&pkt->tuple.src))", "true"},
+		{"who has no address yet may ask anybody", "neighbour.h",
+			"(!to_group && addr_is_unspecified(&pkt->tuple.src)) ||", ""},
+		{"every advertisement was solicited", "neighbour.h",
+			"to_all ? ND_OVERRIDE : ND_OVERRIDE | ND_SOLICITED", "ND_OVERRIDE | ND_SOLICITED"},
+		{"whatever group is asked", "neighbour.h",
+			"(!to_group && !addr_equal(&pkt->tuple.dst, &asked->target)) ||", ""},
+		{"a solicitation's padding stays", "neighbour.h",
+			"(int)pkt->length - (int)pkt->l3_offset - (int)sizeof(*at)", "0"},
 	}
 }

@@ -58,15 +58,17 @@ func (p *Pair) fill(port model.Options, hash HashKeys, w World) (err error) {
 	if err != nil {
 		return err
 	}
+	p.reconciler.SetInterfaceMTUs(w.MTUs)
 	if p.model, err = model.New(w.Config, w.Hops, port); err != nil {
 		return err
 	}
 	p.model.SetHost(w.Host)
+	p.model.SetMTUs(w.MTUs)
 	return p.applyToDatapath(w)
 }
 
 func attachment(port model.Options) datapath.Attachment {
-	a := datapath.Attachment{MAC: port.MAC, TXByRedirect: port.TXByRedirect}
+	a := datapath.Attachment{MAC: port.MAC, NeighbourMAC: port.NeighbourMAC, TXByRedirect: port.TXByRedirect}
 	switch port.Checksums {
 	case model.CompleteChecksums:
 		a.PartialChecksums, a.Mode = true, lb.ModeNative
@@ -120,7 +122,10 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 		Reason:  model.Reason(decision.Reason.String()),
 		Service: p.services[decision.Service],
 		Backend: p.backends[decision.Backend].Backend,
-		Frame:   out,
+		Frame:   out[0].Data,
+	}
+	for _, behind := range out[1:] {
+		got.Behind = append(got.Behind, behind.Data)
 	}
 	if decision.Service != 0 && got.Service == "" || decision.Backend != 0 && got.Backend == "" {
 		return got, disagree(fmt.Errorf("nobody has service id %d or backend id %d", decision.Service, decision.Backend))
@@ -141,6 +146,7 @@ func (p *Pair) change(w World) error {
 	if err := p.CheckState(); err != nil {
 		return err
 	}
+	p.reconciler.SetInterfaceMTUs(w.MTUs)
 	err := p.applyToDatapath(w)
 	if errors.Is(err, reconcile.ErrNoRoom) {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
@@ -149,6 +155,7 @@ func (p *Pair) change(w World) error {
 		return err
 	}
 	p.model.SetHost(w.Host)
+	p.model.SetMTUs(w.MTUs)
 	return p.model.Apply(w.Config, w.Hops)
 }
 

@@ -111,7 +111,9 @@ func (t *Traffic) frame() []byte {
 		return t.noIP()
 	}
 	frame := t.packet()
-	if isIPv6(frame) && chance(t.rng, 8) {
+	if chance(t.rng, 40) {
+		frame = t.question()
+	} else if isIPv6(frame) && chance(t.rng, 8) {
 		frame = extended(t.rng, frame)
 	}
 	switch {

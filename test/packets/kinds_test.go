@@ -70,7 +70,11 @@ func kinds() map[string]kind {
 		"to another port of the VIP":                {last: (*scene).toOtherPort},
 		"to another address":                        {last: toOtherAddress},
 		"ARP":                                       {only: v4, last: arp},
-		"no backend has weight":                     {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"no backend has weight: TCP SYN":            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"no backend has weight: TCP without SYN":    {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.ACK, "").Frame() }},
+		"no backend has weight: TCP RST":            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.RST, "").Frame() }},
+		"no backend has weight: UDP datagram":       {change: weightless, last: func(s *scene) []byte { return s.udp("question").Frame() }},
+		"no backend has weight, reject: drop":       {change: silent, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
 	}
 }
 
@@ -238,6 +242,13 @@ func arp(s *scene) []byte {
 func weightless(cfg *lb.Config) {
 	for i := range cfg.Services {
 		cfg.Services[i].Backends[0].Weight = 0
+	}
+}
+
+func silent(cfg *lb.Config) {
+	weightless(cfg)
+	for i := range cfg.Services {
+		cfg.Services[i].Silent = true
 	}
 }
 
