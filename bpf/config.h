@@ -30,6 +30,9 @@ volatile const __u8 tx_by_redirect = 0;
 volatile const __u32 flow_bucket_count = 1;
 volatile const __u32 answer_bucket_count = 1;
 
+/* Entries of `frame_slots`. */
+volatile const __u32 frame_count = 1;
+
 /* What `all_hash_keys` holds. */
 volatile const struct hash_keys flow_hash_keys = {};
 

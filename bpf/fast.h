@@ -77,7 +77,7 @@ static __always_inline bool quick_begin(struct quick *q, struct xdp_md *ctx)
 }
 
 enum quick_guess {
-	GUESS_NOTHING, /* its headers are not all there */
+	GUESS_NOTHING, /* its headers are not all there, or it is about another packet */
 	GUESS_NOBODY, /* not a packet of ours */
 	GUESS_REQUEST,
 	GUESS_ANSWER, /* or a request to one of many ports */
@@ -87,6 +87,7 @@ enum quick_guess {
 static __always_inline enum quick_guess quick_guess(const struct quick *q)
 {
 	struct addr src = quick_addr(q, quick_src(q)), dst = quick_addr(q, quick_dst(q));
+	__u8 protocol = q->is_v6 ? quick_v6(q)->nexthdr : quick_v4(q)->protocol;
 	struct address_filter *filter;
 	__u32 zero = 0;
 
@@ -95,10 +96,10 @@ static __always_inline enum quick_guess quick_guess(const struct quick *q)
 		return GUESS_NOBODY;
 	if (filter_has_port(filter, &dst, q->ports >> 16))
 		return GUESS_REQUEST;
-	return filter_has(filter, &dst, FILTER_DESTINATION) ||
-			       filter_has(filter, &src, FILTER_SOURCE) ?
-		       GUESS_ANSWER :
-		       GUESS_NOBODY;
+	if (filter_has(filter, &dst, FILTER_DESTINATION) || filter_has(filter, &src, FILTER_SOURCE))
+		return GUESS_ANSWER;
+	/* what it quotes may be of ours */
+	return protocol == icmp_of(q->is_v6) ? GUESS_NOTHING : GUESS_NOBODY;
 }
 
 static __always_inline bool quick_ip(struct quick *q, struct xdp_md *ctx)
@@ -451,13 +452,13 @@ static __always_inline void quick_outer(const struct quick *q, __u32 hash, struc
 static __always_inline bool quick_outer_fits(const struct quick *q, const struct ip_header *outer,
 					     const struct next_hop *hop, __u64 now)
 {
-	__u32 length = outer->payload + ip_header_size(outer->is_v6), id = q->flow->backend, path;
+	__u32 length = outer->payload + ip_header_size(outer->is_v6), path;
 
 	if (hop->mtu && length > hop->mtu)
 		return false;
 	if (length <= PATH_MTU_MIN_V4)
 		return true;
-	path = path_mtu(id, q->backend, now);
+	path = path_mtu(q->backend, now);
 	return !path || length <= path;
 }
 

@@ -32,6 +32,14 @@ struct icmp_error {
 };
 ASSERT_SIZE(struct icmp_error, 8);
 
+/* The header of a message that arrived. */
+static __always_inline struct icmp_error *icmp_at(struct xdp_md *ctx, const struct packet *pkt)
+{
+	if (pkt->l4_length < sizeof(struct icmp_error))
+		return NULL;
+	return packet_at(ctx, pkt->l4_offset, sizeof(struct icmp_error));
+}
+
 static __always_inline bool icmp_write(struct xdp_md *ctx, __u32 offset,
 				       const struct icmp_error *error)
 {

@@ -44,7 +44,17 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } foreign_vips SEC(".maps");
 
-/* data plane only: by backend id, as many as backends; see path_mtu.h. */
+/* daemon -> data plane, per ICMP error: a backend that such packets of ours go to. Twice as many as backends, for a change, and 1024. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct tunnel_end);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} tunnel_ends SEC(".maps");
+
+/* data plane only: by the number of the next hop, as each address of backends has one; see path_mtu.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
@@ -194,6 +204,15 @@ struct {
 	__type(value, struct tick);
 	__uint(max_entries, 1);
 } ticks SEC(".maps");
+
+/* data plane only, per stored frame; user space shows it. See frames.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct frame_store);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} frame_stores SEC(".maps");
 
 /* data plane only, per answer. */
 struct {

@@ -4,6 +4,7 @@
 #define TINYLB_MSS_H
 
 #include "mtu.h"
+#include "next_hop.h"
 
 #define TCP_OPTION_MSS 2
 #define TCP_OPTION_MSS_SIZE 4

@@ -6,6 +6,7 @@
 #ifndef TINYLB_MTU_H
 #define TINYLB_MTU_H
 
+#include "flow.h"
 #include "l4.h"
 #include "path_mtu.h"
 #include "translate.h"
@@ -60,7 +61,7 @@ static __always_inline __u32 limit_out(const struct packet *pkt, const struct ba
 
 	if (!tunnels(pkt->flow.life.forward))
 		return interface_limit;
-	path = path_mtu(pkt->flow.backend, backend, now);
+	path = path_mtu(backend, now);
 	return path && (!interface_limit || path < interface_limit) ? path : interface_limit;
 }
 
@@ -111,8 +112,8 @@ static __always_inline bool is_aggregate(struct xdp_md *ctx, const struct packet
 }
 
 /*
- * VERDICT_CONTINUE: it fits, where IP packets may be `interface_limit` long, 0: nobody knows. Verified by
- * itself, like parse().
+ * VERDICT_CONTINUE: it fits, where IP packets may be `interface_limit` long, 0: nobody knows; or it will in pieces, for
+ * which pkt->cut_to is set. Verified by itself, like parse().
  */
 __noinline enum verdict judge_length(struct xdp_md *ctx, struct packet *pkt,
 				     const struct backend *backend, __u32 interface_limit,
@@ -124,9 +125,12 @@ __noinline enum verdict judge_length(struct xdp_md *ctx, struct packet *pkt,
 		return VERDICT_CONTINUE;
 	length = length_out(pkt, backend);
 	limit = limit_out(pkt, backend, interface_limit, now);
-	if (!limit || length <= limit || is_aggregate(ctx, pkt, interface_limit) ||
-	    may_be_cut(ctx, pkt, length))
+	if (!limit || length <= limit || is_aggregate(ctx, pkt, interface_limit))
 		return VERDICT_CONTINUE;
+	if (may_be_cut(ctx, pkt, length)) {
+		pkt->cut_to = limit;
+		return VERDICT_CONTINUE;
+	}
 	pkt->told_mtu = mtu_of_sender(pkt, backend, limit);
 	return leave(pkt, VERDICT_ANSWER, REASON_MTU_EXCEEDED);
 }

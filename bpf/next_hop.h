@@ -25,12 +25,18 @@ static __always_inline void next_hop_to_client(const struct flow *flow, struct n
 	mac_copy(to->source_mac, flow->macs.local);
 }
 
+static __always_inline enum verdict leaving_by(struct xdp_md *ctx, __u32 interface)
+{
+	return interface == ctx->ingress_ifindex && !tx_by_redirect ? VERDICT_TX : VERDICT_REDIRECT;
+}
+
 static __always_inline enum verdict leave_by(struct xdp_md *ctx, __u32 interface)
 {
-	if (interface == ctx->ingress_ifindex && !tx_by_redirect)
-		return VERDICT_TX;
-	bpf_redirect(interface, 0);
-	return VERDICT_REDIRECT;
+	enum verdict verdict = leaving_by(ctx, interface);
+
+	if (verdict == VERDICT_REDIRECT)
+		bpf_redirect(interface, 0);
+	return verdict;
 }
 
 /* Packets leave with the interface's own MAC: the one that this packet, of a VLAN, was sent to, if it is the same link. */

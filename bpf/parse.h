@@ -134,11 +134,15 @@ static __always_inline enum verdict parse_l4(struct xdp_md *ctx, struct packet *
 	return VERDICT_CONTINUE;
 }
 
+static __always_inline __u8 icmp_of(bool is_v6)
+{
+	return is_v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+}
+
 static __always_inline enum verdict parse_protocol(struct packet *pkt)
 {
-	if (pkt->tuple.protocol == (pkt->is_v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
-		return leave(pkt, VERDICT_PASS, REASON_ICMP);
-	if (pkt->tuple.protocol != IPPROTO_TCP && pkt->tuple.protocol != IPPROTO_UDP)
+	if (pkt->tuple.protocol != IPPROTO_TCP && pkt->tuple.protocol != IPPROTO_UDP &&
+	    pkt->tuple.protocol != icmp_of(pkt->is_v6))
 		return leave(pkt, VERDICT_PASS, REASON_OTHER_PROTOCOL);
 	return VERDICT_CONTINUE;
 }
@@ -156,10 +160,10 @@ static __always_inline enum verdict parse_ipv4(struct xdp_md *ctx, struct packet
 	if (ip->version != 4 || header < sizeof(*ip) || total < header)
 		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
 	pkt->tuple.protocol = ip->protocol;
+	parse_begin(pkt, total);
 	if (parse_protocol(pkt) != VERDICT_CONTINUE)
 		return VERDICT_PASS;
 	fragment = bpf_ntohs(ip->frag_off);
-	parse_begin(pkt, total);
 	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
 		note(pkt, REASON_FRAGMENT);
 	if (!parse_step(pkt, header))
@@ -321,19 +325,39 @@ static __always_inline enum verdict parse_addresses(struct xdp_md *ctx, struct p
 	return VERDICT_CONTINUE;
 }
 
+/* Right behind its IP header. */
+static __always_inline bool carries_icmp(struct xdp_md *ctx, const struct packet *pkt)
+{
+	__u32 at = pkt->is_v6 ? offsetof(struct ipv6hdr, nexthdr) :
+				offsetof(struct iphdr, protocol);
+	__u8 *protocol = packet_at(ctx, pkt->l3_offset + at, sizeof(*protocol));
+
+	return protocol && *protocol == icmp_of(pkt->is_v6);
+}
+
 static __always_inline enum verdict parse_filter(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	__u32 zero = 0;
 	struct address_filter *filter = bpf_map_lookup_elem(&address_filters, &zero);
 
-	if (!eth || !filter ||
-	    (!filter_has(filter, &pkt->tuple.dst, FILTER_DESTINATION) &&
-	     !filter_has(filter, &pkt->tuple.src, FILTER_SOURCE)))
+	if (!eth || !filter)
+		return leave(pkt, VERDICT_PASS, REASON_NOT_OURS);
+	pkt->is_stranger = !filter_has(filter, &pkt->tuple.dst, FILTER_DESTINATION) &&
+			   !filter_has(filter, &pkt->tuple.src, FILTER_SOURCE);
+	if (pkt->is_stranger && (!carries_icmp(ctx, pkt) || !sent_to_us(eth)))
 		return leave(pkt, VERDICT_PASS, REASON_NOT_OURS);
 	if (!sent_to_us(eth))
 		return leave(pkt, VERDICT_PASS, REASON_OTHER_MAC);
 	return VERDICT_CONTINUE;
+}
+
+/* A message for the next stage, unless something is wrong with it. */
+static __always_inline enum verdict parse_icmp(struct packet *pkt, enum verdict verdict)
+{
+	bool whole = verdict == VERDICT_CONTINUE && !pkt->flaw;
+
+	return leave(pkt, whole ? VERDICT_ICMP : VERDICT_PASS, REASON_ICMP);
 }
 
 /* Verified by itself, so that its many paths do not multiply with those of what follows. */
@@ -352,6 +376,10 @@ __noinline enum verdict parse(struct xdp_md *ctx, struct packet *pkt)
 		return verdict;
 	pkt->length = bpf_xdp_get_buff_len(ctx);
 	verdict = pkt->is_v6 ? parse_ipv6(ctx, pkt) : parse_ipv4(ctx, pkt);
+	if (pkt->tuple.protocol == icmp_of(pkt->is_v6))
+		verdict = parse_icmp(pkt, verdict);
+	if (pkt->is_stranger) /* so far */
+		pkt->reason = REASON_NOT_OURS;
 	if (verdict != VERDICT_CONTINUE)
 		return verdict;
 	return parse_l4(ctx, pkt);

@@ -16,23 +16,29 @@
 #define PATH_MTU_MIN_V4 576
 #define PATH_MTU_MIN_V6 1280
 
-/* Of the outer packets to a backend, IP header included; 0: none is known. */
-static __always_inline __u32 path_mtu(__u32 backend_id, const struct backend *backend, __u64 now)
+static __always_inline struct path_mtu *path_mtu_of(const struct backend *backend)
 {
-	struct path_mtu *known = bpf_map_lookup_elem(&path_mtus, &backend_id);
+	__u32 id = backend->next_hop;
 
-	if (!known || known->generation != backend->generation || known->until <= now)
+	return bpf_map_lookup_elem(&path_mtus, &id);
+}
+
+/* Of the outer packets to a backend, IP header included; 0: none is known. */
+static __always_inline __u32 path_mtu(const struct backend *backend, __u64 now)
+{
+	struct path_mtu *known = path_mtu_of(backend);
+
+	if (!known || known->until <= now || !addr_equal(&known->backend, &backend->address))
 		return 0;
 	return known->mtu;
 }
 
 /* Says that packets to a backend must not be larger than `mtu`. It never makes room for larger ones. */
-static __always_inline void path_mtu_lower(__u32 backend_id, const struct backend *backend,
-					   __u32 mtu, __u64 now)
+static __always_inline void path_mtu_lower(const struct backend *backend, __u32 mtu, __u64 now)
 {
 	__u32 least = addr_is_v4(&backend->address) ? PATH_MTU_MIN_V4 : PATH_MTU_MIN_V6;
-	struct path_mtu *known = bpf_map_lookup_elem(&path_mtus, &backend_id);
-	__u32 before = path_mtu(backend_id, backend, now);
+	struct path_mtu *known = path_mtu_of(backend);
+	__u32 before = path_mtu(backend, now);
 
 	if (mtu < least)
 		mtu = least;
@@ -40,7 +46,7 @@ static __always_inline void path_mtu_lower(__u32 backend_id, const struct backen
 		return;
 	/* in this order: nobody is to take a stranger's MTU for this one */
 	*(volatile __u64 *)&known->until = 0;
-	*(volatile __u32 *)&known->generation = backend->generation;
+	known->backend = backend->address;
 	*(volatile __u32 *)&known->mtu = mtu;
 	*(volatile __u64 *)&known->until = now + PATH_MTU_NS;
 }

@@ -20,6 +20,7 @@ enum verdict {
 	VERDICT_TX = XDP_TX,
 	VERDICT_REDIRECT = XDP_REDIRECT,
 	VERDICT_CONTINUE, /* the next stage decides */
+	VERDICT_ICMP, /* an ICMP message: pkt->reason, unless it turns out to be for us */
 	VERDICT_OPEN, /* a new flow begins with it, to pkt->backend */
 	VERDICT_ANSWER, /* the sender is told, for the packet's reason */
 };
@@ -60,6 +61,9 @@ enum reason {
 	REASON_FLOW_TABLE_BUSY, /* other CPUs open flows in the same place all the time: DROP */
 	REASON_NEIGHBOUR, /* asked who has a VIP, by ARP or ND, and was told: TX */
 	REASON_MTU_EXCEEDED, /* too large for where it would leave, TX when the sender is told, else DROP */
+	REASON_ECHO, /* an echo request to a VIP that is no address of the host: TX when answered, else DROP */
+	REASON_ICMP_ERROR, /* about a packet of a flow: TX or REDIRECT to whoever sent that; DROP where it cannot be translated */
+	REASON_PATH_MTU, /* an error that set the path MTU of a tunnel: PASS */
 	REASON_COUNT,
 };
 
@@ -202,13 +206,24 @@ struct foreign_vip {
 };
 ASSERT_SIZE(struct foreign_vip, 4);
 
+/* What the outer headers of ipip and gue have in common that go by one next hop. */
+struct tunnel_end {
+	__u32 bits; /* of what follows that count */
+	struct addr backend;
+	__be16 gue_port; /* 0: ipip */
+	__u16 pad;
+	struct addr source; /* a prefix */
+};
+ASSERT_SIZE(struct tunnel_end, 40);
+
 /* What a router on the way to a tunnel's end said. */
 struct path_mtu {
+	struct addr backend; /* there, whoever has the next hop's number by now */
 	__u64 until; /* ns: it may have become larger by then */
-	__u32 generation; /* of the backend; another one's path is another */
 	__u32 mtu; /* of the outer packet, its IP header included; 0: none is known */
+	__u32 pad;
 };
-ASSERT_SIZE(struct path_mtu, 16);
+ASSERT_SIZE(struct path_mtu, 32);
 
 enum direction {
 	FROM_CLIENT,
@@ -363,14 +378,25 @@ struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
 	__u64 smallest_mtu; /* of all known: what is no longer, fits where it leaves as it came */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
+	__u64 fragment_timeout; /* ns: for the first fragment, and then for each further one */
+	__u32 held; /* frames that may be held for their first fragment */
+	__u32 held_bytes; /* and what of them together */
 };
-ASSERT_SIZE(struct settings, 88);
+ASSERT_SIZE(struct settings, 104);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {
 	__u64 due[ANSWER_COUNT];
 };
 ASSERT_SIZE(struct answer_clock, 24);
+
+/* Where the search for a free slot of `frame_slots` starts, and what of them is held for first fragments. */
+struct frame_store {
+	__u64 held_bytes;
+	__u32 held;
+	__u32 cursor;
+};
+ASSERT_SIZE(struct frame_store, 16);
 
 /*
  * Bloom filters. The first, of one cache line: as destinations VIPs and SNAT addresses, as
@@ -411,8 +437,9 @@ struct decision {
 	enum reason reason;
 	__u32 service;
 	__u32 backend;
+	__u32 is_parcel; /* it goes on to the program in emit.bpf.c; see frames.h */
 };
-ASSERT_SIZE(struct decision, 16);
+ASSERT_SIZE(struct decision, 20);
 
 /* For user space only: what the ids stand for. */
 #define NAME_LENGTH 64

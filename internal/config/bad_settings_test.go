@@ -73,6 +73,14 @@ func badKeysAndSettings() []badConfig {
 			`6:7: mode: unknown value "natve" (did you mean "native"?)`},
 		{"mode is a list", webService + oneBackend + "mode: [auto]\n",
 			`6:7: mode: expected one of auto, native, generic, found a list`},
+		{"fragments", webService + oneBackend + "fragments: {held: 4097, bytes: 2MB, timeout: 2m}\n",
+			`6:19: held: expected a whole number from 0 to 4096, found "4097"` + "\n" +
+				`6:32: bytes: expected a size from 0 to 67108864 bytes, found "2MB" (write a whole number, alone or with KiB or MiB, as in 512KiB)` + "\n" +
+				`6:46: timeout: expected a time from 10ms to 1m, found "2m"`},
+		{"fragments' bytes", webService + oneBackend + "fragments: {bytes: 65MiB}\n",
+			`6:20: bytes: expected a size from 0 to 67108864 bytes, found "65MiB" (write a whole number, alone or with KiB or MiB, as in 512KiB)`},
+		{"unknown key in fragments", webService + oneBackend + "fragments: {hold: 1}\n",
+			`6:13: fragments: unknown key "hold" (did you mean "held"?)`},
 		{"timeouts", webService + oneBackend + "timeouts: {tcp_closed: 60, udp_stream: 1d, udp_unconfirmed: 10ms, tcp_established: 800h, tcp_unconfirmed: -5s, tcp_half_closed: {s: 4}}\n",
 			`6:24: tcp_closed: expected a time from 1s to 720h, found "60" (write number and unit (ms, s, m or h), as in 90s or 1h30m)` + "\n" +
 				`6:40: udp_stream: expected a time from 1s to 720h, found "1d" (write number and unit (ms, s, m or h), as in 90s or 1h30m)` + "\n" +

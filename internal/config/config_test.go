@@ -56,8 +56,9 @@ services:
 			UDPStream:      2 * time.Minute,
 		},
 		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000},
+		Fragments:  lb.Fragments{Held: 512, Bytes: 2 << 20, Timeout: time.Second},
 		Answers:    lb.VIPAnswers{Echo: true, Neighbours: true},
-		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304},
+		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304, Held: 512},
 	}
 	if !reflect.DeepEqual(got, want) || len(warnings) > 0 {
 		t.Errorf("got  %+v\nwant %+v\nwarnings %v", got, want, warnings)
@@ -119,7 +120,8 @@ func TestEveryKey(t *testing.T) {
 			UDPStream:      6 * time.Second,
 		},
 		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0, EchoReplies: 8},
-		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304},
+		Fragments:  lb.Fragments{Held: 8, Bytes: 64 << 10, Timeout: 500 * time.Millisecond},
+		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304, Held: 8},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -171,6 +173,7 @@ snat: {addresses: [10.0.0.9], ports: 7}
 tunnel: {sources: [172.16.0.0/16, "0100::/64"], port: 6081}
 timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_closed: 4s, udp_unconfirmed: 5s, udp_stream: 6s}
 rate_limits: {resets: 7, icmp_errors: 0, echo_replies: 8}
+fragments: {held: 8, bytes: 64KiB, timeout: 500ms}
 answer_echo: false
 answer_arp: false
 limits: {flows: 16, services: 3, backends: 4, table_entries: 2304}

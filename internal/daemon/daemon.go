@@ -134,8 +134,11 @@ func (d *daemon) open() error {
 		d.inherited = append(d.inherited, a.Index)
 	}
 	d.limits = d.config.Limits
-	if have, err := datapath.PinnedLimits(d.pins); err == nil && d.config.RunsWith(have) {
-		d.limits = have
+	if have, err := datapath.PinnedLimits(d.pins); err == nil {
+		have.Held = max(have.Held, d.config.Limits.Held) // no flow is lost for that
+		if d.config.RunsWith(have) {
+			d.limits = have
+		}
 	}
 	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.pins, Limits: d.limits})
 	if err != nil {

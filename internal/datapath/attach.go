@@ -100,6 +100,7 @@ func (d *Datapath) spec(k knobs) (*ebpf.CollectionSpec, error) {
 		"flow_hash_keys":      keys,
 		"flow_bucket_count":   table.flowBuckets,
 		"answer_bucket_count": table.answerBuckets,
+		"frame_count":         frameCount(d.limits.Held),
 		"checksum_mode":       k.checksum,
 		"interface_mac":       k.mac,
 		"neighbour_mac":       k.neighbourMAC,
@@ -190,6 +191,20 @@ func (d *Datapath) Attach(a Attachment) error {
 		return err
 	}
 	defer program.Close()
+	isNew, err := d.attachEmit(a.Interface)
+	if err != nil {
+		return err
+	}
+	if err := d.attachXDP(a, program); err != nil {
+		if isNew {
+			err = errors.Join(err, detachEmit(d.pinDir, a.Interface))
+		}
+		return err
+	}
+	return nil
+}
+
+func (d *Datapath) attachXDP(a Attachment, program *ebpf.Program) error {
 	updated, err := d.update(a, program)
 	if err != nil {
 		return err
@@ -235,7 +250,7 @@ func attachedTo(l link.Link, index int) bool {
 }
 
 func (d *Datapath) attachAnew(a Attachment, program *ebpf.Program) error {
-	if err := Detach(d.pinDir, a.Interface); err != nil { // in the other mode
+	if err := detachXDP(d.pinDir, a.Interface); err != nil { // in the other mode
 		return err
 	}
 	flags := link.XDPDriverMode
@@ -258,8 +273,15 @@ func (d *Datapath) attachAnew(a Attachment, program *ebpf.Program) error {
 	return nil
 }
 
-// Detach takes our program off an interface; one without it is no error.
+// Detach takes our programs off an interface; one without them is no error.
 func Detach(dir string, index int) error {
+	if err := detachXDP(dir, index); err != nil {
+		return err
+	}
+	return detachEmit(dir, index)
+}
+
+func detachXDP(dir string, index int) error {
 	attached, err := Attached(dir)
 	if err != nil {
 		return err
@@ -309,6 +331,15 @@ func Remove(dir string) error {
 	}
 	for _, a := range attached {
 		if err := Detach(dir, a.Index); err != nil {
+			return err
+		}
+	}
+	pins, err := emitPins(dir)
+	if err != nil {
+		return err
+	}
+	for _, p := range pins { // of interfaces that XDP was taken off already
+		if err := p.detach(); err != nil {
 			return err
 		}
 	}

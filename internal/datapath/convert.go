@@ -195,6 +195,27 @@ func nearClientFromBPF(n lbNearClient) lb.NearClient {
 	}
 }
 
+// tunnelEndBits come before the source in a tunnel's ends.
+const tunnelEndBits = 8 * uint32(unsafe.Offsetof(lbTunnelEnd{}.Source)-unsafe.Offsetof(lbTunnelEnd{}.Backend))
+
+func tunnelEndToBPF(end lb.TunnelEnd) lbTunnelEnd {
+	return lbTunnelEnd{
+		Bits:    tunnelEndBits + uint32(mappedBits(end.Source.Addr())+end.Source.Bits()),
+		Backend: addrToBPF(end.Backend),
+		GuePort: network(end.GUEPort),
+		Source:  addrToBPF(end.Source.Masked().Addr()),
+	}
+}
+
+func tunnelEndFromBPF(end lbTunnelEnd) lb.TunnelEnd {
+	source := addrFromBPF(end.Source)
+	return lb.TunnelEnd{
+		Backend: addrFromBPF(end.Backend),
+		GUEPort: network(end.GuePort),
+		Source:  netip.PrefixFrom(source, int(end.Bits-tunnelEndBits)-mappedBits(source)),
+	}
+}
+
 func foreignVIPToBPF(answers lb.VIPAnswers) (out lbForeignVip) {
 	if answers.Echo {
 		out.Answers |= lbVipAnswersVIP_ANSWERS_ECHO

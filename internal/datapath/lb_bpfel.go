@@ -94,12 +94,55 @@ const (
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
 
+type lbConvertedError struct {
+	_     structs.HostLayout
+	Outer struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Inner struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Icmp struct {
+		_     structs.HostLayout
+		Type  uint8
+		Code  uint8
+		Check uint16
+		Rest  uint32
+	}
+	Source lbAddr
+	Kept   uint32
+	Before uint16
+	Pad    uint16
+}
+
+type lbCutHeaders struct {
+	_     structs.HostLayout
+	Words [16]uint64
+	Room  [16]uint64
+	Link  [3]uint64
+}
+
 type lbDecision struct {
-	_       structs.HostLayout
-	Verdict lbVerdict
-	Reason  lbReason
-	Service uint32
-	Backend uint32
+	_        structs.HostLayout
+	Verdict  lbVerdict
+	Reason   lbReason
+	Service  uint32
+	Backend  uint32
+	IsParcel uint32
 }
 
 type lbFlow struct {
@@ -193,6 +236,39 @@ const (
 	lbForwardModeFORWARD_GUE  lbForwardMode = 4
 )
 
+type lbFrameBytes struct {
+	_     structs.HostLayout
+	Bytes [10240]uint8
+}
+
+type lbFrameSlot struct {
+	_    structs.HostLayout
+	Life struct {
+		_        structs.HostLayout
+		Turn     uint32
+		Deadline uint32
+	}
+	Next struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	Interface  uint32
+	HeadLength uint16
+	Offset     uint16
+	Length     uint16
+	IsHeld     uint8
+	Pad        [5]uint8
+	Head       [96]uint8
+}
+
+type lbFrameStore struct {
+	_         structs.HostLayout
+	HeldBytes uint64
+	Held      uint32
+	Cursor    uint32
+}
+
 type lbHashKeys struct {
 	_   structs.HostLayout
 	Key [10]uint32
@@ -257,6 +333,7 @@ type lbPacket struct {
 	IpLength uint32
 	Length   uint32
 	ToldMtu  uint32
+	CutTo    uint32
 	Tags     struct {
 		_   structs.HostLayout
 		Tag [2]uint32
@@ -272,17 +349,23 @@ type lbPacket struct {
 	IsV6              bool
 	IsArp             bool
 	HasFragmentHeader bool
+	IsStranger        bool
+	HasPorts          bool
+	IsError           bool
 	Known             bool
 	SourceNat         bool
+	IsParcel          bool
+	IsCompleted       bool
 	Forward           lbForwardMode
-	_                 [5]byte
+	_                 [4]byte
 }
 
 type lbPathMtu struct {
-	_          structs.HostLayout
-	Until      uint64
-	Generation uint32
-	Mtu        uint32
+	_       structs.HostLayout
+	Backend lbAddr
+	Until   uint64
+	Mtu     uint32
+	Pad     uint32
 }
 
 type lbPortPool struct {
@@ -323,7 +406,10 @@ const (
 	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
 	lbReasonREASON_NEIGHBOUR       lbReason = 25
 	lbReasonREASON_MTU_EXCEEDED    lbReason = 26
-	lbReasonREASON_COUNT           lbReason = 27
+	lbReasonREASON_ECHO            lbReason = 27
+	lbReasonREASON_ICMP_ERROR      lbReason = 28
+	lbReasonREASON_PATH_MTU        lbReason = 29
+	lbReasonREASON_COUNT           lbReason = 30
 )
 
 type lbReasonCounters struct {
@@ -374,10 +460,13 @@ type lbServiceName struct {
 }
 
 type lbSettings struct {
-	_           structs.HostLayout
-	Timeout     [7]uint64
-	SmallestMtu uint64
-	Interval    [3]uint64
+	_               structs.HostLayout
+	Timeout         [7]uint64
+	SmallestMtu     uint64
+	Interval        [3]uint64
+	FragmentTimeout uint64
+	Held            uint32
+	HeldBytes       uint32
 }
 
 type lbSnatAddress struct {
@@ -403,6 +492,15 @@ type lbTick struct {
 	Now     uint64
 }
 
+type lbTunnelEnd struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Backend lbAddr
+	GuePort uint16
+	Pad     uint16
+	Source  lbAddr
+}
+
 type lbTuple struct {
 	_        structs.HostLayout
 	Src      lbAddr
@@ -422,8 +520,9 @@ const (
 	lbVerdictVERDICT_TX       lbVerdict = 3
 	lbVerdictVERDICT_REDIRECT lbVerdict = 4
 	lbVerdictVERDICT_CONTINUE lbVerdict = 5
-	lbVerdictVERDICT_OPEN     lbVerdict = 6
-	lbVerdictVERDICT_ANSWER   lbVerdict = 7
+	lbVerdictVERDICT_ICMP     lbVerdict = 6
+	lbVerdictVERDICT_OPEN     lbVerdict = 7
+	lbVerdictVERDICT_ANSWER   lbVerdict = 8
 )
 
 type lbVipAnswers uint8
@@ -439,6 +538,7 @@ const (
 const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
+	lbMapAllCutHeaders      = "all_cut_headers"
 	lbMapAllFlowPrefixes    = "all_flow_prefixes"
 	lbMapAllHashKeys        = "all_hash_keys"
 	lbMapAllReasonCounters  = "all_reason_counters"
@@ -449,10 +549,13 @@ const (
 	lbMapBackends           = "backends"
 	lbMapBuckets            = "buckets"
 	lbMapChecksumBuffers    = "checksum_buffers"
+	lbMapConvertedErrors    = "converted_errors"
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
 	lbMapForeignVips        = "foreign_vips"
+	lbMapFrameSlots         = "frame_slots"
+	lbMapFrameStores        = "frame_stores"
 	lbMapInterfaceMtus      = "interface_mtus"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
@@ -464,14 +567,17 @@ const (
 	lbMapServiceNames       = "service_names"
 	lbMapServices           = "services"
 	lbMapSnatAddresses      = "snat_addresses"
+	lbMapStoredFrames       = "stored_frames"
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
 	lbMapTicks              = "ticks"
+	lbMapTunnelEnds         = "tunnel_ends"
 	lbProgTinylb            = "tinylb"
 	lbVarAnswerBucketCount  = "answer_bucket_count"
 	lbVarChecksumMode       = "checksum_mode"
 	lbVarFlowBucketCount    = "flow_bucket_count"
 	lbVarFlowHashKeys       = "flow_hash_keys"
+	lbVarFrameCount         = "frame_count"
 	lbVarInterfaceMac       = "interface_mac"
 	lbVarNeighbourMac       = "neighbour_mac"
 	lbVarRecordDecisions    = "record_decisions"
@@ -531,6 +637,7 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -541,10 +648,13 @@ type lbMapSpecs struct {
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.MapSpec `ebpf:"converted_errors"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.MapSpec `ebpf:"frame_slots"`
+	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
 	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
@@ -556,9 +666,11 @@ type lbMapSpecs struct {
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.MapSpec `ebpf:"stored_frames"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
+	TunnelEnds         *ebpf.MapSpec `ebpf:"tunnel_ends"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -569,6 +681,7 @@ type lbVariableSpecs struct {
 	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.VariableSpec `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
 	NeighbourMac      *ebpf.VariableSpec `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
@@ -599,6 +712,7 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -609,10 +723,13 @@ type lbMaps struct {
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.Map `ebpf:"converted_errors"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.Map `ebpf:"frame_slots"`
+	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
 	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
@@ -624,15 +741,18 @@ type lbMaps struct {
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.Map `ebpf:"stored_frames"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
+	TunnelEnds         *ebpf.Map `ebpf:"tunnel_ends"`
 }
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
 		m.AllBackendCounters,
+		m.AllCutHeaders,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
@@ -643,10 +763,13 @@ func (m *lbMaps) Close() error {
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.ConvertedErrors,
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,
 		m.ForeignVips,
+		m.FrameSlots,
+		m.FrameStores,
 		m.InterfaceMtus,
 		m.Locks,
 		m.NearClients,
@@ -658,9 +781,11 @@ func (m *lbMaps) Close() error {
 		m.ServiceNames,
 		m.Services,
 		m.SnatAddresses,
+		m.StoredFrames,
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
+		m.TunnelEnds,
 	)
 }
 
@@ -672,6 +797,7 @@ type lbVariables struct {
 	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.Variable `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
 	NeighbourMac      *ebpf.Variable `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`

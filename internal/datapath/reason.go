@@ -91,6 +91,12 @@ func (r Reason) String() string {
 		return "flow-table-busy"
 	case lbReasonREASON_NEIGHBOUR:
 		return "neighbour"
+	case lbReasonREASON_ECHO:
+		return "echo"
+	case lbReasonREASON_ICMP_ERROR:
+		return "icmp-error"
+	case lbReasonREASON_PATH_MTU:
+		return "path-mtu"
 	}
 	return "unknown"
 }

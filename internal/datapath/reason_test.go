@@ -123,6 +123,21 @@ func reasonCases() map[string]reasonCase {
 			b.apply(b.cfg)
 			return whoHas(c.client.Addr(), c.vip.Addr())
 		}},
+		"echo": {outcome{verdict: "TX", reason: "echo"}, func(_ *balancer, c *conversation) []byte {
+			return c.fromClient(packet.NewEcho(c.client.Addr(), c.vip.Addr(), 1, 2, "ping")).Frame()
+		}},
+		"icmp-error": {ofWeb("TX", "icmp-error", backendA), func(_ *balancer, c *conversation) []byte {
+			p := packet.NewTCP(c.establish().vip, c.client, packet.ACK, "an answer")
+			return c.fromClient(p.Error(netip.MustParseAddr("192.0.2.9"), packet.TimeExceeded, 0, 0, 8)).Frame()
+		}},
+		"path-mtu": {outcome{verdict: "PASS", reason: "path-mtu", service: "web", backend: backendA}, func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Forward = lb.ForwardIPIP
+			b.apply(b.cfg)
+			_, out := b.run(c.request(packet.SYN, "").Frame())
+			p, err := packet.Read(out)
+			b.must(err)
+			return c.fromClient(p.Error(netip.MustParseAddr("192.0.2.9"), packet.Unreachable, 4, 1400, 8)).Frame()
+		}},
 		"snat-exhausted": {ofWeb("DROP", "snat-exhausted", backendA), func(b *balancer, c *conversation) []byte {
 			b.tcp(clientAt(0), webVIP).establish()
 			return c.request(packet.SYN, "").Frame()

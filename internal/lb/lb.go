@@ -247,12 +247,20 @@ func SolicitedNode(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(group)
 }
 
+// Fragments bound what is kept of fragments that come before the first of their datagram.
+type Fragments struct {
+	Held    uint32        // frames
+	Bytes   uint32        // of these frames together
+	Timeout time.Duration // for the first fragment to come; then, without another one, for the datagram
+}
+
 // Limits size the kernel's maps. They are fixed while the data plane is loaded.
 type Limits struct {
 	Flows        uint32
 	Services     uint32
 	Backends     uint32
 	TableEntries uint32 // all Maglev tables together
+	Held         uint32 // what Fragments.Held may be at most
 }
 
 // Config is everything a config file says, validated and with defaults filled in.
@@ -262,6 +270,7 @@ type Config struct {
 	Services   []Service
 	Timeouts   Timeouts
 	RateLimits RateLimits
+	Fragments  Fragments
 	Answers    VIPAnswers
 	Limits     Limits
 }

@@ -53,6 +53,13 @@ type NearClient struct {
 	Prefix  netip.Prefix
 }
 
+// TunnelEnd is what outer packets to a backend have in common.
+type TunnelEnd struct {
+	Backend netip.Addr
+	GUEPort uint16       // 0: ipip
+	Source  netip.Prefix // of the outer source addresses
+}
+
 // SNATAddress is one source address toward backends.
 type SNATAddress struct {
 	Address netip.Addr
@@ -83,11 +90,21 @@ type Tables struct {
 	// NearClients has the link that the clients and backends with it share, 0 for any:
 	// the client is itself a backend. See NextHop.LinkID.
 	NearClients map[NearClient]uint32
+	// TunnelEnds has a backend for each.
+	TunnelEnds map[TunnelEnd]uint32
 	// ForeignVIPs are no addresses of the host.
 	ForeignVIPs   map[netip.Addr]VIPAnswers
 	InterfaceMTUs map[uint32]uint32 // of IP packets, by interface index
 	ServiceNames  map[uint32]ServiceName
 	BackendNames  map[uint32]BackendName
+}
+
+// Settings are what is the same for all packets.
+type Settings struct {
+	Timeouts    Timeouts
+	RateLimits  RateLimits
+	Fragments   Fragments
+	SmallestMTU uint32 // of all that are known, in bytes of IP packet
 }
 
 // BackendCounters is what a backend has carried since it was configured.

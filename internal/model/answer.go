@@ -79,6 +79,9 @@ const (
 	internetworkTOS = 0xc0 // precedence 6 (RFC 1812, section 4.3.2.5)
 	maxICMPv6Size   = 1280 // RFC 4443, section 2.4
 	icmpSize        = 8
+
+	timeExceeded   = 11 // RFC 792
+	timeExceededV6 = 3  // RFC 4443, section 3.3
 )
 
 // icmpError is what the sender of a packet is told, in ICMP (RFC 792) and in ICMPv6
@@ -89,24 +92,24 @@ type icmpError struct {
 	rest   uint32 // the header's second word
 }
 
-func timeExceeded() icmpError {
+func timeIsOver() icmpError {
 	e := icmpError{why: TTLExpired}
-	e.v4.kind, e.v6.kind = 11, 3 // code 0: in transit
+	e.v4.kind, e.v6.kind = timeExceeded, timeExceededV6 // code 0: in transit
 	return e
 }
 
 func portUnreachable() icmpError {
 	e := icmpError{why: NoBackend}
-	e.v4.kind, e.v4.code = 3, 3
-	e.v6.kind, e.v6.code = 1, 4
+	e.v4.kind, e.v4.code = unreachable, 3
+	e.v6.kind, e.v6.code = unreachableV6, 4
 	return e
 }
 
-// packetTooBig says how long packets may be (RFC 1191, section 4; RFC 4443, section 3.2).
-func packetTooBig(mtu int) icmpError {
+// tooLarge says how long packets may be (RFC 1191, section 4; RFC 4443, section 3.2).
+func tooLarge(mtu int) icmpError {
 	e := icmpError{why: MTUExceeded, rest: uint32(mtu)}
-	e.v4.kind, e.v4.code = 3, 4
-	e.v6.kind = 2
+	e.v4.kind, e.v4.code = unreachable, 4
+	e.v6.kind = packetTooBigV6
 	return e
 }
 

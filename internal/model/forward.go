@@ -10,10 +10,12 @@ import (
 // send forwards a packet of a flow: a reply to the client, any other to the
 // backend. It is dropped if it cannot become what it would have to.
 func (m *Model) send(p *parsed, why Reason, f *flow, got observed) decision {
-	if mtu, tooLong := m.tooLong(p, why, f); tooLong {
-		return m.answerError(p, packetTooBig(mtu), f.addressOf(p), f.service, f.backend)
+	limit, fits := m.judgeLength(p, why, f)
+	if fits == notAtAll {
+		return m.answerError(p, tooLarge(p.allowed(why, f, limit)), f.addressOf(p), f.service, f.backend)
 	}
 	p = m.withSmallerMSS(p, why, f)
+	m = m.completing(fits == inPieces)
 	ip, problem := m.rewritten(p, why, f, got)
 	if problem != "" {
 		return p.drop(problem, f.service, f.backend)
@@ -22,10 +24,29 @@ func (m *Model) send(p *parsed, why Reason, f *flow, got observed) decision {
 	if why != Reply {
 		out = m.wayToBackend(f.backend.hop, p)
 	}
-	return decision{
+	d := decision{
 		verdict: m.sentBy(out.by), reason: why, service: f.service, backend: f.backend,
 		frame: out.frame(ip, p.trailer()),
 	}
+	if fits == inPieces {
+		d.frame, d.behind = nil, nil
+		for _, piece := range m.pieces(p, f, ip, limit, got) {
+			d.behind = append(d.behind, out.frame(piece, nil))
+		}
+		d.frame, d.behind = d.behind[0], d.behind[1:]
+	}
+	return d
+}
+
+// completing is the model of what happens to a packet that leaves in pieces: it needs a
+// whole checksum, since the kernel knows nothing of what they are of.
+func (m *Model) completing(inPieces bool) *Model {
+	if !inPieces || m.opts.Checksums != KeepPartialChecksums {
+		return m
+	}
+	completing := *m
+	completing.opts.Checksums = CompleteChecksums
+	return &completing
 }
 
 func (m *Model) sentBy(by int) Verdict {

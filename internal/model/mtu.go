@@ -6,11 +6,8 @@ import (
 	"github.com/tinylb/tinylb/internal/lb"
 )
 
-// Every link takes packets of this size (RFC 791, section 3.2; RFC 8200, section 5).
-const (
-	leastMTU   = 68
-	leastMTUv6 = 1280
-)
+// leastMTUv4 is what every link takes (RFC 791, section 3.2).
+const leastMTUv4 = 68
 
 // SetMTUs says how long IP packets may be on interfaces, by index.
 func (m *Model) SetMTUs(mtus map[int]int) { m.mtus = mtus }
@@ -26,7 +23,12 @@ func (m *Model) wayOf(why Reason, f *flow) way {
 	if why == Reply {
 		mtu = m.mtus[m.opts.Interface]
 	}
-	return way{mtu, mtu}
+	w := way{mtu, mtu}
+	path := m.pathMTUs[f.target.Addr()]
+	if f.forward.Tunnels() && path.Until.After(m.now) && (mtu == 0 || path.MTU < mtu) {
+		w.mtu = path.MTU
+	}
+	return w
 }
 
 // size is the length of the packet, as IP says.
@@ -83,27 +85,44 @@ func (p *parsed) mayBeFragmented(why Reason, f *flow, size int) bool {
 	case p.isIPv4():
 		return !p.mustNotBeFragmented()
 	case f.forward.Tunnels(): // RFC 2473, section 7.1; RFC 4213, section 3.2
-		return p.size() <= leastMTUv6
+		return p.size() <= leastMTU
 	}
 	return f.translates(p, why) && (p.fragmentID != nil || size <= wholeSize) // RFC 7915, section 5.1
 }
 
-// tooLong reports whether a packet must not be sent, and how long the packets of its
-// sender may be (RFC 1191, section 4; RFC 8201, section 4).
-func (m *Model) tooLong(p *parsed, why Reason, f *flow) (mtu int, tooLong bool) {
+// fitting is how a packet fits into where it leaves.
+type fitting int
+
+const (
+	asItIs fitting = iota
+	inPieces
+	notAtAll
+)
+
+// judgeLength says how a packet fits, and how long those may be that do.
+func (m *Model) judgeLength(p *parsed, why Reason, f *flow) (limit int, fits fitting) {
 	w, size := m.wayOf(why, f), p.sizeOut(why, f)
-	if w.mtu == 0 || size <= w.mtu || m.isMerged(p, w) || p.mayBeFragmented(why, f, size) {
-		return 0, false
+	switch {
+	case w.mtu == 0 || size <= w.mtu || m.isMerged(p, w):
+		return w.mtu, asItIs
+	case p.mayBeFragmented(why, f, size):
+		return w.mtu, inPieces
 	}
-	mtu = w.mtu
+	return w.mtu, notAtAll
+}
+
+// allowed is how long the packets of a sender may be if they may have a length on their
+// way (RFC 1191, section 4; RFC 8201, section 4).
+func (p *parsed) allowed(why Reason, f *flow, limit int) int {
+	mtu := limit
 	switch {
 	case f.forward.Tunnels(): // RFC 2003, section 5.1
-		mtu -= size - p.size()
+		mtu -= p.sizeOut(why, f) - p.size()
 	case f.translates(p, why): // RFC 7915, sections 4.2 and 5.2
 		mtu += headerSize(p.tuple.dst.Addr()) - headerSize(f.destination(why))
 	}
 	if p.isIPv4() {
-		return max(mtu, leastMTU), true
+		return max(mtu, leastMTUv4)
 	}
-	return max(mtu, leastMTUv6), true
+	return max(mtu, leastMTU)
 }

@@ -29,8 +29,7 @@ const (
 // answersNeighbours reports whether an address is one that only the data plane can
 // answer for: a VIP, and none of the host's own addresses.
 func (m *Model) answersNeighbours(a netip.Addr) bool {
-	return m.answers.Neighbours && m.ownKnown && !slices.Contains(m.own, a) &&
-		slices.ContainsFunc(m.services, func(s *service) bool { return s.config.Address.Addr == a })
+	return m.answers.Neighbours && m.isForeign(a)
 }
 
 // answerNeighbour answers who asks for the MAC of a VIP. Nil: the frame is no valid

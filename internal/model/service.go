@@ -57,6 +57,7 @@ func (m *Model) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) error {
 			return fmt.Errorf("service %s: %w", s.config.Name, err)
 		}
 	}
+	m.forgetPathMTUs()
 	return nil
 }
 

@@ -103,6 +103,7 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 			"SetAddressFilter PutServiceName PutBackendName PutNextHop PutBackend PutTable PutService"},
 		{"timeouts", func(s *state) { s.Timeouts.TCPClosed++ }, "SetSettings"},
 		{"rate limits", func(s *state) { s.RateLimits.Resets++ }, "SetSettings"},
+		{"fragments", func(s *state) { s.Fragments.Held++ }, "SetSettings"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := state{three(), hopsOf(three())}

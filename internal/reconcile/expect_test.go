@@ -66,6 +66,7 @@ func (e *expectation) verify(m *memory, w *world, result reconcile.Result) {
 	}
 	e.verifyPorts(m, w)
 	e.verifyNear(m, w)
+	e.verifyTunnelEnds(m, w)
 	e.verifyNothingElse(m, w)
 	if !slices.Equal(want.Down, result.Down) {
 		e.t.Errorf("down: got %v, want %v", result.Down, want.Down)
@@ -270,11 +271,43 @@ func (e *expectation) verifyNear(m *memory, w *world) {
 	e.answers = answers
 }
 
+// verifyTunnelEnds: every backend that packets are encapsulated for is known by what they have outside.
+func (e *expectation) verifyTunnelEnds(m *memory, w *world) {
+	e.t.Helper()
+	want := map[lb.TunnelEnd]bool{}
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			source := m.backends[m.backendID(s.Name, b.Address)].TunnelSource
+			if !s.Forward.Tunnels() || !source.IsValid() {
+				continue
+			}
+			end := lb.TunnelEnd{Backend: b.Address.Addr(), Source: source}
+			if s.Forward == lb.ForwardGUE {
+				end.GUEPort = s.Tunnel.Port
+			}
+			want[end] = true
+		}
+	}
+	for end, id := range m.tunnelEnds {
+		if !want[end] {
+			e.t.Errorf("a tunnel's end is left over: %+v", end)
+		}
+		if b := m.backends[id]; b.Service == 0 || b.Address.Addr() != end.Backend {
+			e.t.Errorf("the tunnel's end %+v is said to be backend %d, which is %+v", end, id, b)
+		}
+	}
+	for end := range want {
+		if _, exists := m.tunnelEnds[end]; !exists {
+			e.t.Errorf("a tunnel's end is not known: %+v", end)
+		}
+	}
+}
+
 // verifyNothingElse: no remains of what was there before.
 func (e *expectation) verifyNothingElse(m *memory, w *world) {
 	e.t.Helper()
-	if m.timeouts != w.timeouts || m.rateLimits != w.limits {
-		e.t.Errorf("settings: got %v and %v, want %v and %v", m.timeouts, m.rateLimits, w.timeouts, w.limits)
+	if m.settings.Timeouts != w.timeouts || m.settings.RateLimits != w.limits {
+		e.t.Errorf("settings: got %v and %v, want %v and %v", m.settings.Timeouts, m.settings.RateLimits, w.timeouts, w.limits)
 	}
 	if len(m.serviceNames) != len(w.services) {
 		e.t.Errorf("%d services, want %d", len(m.serviceNames), len(w.services))

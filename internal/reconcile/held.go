@@ -14,6 +14,7 @@ type held struct {
 	nextHops      map[uint32]lb.NextHop
 	snatAddresses map[uint32]lb.SNATAddress
 	nearClients   map[lb.NearClient]uint32
+	tunnelEnds    map[lb.TunnelEnd]uint32
 	foreignVIPs   map[netip.Addr]lb.VIPAnswers
 	interfaceMTUs map[uint32]uint32
 	serviceNames  map[uint32]lb.ServiceName
@@ -23,7 +24,7 @@ type held struct {
 func newHeld(t lb.Tables) held {
 	h := held{
 		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients,
-		foreignVIPs: t.ForeignVIPs, interfaceMTUs: t.InterfaceMTUs, serviceNames: t.ServiceNames,
+		tunnelEnds: t.TunnelEnds, foreignVIPs: t.ForeignVIPs, interfaceMTUs: t.InterfaceMTUs, serviceNames: t.ServiceNames,
 	}
 	h.backends.sourceAt = map[netip.Prefix]uint32{}
 	for id, entry := range t.Backends {

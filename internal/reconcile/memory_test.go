@@ -20,14 +20,13 @@ type memory struct {
 	limits    lb.Limits
 	unchecked bool // for benchmarks
 
-	timeouts      lb.Timeouts
-	rateLimits    lb.RateLimits
+	settings      lb.Settings
 	filter        map[netip.Addr]bool // destinations
 	answering     map[netip.Addr]bool // the filter's sources
 	near          map[lb.NearClient]uint32
 	foreign       map[netip.Addr]lb.VIPAnswers
 	interfaceMTUs map[uint32]uint32
-	smallestMTU   uint32
+	tunnelEnds    map[lb.TunnelEnd]uint32
 	services      map[lb.ServiceKey]lb.ServiceEntry
 	backends      map[uint32]lb.BackendEntry
 	hops          map[uint32]lb.NextHop // ever written
@@ -51,6 +50,7 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 		near:          map[lb.NearClient]uint32{},
 		foreign:       map[netip.Addr]lb.VIPAnswers{},
 		interfaceMTUs: map[uint32]uint32{},
+		tunnelEnds:    map[lb.TunnelEnd]uint32{},
 		services:      map[lb.ServiceKey]lb.ServiceEntry{},
 		backends:      map[uint32]lb.BackendEntry{},
 		hops:          map[uint32]lb.NextHop{},
@@ -69,6 +69,7 @@ func (m *memory) clone() *memory {
 	c.log, c.fail, c.seen = nil, nil, nil
 	c.answering, c.near, c.foreign = maps.Clone(m.answering), maps.Clone(m.near), maps.Clone(m.foreign)
 	c.interfaceMTUs = maps.Clone(m.interfaceMTUs)
+	c.tunnelEnds = maps.Clone(m.tunnelEnds)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
@@ -89,6 +90,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		NearClients:   maps.Clone(m.near),
 		ForeignVIPs:   maps.Clone(m.foreign),
 		InterfaceMTUs: maps.Clone(m.interfaceMTUs),
+		TunnelEnds:    maps.Clone(m.tunnelEnds),
 		ServiceNames:  maps.Clone(m.serviceNames),
 		BackendNames:  maps.Clone(m.backendNames),
 	}
@@ -124,8 +126,8 @@ func (m *memory) write(what string, allowed func(), do func()) error {
 
 func always() {}
 
-func (m *memory) SetSettings(t lb.Timeouts, limits lb.RateLimits, smallestMTU uint32) error {
-	return m.write("SetSettings", always, func() { m.timeouts, m.rateLimits, m.smallestMTU = t, limits, smallestMTU })
+func (m *memory) SetSettings(s lb.Settings) error {
+	return m.write("SetSettings", always, func() { m.settings = s })
 }
 
 func (m *memory) PutInterfaceMTU(index, mtu uint32) error {
@@ -154,6 +156,18 @@ func (m *memory) PutNearClient(client lb.NearClient, by uint32) error {
 
 func (m *memory) DeleteNearClient(client lb.NearClient) error {
 	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
+}
+
+func (m *memory) ForgetPath(hop uint32) error {
+	return m.write("ForgetPath", func() { m.inRange("next hop", hop, 1, m.limits.Backends) }, func() {})
+}
+
+func (m *memory) PutTunnelEnd(end lb.TunnelEnd, backend uint32) error {
+	return m.write("PutTunnelEnd", func() { m.inRange("tunnel end", backend, 1, m.limits.Backends) }, func() { m.tunnelEnds[end] = backend })
+}
+
+func (m *memory) DeleteTunnelEnd(end lb.TunnelEnd) error {
+	return m.write("DeleteTunnelEnd", always, func() { delete(m.tunnelEnds, end) })
 }
 
 func (m *memory) PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error {

@@ -46,8 +46,8 @@ func TestSmallestMTU(t *testing.T) {
 		if writes := strings.Join(m.writes(), " "); step.writes != "" && writes != step.writes {
 			t.Errorf("%s: got the writes %s, want %s", step.name, writes, step.writes)
 		}
-		if m.smallestMTU != step.smallest {
-			t.Errorf("%s: the smallest MTU is %d, want %d", step.name, m.smallestMTU, step.smallest)
+		if m.settings.SmallestMTU != step.smallest {
+			t.Errorf("%s: the smallest MTU is %d, want %d", step.name, m.settings.SmallestMTU, step.smallest)
 		}
 	}
 	if want := map[uint32]uint32{2: 9000}; !maps.Equal(m.interfaceMTUs, want) {
@@ -71,13 +71,13 @@ func TestSmallestMTUIsForgotten(t *testing.T) {
 	mustApply(t, m.start(), cfg, hops)
 	r := m.start()
 	mustApply(t, r, cfg, map[netip.Addr]lb.NextHop{})
-	if m.smallestMTU != 1280 {
-		t.Errorf("the smallest MTU is %d after another start, want 1280", m.smallestMTU)
+	if m.settings.SmallestMTU != 1280 {
+		t.Errorf("the smallest MTU is %d after another start, want 1280", m.settings.SmallestMTU)
 	}
 	cfg.Services = cfg.Services[:2]
 	mustApply(t, r, cfg, map[netip.Addr]lb.NextHop{})
 	mustApply(t, r, cfg, map[netip.Addr]lb.NextHop{}) // what has gone was still in use when the settings were written
-	if m.smallestMTU != 1500 {
-		t.Errorf("the smallest MTU is %d without the backend that had it, want 1500", m.smallestMTU)
+	if m.settings.SmallestMTU != 1500 {
+		t.Errorf("the smallest MTU is %d without the backend that had it, want 1500", m.settings.SmallestMTU)
 	}
 }

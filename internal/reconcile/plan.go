@@ -20,6 +20,7 @@ type plan struct {
 	lists    []list
 	keys     map[lb.ServiceKey]bool // of the changes
 	moves    bool                   // an address comes or goes that the address filter may have to know
+	ends     bool                   // a tunnel's end comes or goes
 
 	goneKeys     []lb.ServiceKey
 	goneNear     []lb.NearClient
@@ -229,6 +230,7 @@ func (p *plan) planService(s *service, config lb.Service) error {
 	if err := p.planBackends(c); err != nil {
 		return err
 	}
+	p.ends = p.ends || p.endsMove(c)
 	p.planNear(c)
 	return p.planTable(c)
 }
@@ -293,6 +295,8 @@ func (p *plan) removeKeys(keys []lb.ServiceKey) {
 
 func (p *plan) removeBackend(id uint32) {
 	p.goneBackends = append(p.goneBackends, id)
+	_, hadEnd := endOf(p.r.actual.backends.at(id), p.r.forwardOf(p.r.books.services[p.r.actual.backends.at(id).Service]))
+	p.ends = p.ends || hadEnd
 	p.release(p.r.actual.backends.at(id))
 	p.r.books.backendIDs.release(stretch{id, 1})
 }

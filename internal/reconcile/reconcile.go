@@ -104,7 +104,9 @@ type Result struct {
 // which every packet is still forwarded rightly; Apply again goes on from there.
 func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Result, error) {
 	p, err := r.plan(cfg, hops)
-	return r.carryOut(p, err, settings{timeouts: cfg.Timeouts, limits: cfg.RateLimits, answers: cfg.Answers})
+	return r.carryOut(p, err, settings{
+		Settings: lb.Settings{Timeouts: cfg.Timeouts, RateLimits: cfg.RateLimits, Fragments: cfg.Fragments}, answers: cfg.Answers,
+	})
 }
 
 // Services are those that Apply was given last, if it succeeded; the caller must not
@@ -139,7 +141,7 @@ func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, er
 		r.recall()
 		return Result{}, err
 	}
-	settings.smallestMTU = r.mtus.smallest()
+	settings.SmallestMTU = r.mtus.smallest()
 	err = r.write(p, settings)
 	result := p.result() // after the writes: it looks at every service
 	if err != nil {

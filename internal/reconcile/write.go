@@ -11,11 +11,9 @@ import (
 
 // settings is what SetSettings is told.
 type settings struct {
-	timeouts lb.Timeouts
-	limits   lb.RateLimits
-	answers  lb.VIPAnswers
-	// smallestMTU comes before what has it: that a packet is looked at once too often does no harm.
-	smallestMTU uint32
+	// SmallestMTU comes before what has it: that a packet is looked at once too often does no harm.
+	lb.Settings
+	answers lb.VIPAnswers
 }
 
 // filter is what SetAddressFilter is told: each list sorted, without duplicates.
@@ -53,6 +51,11 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 	if err := r.remove(p); err != nil {
 		return err
 	}
+	if p.ends || r.untidy {
+		if err := r.setTunnelEnds(); err != nil {
+			return err
+		}
+	}
 	if addressesDue {
 		return r.setAddresses(&plan{})
 	}
@@ -60,8 +63,8 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 }
 
 func (r *Reconciler) setSettings(wanted settings) error {
-	if r.settings.timeouts != wanted.timeouts || r.settings.limits != wanted.limits || r.settings.smallestMTU != wanted.smallestMTU {
-		if err := r.tables.SetSettings(wanted.timeouts, wanted.limits, wanted.smallestMTU); err != nil {
+	if r.settings.Settings != wanted.Settings {
+		if err := r.tables.SetSettings(wanted.Settings); err != nil {
 			return err
 		}
 	}
@@ -308,9 +311,13 @@ func (r *Reconciler) clearHops(ids []uint32) error {
 	}
 	err := unused.flush()
 	for _, id := range unused.ids {
-		if r.actual.nextHops[id].Problem == "unused" {
-			delete(r.actual.nextHops, id)
+		if r.actual.nextHops[id].Problem != "unused" {
+			continue
 		}
+		if err := r.tables.ForgetPath(id); err != nil {
+			return err
+		}
+		delete(r.actual.nextHops, id)
 	}
 	return err
 }

@@ -48,9 +48,10 @@ func (o Options) mtu() int { return cmp.Or(o.MTU, DefaultMTU) }
 type Step struct {
 	Verdict string
 	Reason  string
-	Service string // "" where none was meant
-	Backend string // "" where none was chosen
-	Frame   []byte // as it left; nil when it did not
+	Service string   // "" where none was meant
+	Backend string   // "" where none was chosen
+	Frame   []byte   // as it left; nil when it did not
+	Behind  [][]byte // held ones that left behind it, in order
 }
 
 // Simulator is a data plane of its own. It needs CAP_BPF and CAP_NET_ADMIN.
@@ -188,7 +189,7 @@ func (s *Simulator) Run(record packet.Record) (Step, error) {
 	if len(record.Data) < minFrame {
 		return Step{Verdict: "PASS", Reason: "not-ip"}, nil
 	}
-	decision, frame, err := s.runner.Run(record.Time, record.Data)
+	decision, frames, err := s.runner.Run(record.Time, record.Data)
 	if err != nil {
 		return Step{}, err
 	}
@@ -199,7 +200,10 @@ func (s *Simulator) Run(record packet.Record) (Step, error) {
 		Backend: s.backends[decision.Backend],
 	}
 	if decision.Verdict.Sends() {
-		step.Frame = frame
+		step.Frame = frames[0].Data
+		for _, frame := range frames[1:] {
+			step.Behind = append(step.Behind, frame.Data)
+		}
 	}
 	return step, nil
 }
@@ -224,8 +228,11 @@ func (s *Simulator) RunAll(capture packet.File, emit func(n int, step Step) erro
 		if err := emit(i+1, step); err != nil {
 			return out, err
 		}
-		if step.Frame != nil {
-			out.Records = append(out.Records, packet.Record{Time: record.Time, Data: step.Frame})
+		if step.Frame == nil {
+			continue
+		}
+		for _, frame := range append([][]byte{step.Frame}, step.Behind...) {
+			out.Records = append(out.Records, packet.Record{Time: record.Time, Data: frame})
 		}
 	}
 	return out, nil

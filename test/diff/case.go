@@ -18,7 +18,7 @@ import (
 type World struct {
 	Config lb.Config
 	Hops   map[netip.Addr]lb.NextHop
-	Own    []netip.Addr // the host's own addresses
+	Host   []netip.Addr // the addresses of its host
 	MTUs   map[int]int  `json:",omitempty"` // of interfaces, by index
 }
 

@@ -57,9 +57,9 @@ func (w *World) changeNetwork(rng *rand.Rand) {
 	case 1:
 		w.Config.RateLimits = randomRateLimits(rng)
 	case 7:
-		w.Own = randomOwn(rng)
+		w.changeHost(rng)
 	case 8:
-		w.Config.Answers.Neighbours = !w.Config.Answers.Neighbours
+		w.Config.Answers = randomAnswers(rng)
 	case 2, 3, 4:
 		w.loseNextHops(rng)
 	default:

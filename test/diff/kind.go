@@ -54,7 +54,7 @@ func Kinds() []Kind {
 	withoutBackend := slices.Concat(told(model.NoFlow), told(model.NoBackend), []Fate{{Reason: model.BackendGone}})
 	withBackend := []Fate{
 		{Reason: model.NewFlow}, {Reason: model.NewFlowSNAT}, {Reason: model.Forwarded}, {Reason: model.Reply}, {Reason: model.NoNextHop},
-		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute},
+		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute}, {Reason: model.ICMPError},
 	}
 	withBackend = append(withBackend, told(model.MTUExceeded)...)
 	var all []Kind
@@ -134,6 +134,9 @@ func (t *Traffic) kind(frame Frame, got model.Outcome, list func() ([]model.Flow
 		k.Backend = familyOf(b.Address.Addr())
 	}
 	from, ok := readEnds(frame)
+	if about, isError := readQuotedEnds(frame); isError {
+		from = about.reversed()
+	}
 	switch {
 	case !ok:
 		return k, nil

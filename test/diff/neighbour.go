@@ -2,7 +2,6 @@ package diff
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
 	"net/netip"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -10,17 +9,6 @@ import (
 )
 
 func neighbourMAC() lb.MAC { return lb.MAC{2, 0, 0, 0, 0, 6} }
-
-// randomOwn is which of the VIPs are the host's own addresses.
-func randomOwn(rng *rand.Rand) (own []netip.Addr) {
-	for _, f := range families() {
-		own = append(own, f.hostAddress())
-		if chance(rng, 3) {
-			own = append(own, f.vipAddress(rng))
-		}
-	}
-	return own
-}
 
 // question is somebody's who wants to know who has an address, mostly a VIP. Some are
 // not quite what a question has to be.

@@ -28,6 +28,8 @@ type Traffic struct {
 	ways map[ends]way
 	// orphans are those known whose backends a change took away, for a while.
 	orphans []*conversation
+	// left are the IP packets that have left of late.
+	left [][]byte
 }
 
 // NewTraffic is traffic through a balancer.
@@ -125,8 +127,10 @@ func (t *Traffic) frame() []byte {
 
 func (t *Traffic) packet() []byte {
 	switch n := t.rng.IntN(100); {
-	case n < 3:
+	case n < 2:
 		return t.notForAService().Frame()
+	case n < 3, n > 91:
+		return t.icmp()
 	case n < 11:
 		return damaged(t.rng, t.forAService().Frame())
 	case n < 21:
@@ -296,6 +300,7 @@ func (t *Traffic) Changed(w World) {
 
 // Saw tells what became of the event's frame.
 func (t *Traffic) Saw(e Event, got model.Outcome) {
+	t.remember(got)
 	from, ok := readEnds(e.Frame)
 	if !ok {
 		return

@@ -37,12 +37,12 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 		Config: lb.Config{
 			Timeouts:   randomTimeouts(rng),
 			RateLimits: randomRateLimits(rng),
-			Answers:    lb.VIPAnswers{Neighbours: !chance(rng, 4)},
+			Answers:    randomAnswers(rng),
 			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
 		},
-		Own:  randomOwn(rng),
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
+	w.changeHost(rng)
 	w.addServiceOf(rng, k)
 	for more := 1 + rng.IntN(maxServices-1); more > 0 || len(w.Config.Services) == 0; more-- {
 		w.addService(rng)
@@ -51,6 +51,21 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 	w.MTUs = randomMTUs(rng)
 	w.Config.Limits.Backends = w.backends() + spareBackends
 	return w
+}
+
+func randomAnswers(rng *rand.Rand) lb.VIPAnswers {
+	return lb.VIPAnswers{Neighbours: !chance(rng, 4), Echo: !chance(rng, 4)}
+}
+
+// changeHost gives the host one of the VIPs, or none.
+func (w *World) changeHost(rng *rand.Rand) {
+	w.Host = nil
+	for _, f := range families() {
+		w.Host = append(w.Host, f.hostAddress())
+		if chance(rng, 3) {
+			w.Host = append(w.Host, f.vipAddress(rng))
+		}
+	}
 }
 
 // backends counts those of all services.
@@ -79,7 +94,7 @@ func randomTimeouts(rng *rand.Rand) lb.Timeouts {
 
 func randomRateLimits(rng *rand.Rand) lb.RateLimits {
 	limit := func() uint32 { return pick[uint32](rng, 0, 0, 1, 3, 7, 20, 100, 1000, 1_000_000) }
-	return lb.RateLimits{Resets: limit(), ICMPErrors: limit()}
+	return lb.RateLimits{Resets: limit(), ICMPErrors: limit(), EchoReplies: limit()}
 }
 
 // addService adds any, unless chance makes none that fits in.

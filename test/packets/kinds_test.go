@@ -55,6 +55,13 @@ func kinds() map[string]kind {
 		"first fragment":                            {last: fragment(0)},
 		"later fragment":                            {last: fragment(185)},
 		"ICMP echo to the VIP":                      {last: func(s *scene) []byte { return s.echo().Frame() }},
+		"ICMP echo, a fragment":                     {last: func(s *scene) []byte { return asFragment(s, s.echo().Frame(), 0) }},
+		"ICMP error about an answer":                {last: func(s *scene) []byte { s.open(); return s.aboutAnswer(8).Frame() }},
+		"ICMP error about an answer, TTL 1":         {last: func(s *scene) []byte { s.open(); return withTTL(s.aboutAnswer(8), 1).Frame() }},
+		"ICMP error about an answer, no flow":       {last: func(s *scene) []byte { return s.aboutAnswer(20).Frame() }},
+		"ICMP error about what a backend got":       {last: func(s *scene) []byte { return s.aboutWhatLeft(packet.TimeExceeded, packet.TimeExceededV6, 0, 0) }},
+		"fragmentation needed for that":             {last: func(s *scene) []byte { return s.aboutWhatLeft(packet.Unreachable, packet.TooBigV6, 4, 1400) }},
+		"ICMP error about nobody's packet":          {last: func(s *scene) []byte { s.port++; return s.aboutNobody() }},
 		"cut off behind the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-1] }},
 		"cut off before the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-tcpSize+3] }},
 		"TCP data offset below 5":                   {last: tcpDataOffset4},
@@ -157,18 +164,59 @@ func withSegmentsLeft(s *scene) []byte {
 // fragment is one at an offset in units of 8 bytes, with more to come.
 func fragment(offset uint16) func(*scene) []byte {
 	return func(s *scene) []byte {
-		frame := s.tcp(packet.SYN, strings.Repeat("x", 100)).Frame()
-		if !s.six {
-			binary.BigEndian.PutUint16(frame[ethernetSize+6:], 1<<13|offset)
-			binary.BigEndian.PutUint16(frame[ethernetSize+10:], 0)
-			binary.BigEndian.PutUint16(frame[ethernetSize+10:], packet.Checksum(frame[ethernetSize:ethernetSize+20], 0))
-			return frame
-		}
-		const fragmentHeader = 44
-		header := []byte{frame[ethernetSize+6], 0, byte(offset >> 5), byte(offset<<3) | 1, 0, 0, 0, 1}
-		frame[ethernetSize+6] = fragmentHeader
-		return withIPv6Headers(frame, header)
+		return asFragment(s, s.tcp(packet.SYN, strings.Repeat("x", 100)).Frame(), offset)
 	}
+}
+
+func asFragment(s *scene, frame []byte, offset uint16) []byte {
+	if !s.six {
+		binary.BigEndian.PutUint16(frame[ethernetSize+6:], 1<<13|offset)
+		binary.BigEndian.PutUint16(frame[ethernetSize+10:], 0)
+		binary.BigEndian.PutUint16(frame[ethernetSize+10:], packet.Checksum(frame[ethernetSize:ethernetSize+20], 0))
+		return frame
+	}
+	const fragmentHeader = 44
+	header := []byte{frame[ethernetSize+6], 0, byte(offset >> 5), byte(offset<<3) | 1, 0, 0, 0, 1}
+	frame[ethernetSize+6] = fragmentHeader
+	return withIPv6Headers(frame, header)
+}
+
+// router is on the way to anybody.
+func router(six bool) netip.Addr {
+	if six {
+		return netip.MustParseAddr("2001:db8:f::9")
+	}
+	return netip.MustParseAddr("192.0.2.9")
+}
+
+// aboutAnswer is what a router near the client says of the VIP's answer to it.
+func (s *scene) aboutAnswer(quoted int) packet.Packet {
+	client, vip := s.ends()
+	answer := packet.NewTCP(vip, client, packet.SYN|packet.ACK, "")
+	kind := packet.TimeExceeded
+	if s.six {
+		kind = packet.TimeExceededV6
+	}
+	return fromClient(answer.Error(router(s.six), kind, 0, 0, quoted))
+}
+
+// aboutWhatLeft is what a router near the backend says of the packet that went there.
+func (s *scene) aboutWhatLeft(four, six, code uint8, rest uint32) []byte {
+	s.t.Helper()
+	left, err := packet.Read(s.run(s.tcp(packet.SYN, "").Frame()).Frame)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if left.Src.Addr().Is6() {
+		four, code = six, 0
+	}
+	return fromClient(left.Error(router(left.Src.Addr().Is6()), four, code, rest, 8)).Frame()
+}
+
+func (s *scene) aboutNobody() []byte {
+	client, vip := s.ends()
+	other := packet.NewUDP(netip.AddrPortFrom(vip.Addr(), 4444), client, "")
+	return fromClient(other.Error(router(s.six), packet.Unreachable, 0, 0, 8)).Frame()
 }
 
 func tcpDataOffset4(s *scene) []byte {
