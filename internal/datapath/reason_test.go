@@ -107,7 +107,10 @@ func reasonCases() map[string]reasonCase {
 		}},
 		"mtu-exceeded": {ofWeb("TX", "mtu-exceeded", backendA), func(b *balancer, c *conversation) []byte {
 			b.cfg.Services[0].Forward = lb.ForwardIPIP
-			b.hopTo(c.backend, lb.NextHop{Interface: datapath.LoopbackIndex, MAC: macOf(c.backend.Address.Addr()), Source: sourceToward(c.backend.Address.Addr()), MTU: 1500})
+			only := b.cfg.Services[0].Backends[0]
+			hop := b.hops[only.Address.Addr()]
+			hop.MTU = 1500
+			b.hopTo(only, hop)
 			return c.request(packet.SYN, strings.Repeat("x", 1500-2*20-20+1)).Frame()
 		}},
 		"too-big": {ofWeb("DROP", "too-big", backendA), func(b *balancer, c *conversation) []byte {
