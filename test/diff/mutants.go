@@ -643,7 +643,7 @@ func lengthMutants() []Mutant {
 		{"options that go stay in the checksum", "cut.h",
 			"ip->check = csum_update(ip->check, bytes.change);", "ip->check = csum_update(ip->check, 0);"},
 		{"the checksum of a header is that of the whole packet", "cut.h",
-			"*check = csum_update(*check, (__u64)(__u16)~*word + other);", "*check = csum_update(*check, 0);"},
+			"(__u64)(__u16) ~*word + other);", "(__u64)(__u16) ~*word + !other);"},
 		{"outer IPv6 headers of pieces have the length of all", "cut.h",
 			"v6->payload_len = bpf_htons(behind + length);", "v6->payload_len += 0;"},
 		{"GUE of pieces has no checksum over IPv6", "cut.h",
