@@ -118,7 +118,7 @@ func (n *network) addBackend(i int) {
 // widen makes room for tunnels on a link that they go by.
 func (n *network) widen(node *lab.Node, ifname string) {
 	n.t.Helper()
-	if n.forward.Tunnels() {
+	if n.forward.Tunnels() && !n.narrow {
 		n.must(n.back.Node().SetMTU(node.Name(), tunnelMTU), node.SetMTU(ifname, tunnelMTU))
 	}
 }

@@ -51,6 +51,7 @@ type way struct {
 	vip, backend family
 	twoArm       bool // the balancer has a link to the clients and another one to the backends
 	flat         bool // the backends have addresses of the clients' subnet
+	narrow       bool // the backends' link has no room for a tunnel's headers
 	mode         lb.Mode
 }
 
