@@ -39,7 +39,6 @@ def _(c):
     c.send("protocol length 16", bytes(Ether(src=CLIENT_MAC, dst=EVERYBODY, type=0x806) / Raw(bytes(who_has(c))[:5] + b"\x10" + bytes(who_has(c))[6:])))
     c.send("from a group's MAC", who_has(c, hwsrc="01:00:5e:00:00:01"), to=EVERYBODY)
     c.send("cut off", bytes(Ether(src=CLIENT_MAC, dst=EVERYBODY) / who_has(c))[:41])
-    c.send("to another machine's MAC", who_has(c), to="02:00:00:00:00:77")
 
 
 def solicit(c, target=None, src=None, dst=None, hlim=255, options=True, **fields):

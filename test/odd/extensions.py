@@ -47,7 +47,7 @@ def _(c):
 
 @case("IPv6, a routing header with a segment left", only=6)
 def _(c):
-    c.send("UDP", c.ip() / IPv6ExtHdrRouting(segleft=1, addresses=[c.vip.backend]) / c.udp(100), bad=True)
+    c.send("UDP", c.ip() / IPv6ExtHdrRouting(segleft=1, addresses=[c.vip.backend]) / c.udp(100))
 
 
 @case("IPv6, an extension header that ends beyond the packet", only=6)

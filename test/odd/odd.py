@@ -12,6 +12,7 @@ odd.py reassemble FILE.pcap
     that is a case's, how many fragments it was in, and its payload in hex.
 """
 import json
+import struct
 import sys
 
 from scapy.layers.inet import IP, TCP, UDP, defragment
@@ -64,6 +65,9 @@ def reassemble(path):
             continue
         if not is_fragment(packet):
             whole.append((0, packet))
+            continue
+        if not offset(packet) and not more(packet):  # RFC 6946
+            whole += [(1, p) for p in put_together([packet])]
             continue
         which = identification(packet)
         since, parts = waiting.setdefault(which, (frame.time, []))
@@ -131,7 +135,10 @@ def innermost(frame):
         return None  # cut off
     # Ethernet padding is not the packet's.
     size = packet.len if isinstance(packet, IP) else 40 + packet.plen
-    packet = packet.__class__(bytes(packet)[:size])
+    try:
+        packet = packet.__class__(bytes(packet)[:size])
+    except struct.error:
+        return None  # a length that makes no sense
     inside = packet.payload
     if isinstance(inside, (IP, IPv6)):
         return inside

@@ -56,7 +56,7 @@ type given struct {
 	Case     string
 	Frame    string
 	Port     int    // of the VIP, which no other case uses
-	Bad      bool   // a checksum in it is wrong by itself
+	Bad      bool   // its datagram's checksum is wrong
 	Sent     string // payload of the datagram that is complete with this, in hex
 }
 
@@ -83,6 +83,7 @@ func TestOddPackets(t *testing.T) {
 	for _, s := range suites() {
 		name := fmt.Sprint(s.forward, " ", strings.Join(s.families, " "))
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := &bench{s, t, python, filepath.Join(dir, "tinylb"), filepath.Join(dir, strings.ReplaceAll(name, " ", "-")), verdicts}
 			frames := b.generate()
 			b.checkVerdicts(frames, b.simulate())
@@ -203,7 +204,7 @@ func (b *bench) reassemble(extension string, frames []given) map[int][]string {
 	b.t.Helper()
 	sent := map[string]bool{}
 	for _, f := range frames {
-		sent[f.Sent] = true
+		sent[f.Sent] = f.Sent != ""
 	}
 	payloads := map[int][]string{}
 	for _, d := range decodeLines[datagram](b.t, b.run(b.python, "-B", "odd.py", "reassemble", b.path(extension))) {
