@@ -76,8 +76,8 @@ class Case:
 
     def send(self, frame, packet, bad=False, sent=None, wait=1000, mac=CLIENT_MAC, to=OUR_MAC, trailer=b""):
         """Gives a packet, or a frame as it is, to the balancer. frame is its name
-        in verdicts.md; it is bad if it is a fragment of a datagram with a wrong
-        checksum; sent is the payload of a datagram that is complete with this."""
+        in verdicts.md; it is bad if it carries, maybe in part, what has
+        another checksum than its headers say; sent is the payload of a datagram that is complete with this."""
         data = bytes(packet) if isinstance(packet, (bytes, Ether)) else bytes(Ether(src=mac, dst=to) / packet)
         self.now += wait
         self.suite.add(self.now, data + trailer, case=self.name, frame=frame, port=self.port, bad=bad, sent=sent)

@@ -238,7 +238,7 @@ def _(c):
 def _(c):
     for name, option in (("loose", IPOption_LSRR), ("strict", IPOption_SSRR)):
         c.send(name + ", at its end", c.ip(options=[option(pointer=8, length=7, routers=["192.0.2.1"]), IPOption_EOL()]) / c.udp(100))
-        c.send(name + ", a hop to go", c.ip(options=[option(pointer=4, length=7, routers=["192.0.2.1"]), IPOption_EOL()]) / c.udp(100))
+        c.send(name + ", a hop to go", c.ip(options=[option(pointer=4, length=7, routers=["192.0.2.1"]), IPOption_EOL()]) / c.udp(100), bad=True)
 
 
 @case("IPv4, an option that ends beyond the header", only=4)

@@ -96,16 +96,18 @@ func (j judged) at(t *testing.T) int64 {
 	return at
 }
 
-// objections are what tshark finds wrong.
+// objections are what tshark finds wrong. A wrong TCP checksum makes GUE's over IPv6
+// wrong, which is derived from it.
 func (j judged) objections() (all []string) {
 	if j["_ws.malformed"] != "" {
 		all = append(all, "a malformed packet")
 	}
 	const bad = "0"
+	names := map[string]string{"ip": "IPv4", "tcp": "TCP or UDP", "udp": "TCP or UDP", "icmp": "ICMP", "icmpv6": "ICMP"}
 	for _, field := range judgements {
 		layer, isStatus := strings.CutSuffix(field, ".checksum.status")
 		if isStatus && slices.Contains(strings.Split(j[field], ","), bad) {
-			all = append(all, "a bad checksum of "+strings.TrimSuffix(layer, "v6"))
+			all = append(all, "a bad checksum of "+names[layer])
 		}
 	}
 	return all

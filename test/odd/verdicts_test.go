@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -17,7 +18,7 @@ const arrives = "what arrives"
 type row struct {
 	becomes string
 	but     []exception
-	used    bool
+	used    atomic.Bool
 }
 
 // exception is for what all words of one of its conditions are true of.
@@ -77,7 +78,7 @@ func readExceptions(t *testing.T, cell string) (all []exception) {
 // want is what becomes of the frame with this mode and these IP versions of VIP
 // and backend.
 func (r *row) want(forward lb.Forward, families string) string {
-	r.used = true
+	r.used.Store(true)
 	facts := []string{string(forward), "IPv" + families[:1]}
 	if families[0] != families[1] {
 		facts = append(facts, "across")
