@@ -113,7 +113,7 @@ func TestPing(t *testing.T) {
 // checkPingLimits changes how often pings are answered.
 func (n *network) checkPingLimits(d *testnet.Daemon) {
 	n.t.Helper()
-	const asked = 200
+	const asked = 100
 	for _, limit := range []struct {
 		config      string
 		least, most int
@@ -130,8 +130,8 @@ func (n *network) checkPingLimits(d *testnet.Daemon) {
 	}
 }
 
-// ping pings the VIP so often, within half a second or so, and returns how many
-// answers were right.
+// ping pings the VIP so often, as fast as the answers come or a hundred times a
+// second, and returns how many answers were right.
 func (n *network) ping(count int, args ...string) (answered int) {
 	n.t.Helper()
 	return ping(n.t, n.client, n.vipAddress(), count, args...)
@@ -139,13 +139,13 @@ func (n *network) ping(count int, args ...string) (answered int) {
 
 func ping(t *testing.T, node *lab.Node, to netip.Addr, count int, args ...string) (answered int) {
 	t.Helper()
-	args = append(args, "-n", "-q", "-c", strconv.Itoa(count), "-i", "0.002", "-W", "1", to.String())
+	args = append(args, "-n", "-q", "-f", "-c", strconv.Itoa(count), "-W", "1", to.String())
 	out, _ := node.Command(t.Context(), need.Tool(t, "ping"), args...).CombinedOutput() // fails if one is not answered
 	_, err := fmt.Sscanf(afterFirst(string(out), "packets transmitted, "), "%d received", &answered)
 	if err != nil {
 		t.Fatalf("ping: %v\n%s", err, out)
 	}
-	if strings.Contains(string(out), "errors") || strings.Contains(string(out), "duplicates") {
+	if strings.Contains(string(out), "duplicates") {
 		t.Errorf("ping complains:\n%s", out)
 	}
 	return answered
