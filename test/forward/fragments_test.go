@@ -124,8 +124,8 @@ func TestLargestDatagrams(t *testing.T) {
 }
 
 // TestFragmentsThatFillTheTunnel: the links toward the backends have no room for
-// outer headers. Over IPv4 the balancer fragments; over IPv6 only the sender may,
-// and learns from its first datagram how large a packet may be.
+// outer headers. What may not be fragmented, as all of IPv6, is lost until its sender
+// has learned how large a packet may be. Then nothing is.
 func TestFragmentsThatFillTheTunnel(t *testing.T) {
 	for _, w := range ways(lb.ModeNative, lb.ForwardIPIP, lb.ForwardGUE) {
 		if w.twoArm == (w.vip == w.backend) {
@@ -138,9 +138,7 @@ func TestFragmentsThatFillTheTunnel(t *testing.T) {
 			testnet.EchoUDP(t, n.backends[0], n.local(0, echoPort))
 			n.Run(n.config())
 			asker := n.newAsker()
-			if w.vip == v6 {
-				asker.learnPathMTU()
-			}
+			asker.learnPathMTU()
 			for range 20 {
 				for _, size := range []int{1400, 1472, 1473, 9000, largestUDP} {
 					n.must(asker.ask(size))

@@ -23,8 +23,9 @@ func TestNoBackend(t *testing.T) {
 		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
 			n := newNetwork(t, w, 1)
+			d := n.Run(n.config())
 			config := strings.ReplaceAll(n.config(), "}]", ", weight: 0}]")
-			d := n.Run(config)
+			d.Logs("config reloaded", func() { n.WriteConfig(config) })
 			for _, network := range []string{"tcp", "udp"} {
 				if err := n.try(network, 10*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
 					t.Errorf("%s: %v", network, err)
