@@ -106,7 +106,7 @@ func TestFragmentsOfManyClients(t *testing.T) {
 func TestLargestDatagrams(t *testing.T) {
 	const datagrams = 100
 	for _, w := range ways(lb.ModeNative, lb.ForwardNAT, lb.ForwardIPIP) {
-		if w.twoArm {
+		if w.twoArm != w.forward.Tunnels() { // one link has one MTU, and answers go without a tunnel
 			continue
 		}
 		t.Run(w.String(), func(t *testing.T) {

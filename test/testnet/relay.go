@@ -150,18 +150,15 @@ type fragment struct {
 }
 
 func readFragment(ethernet []byte) (f fragment, ok bool) {
-	const etherHeader, ipv6Header, fragmentHeader = 14, 40, 8
-	if len(ethernet) < etherHeader+ipv6Header+fragmentHeader {
-		return f, false
-	}
+	const etherHeader, ipv4Header, ipv6Header, fragmentHeader = 14, 20, 40, 8
 	ip := ethernet[etherHeader:]
-	switch {
-	case binary.BigEndian.Uint16(ethernet[12:]) == unix.ETH_P_IP:
+	switch etherType := binary.BigEndian.Uint16(ethernet[12:]); {
+	case etherType == unix.ETH_P_IP && len(ip) >= ipv4Header:
 		field := binary.BigEndian.Uint16(ip[6:])
 		f.offset, f.last = int(field&0x1fff)*8, field&0x2000 == 0
 		f.size = int(binary.BigEndian.Uint16(ip[2:])) - int(ip[0]&0xf)*4
 		f.datagram = string(ip[4:6]) + string(ip[9:10]) + string(ip[12:20])
-	case binary.BigEndian.Uint16(ethernet[12:]) == unix.ETH_P_IPV6 && ip[6] == unix.IPPROTO_FRAGMENT:
+	case etherType == unix.ETH_P_IPV6 && len(ip) >= ipv6Header+fragmentHeader && ip[6] == unix.IPPROTO_FRAGMENT:
 		header := ip[ipv6Header:]
 		field := binary.BigEndian.Uint16(header[2:])
 		f.offset, f.last = int(field&0xfff8), field&1 == 0
