@@ -71,6 +71,32 @@ func TestFragmentsInAnyOrder(t *testing.T) {
 	}
 }
 
+// TestFragmentsForTheHostItself: what is for another port of the VIP is the
+// kernel's, in whatever order it comes.
+func TestFragmentsForTheHostItself(t *testing.T) {
+	for _, mode := range []lb.Mode{lb.ModeNative, lb.ModeGeneric} {
+		for _, f := range []family{v4, v6} {
+			w := way{forward: lb.ForwardNAT, vip: f, backend: f, relayed: true, mode: mode}
+			t.Run(w.String()+", "+string(mode), func(t *testing.T) {
+				t.Parallel()
+				n := newNetwork(t, w, 1)
+				testnet.EchoUDP(t, n.Node, n.at(echoPort).String())
+				n.Run(fmt.Sprintf("interfaces: [eth0]\nmode: %s\nservices: [{name: web, address: %q, protocol: udp, backends: [{address: %q}]}]\n",
+					mode, n.at(80), netip.AddrPortFrom(n.backendAddress(0), 80)))
+				asker := n.newAsker()
+				for name, order := range orders() {
+					n.reorder(order)
+					for _, size := range []int{1473, 30001} {
+						if err := asker.ask(size); err != nil {
+							t.Errorf("%d bytes, %s: %v", size, name, err)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestFragmentsOfManyClients: they come from several at once, mixed.
 func TestFragmentsOfManyClients(t *testing.T) {
 	const clients, datagrams, size = 4, 5, 20_000
