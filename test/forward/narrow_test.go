@@ -20,7 +20,7 @@ func TestNarrow(t *testing.T) {
 	file := makeNoise(t)
 	for _, mode := range []lb.Mode{lb.ModeNative, lb.ModeGeneric} {
 		for _, w := range ways(mode, lb.ForwardIPIP, lb.ForwardGUE) {
-			w.narrow = true
+			w.tight = true
 			if mode == lb.ModeGeneric && (w.vip != w.backend || !w.twoArm) {
 				continue
 			}

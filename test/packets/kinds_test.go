@@ -244,6 +244,20 @@ func longest(s *scene) []byte {
 	return s.tcp(packet.SYN, strings.Repeat("x", most)).Frame()
 }
 
+// sized is a datagram of so many bytes with its IP header.
+func sized(size int, dontFragment bool) func(*scene) []byte {
+	const udpSize = 8
+	return func(s *scene) []byte {
+		payload := size - 20 - udpSize
+		if s.six {
+			payload = size - ipv6Size - udpSize
+		}
+		p := s.udp(strings.Repeat("x", payload))
+		p.DontFragment = dontFragment && !s.six
+		return p.Frame()
+	}
+}
+
 func (s *scene) client() netip.Addr { client, _ := s.ends(); return client.Addr() }
 func (s *scene) vip() netip.Addr    { _, vip := s.ends(); return vip.Addr() }
 
