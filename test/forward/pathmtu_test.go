@@ -28,7 +28,7 @@ func TestPathMTU(t *testing.T) {
 			}
 			servers := n.serveNoise(file)
 			n.Run(n.config())
-			up, down := n.transferWhile(file, servers, func() error { return n.routers.tight(n.narrowTo()) })
+			up, down := n.transferWhile(file, servers, func() error { return n.routers.narrow(n.narrowTo()) })
 			n.checkLearned(up, down)
 			n.checkTunnels()
 			testnet.CheckChecksums(t, append(n.backends, n.client)...)

@@ -73,7 +73,7 @@ func (n *network) routeRemote(node *lab.Node) {
 	}
 }
 
-// tight sets the MTU of the link between the routers.
-func (r routers) tight(mtu int) error {
+// narrow sets the MTU of the link between the routers.
+func (r routers) narrow(mtu int) error {
 	return errors.Join(r.near.SetMTU("eth1", mtu), r.far.SetMTU("eth0", mtu))
 }
