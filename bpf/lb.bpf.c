@@ -251,13 +251,13 @@ static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *p
 	__u64 now;
 
 	verdict = parse(ctx, pkt);
+	if (may_ask(pkt) && neighbour_answer(ctx, pkt))
+		return leave_by(ctx, ctx->ingress_ifindex);
 	now = clock_now();
 	if (verdict == VERDICT_CONTINUE)
 		verdict = decide(ctx, pkt, now);
 	else if (verdict == VERDICT_ICMP)
 		verdict = icmp_arrived(ctx, pkt, now);
-	if (verdict == VERDICT_PASS && may_ask(pkt))
-		return neighbour_answer(ctx, pkt);
 	if (verdict == VERDICT_OPEN)
 		verdict = open_flow(ctx, pkt, now);
 	if (verdict == VERDICT_CONTINUE)
