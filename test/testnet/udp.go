@@ -39,6 +39,11 @@ func WithoutChecksums(c *net.UDPConn) error {
 	return SetOption(c, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1)
 }
 
+// MayBeFragmented is an option of ListenUDP, for IPv4: datagrams leave without DF.
+func MayBeFragmented(c *net.UDPConn) error {
+	return SetOption(c, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+}
+
 // SetOption sets a socket option, setsockopt(2).
 func SetOption(c syscall.Conn, level, name, value int) error {
 	raw, err := c.SyscallConn()
