@@ -25,6 +25,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } service_blocks SEC(".maps");
 
+/* daemon -> data plane, per new flow: by service id. As many as services; id 0 is none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct policy);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} policies SEC(".maps");
+
 /* daemon -> data plane, per new flow in dnat: the interface that they share with backends; 0: any. Three times as many as backends, and 1024. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -118,6 +118,12 @@ struct service {
 };
 ASSERT_SIZE(struct service, 16);
 
+/* What a service asks of new flows, beyond what `struct service` says. */
+struct policy {
+	__u32 max_flows; /* active ones; 0: any number */
+};
+ASSERT_SIZE(struct policy, 4);
+
 /* Entries of the scheduler tables, sixteen to a cache line. */
 #define TABLE_CHUNK 16
 struct table_chunk {

@@ -126,6 +126,10 @@ func serviceFromBPF(s lbService) lb.ServiceEntry {
 	}
 }
 
+func policyToBPF(p lb.ServicePolicy) lbPolicy { return lbPolicy{MaxFlows: p.MaxFlows} }
+
+func policyFromBPF(p lbPolicy) lb.ServicePolicy { return lb.ServicePolicy{MaxFlows: p.MaxFlows} }
+
 func backendToBPF(entry lb.BackendEntry) lbBackend {
 	out := lbBackend{
 		NextHop:       entry.NextHop,

@@ -47,6 +47,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 	table := flowTableFor(limits)
 	entries := map[string]uint32{
 		"services":             2 * limits.Services,
+		"policies":             limits.Services + 1,
 		"service_blocks":       64 * limits.Services,               // 30 are the most of a range, for TCP and UDP each
 		"near_clients":         3*limits.Backends + minNearClients, // addresses, and links before and after a change
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
@@ -128,6 +129,7 @@ func (d *Datapath) assign() {
 		Flows:              d.all["flows"],
 		NearClients:        d.all["near_clients"],
 		NextHops:           d.all["next_hops"],
+		Policies:           d.all["policies"],
 		PortPools:          d.all["port_pools"],
 		AllReasonCounters:  d.all["all_reason_counters"],
 		ServiceNames:       d.all["service_names"],

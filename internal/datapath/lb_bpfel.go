@@ -257,6 +257,11 @@ type lbPacket struct {
 	_                 [4]byte
 }
 
+type lbPolicy struct {
+	_        structs.HostLayout
+	MaxFlows uint32
+}
+
 type lbPortPool struct {
 	_         structs.HostLayout
 	FullUntil uint64
@@ -417,6 +422,7 @@ const (
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
 	lbMapPackets            = "packets"
+	lbMapPolicies           = "policies"
 	lbMapPortPools          = "port_pools"
 	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceNames       = "service_names"
@@ -505,6 +511,7 @@ type lbMapSpecs struct {
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
+	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
@@ -569,6 +576,7 @@ type lbMaps struct {
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
+	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
@@ -600,6 +608,7 @@ func (m *lbMaps) Close() error {
 		m.NearClients,
 		m.NextHops,
 		m.Packets,
+		m.Policies,
 		m.PortPools,
 		m.ServiceBlocks,
 		m.ServiceNames,

@@ -19,6 +19,7 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: map[uint32]lb.SNATAddress{},
 		NearClients:   map[lb.NearClient]uint32{},
+		Policies:      map[uint32]lb.ServicePolicy{},
 		ServiceNames:  map[uint32]lb.ServiceName{},
 		BackendNames:  map[uint32]lb.BackendName{},
 	}
@@ -31,6 +32,11 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		}),
 		each(d.maps.NearClients, func(k lbNearClient, link uint32) {
 			t.NearClients[nearClientFromBPF(k)] = link
+		}),
+		each(d.maps.Policies, func(id uint32, v lbPolicy) {
+			if v != (lbPolicy{}) {
+				t.Policies[id] = policyFromBPF(v)
+			}
 		}),
 		each(d.maps.ServiceNames, func(id uint32, v lbServiceName) {
 			t.ServiceNames[id] = serviceNameFromBPF(v)
@@ -213,6 +219,13 @@ func (d *Datapath) PutNearClient(client lb.NearClient, link uint32) error {
 func (d *Datapath) DeleteNearClient(client lb.NearClient) error {
 	k := nearClientToBPF(client)
 	return remove(d.maps.NearClients, &k)
+}
+
+// PutPolicy makes new flows to a service comply with p, from the next packet on. The zero
+// one asks for nothing.
+func (d *Datapath) PutPolicy(id uint32, p lb.ServicePolicy) error {
+	entry := policyToBPF(p)
+	return put(d.maps.Policies, id, &entry)
 }
 
 // PutServiceName records what a service id stands for.

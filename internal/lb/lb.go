@@ -200,6 +200,7 @@ type Service struct {
 	// TableSize is the length of the Maglev table, a prime; 0 means auto:
 	// 100 x backends, rounded up to one of maglev.Sizes.
 	TableSize uint32
+	MaxFlows  uint32 // active ones at a time; 0: any number
 	SNAT      SNAT
 	Tunnel    Tunnel
 	Backends  []Backend

@@ -25,6 +25,11 @@ type ServiceEntry struct {
 	TableSize   uint32 // 0: no usable backend
 }
 
+// ServicePolicy is what a service asks of new flows, beyond what its entries say.
+type ServicePolicy struct {
+	MaxFlows uint32 // active ones; 0: any number
+}
+
 // TableChunk is the granularity of TableOffset.
 const TableChunk = 16
 
@@ -81,6 +86,7 @@ type Tables struct {
 	// NearClients has the interface that the clients and backends with it share, 0
 	// for any: the client is itself a backend.
 	NearClients  map[NearClient]uint32
+	Policies     map[uint32]ServicePolicy // by service; those that ask for nothing are left out
 	ServiceNames map[uint32]ServiceName
 	BackendNames map[uint32]BackendName
 }

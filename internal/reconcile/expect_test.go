@@ -172,6 +172,7 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 	if len(weights) == 0 {
 		size = 0
 	}
+	e.verifyPolicy(m, s)
 	var first lb.ServiceEntry
 	for key, entry := range m.services {
 		if m.serviceNames[entry.ID].Name != s.Name {
@@ -202,6 +203,17 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 	}
 	if len(slots) != len(weights) {
 		e.t.Errorf("%s: %d backends in the table, want %d", s.Name, len(slots), len(weights))
+	}
+}
+
+// verifyPolicy: what is asked of new flows to the service?
+func (e *expectation) verifyPolicy(m *memory, s lb.Service) {
+	e.t.Helper()
+	want := lb.ServicePolicy{MaxFlows: s.MaxFlows}
+	for id, name := range m.serviceNames {
+		if got := m.policies[id]; name.Name == s.Name && got != want {
+			e.t.Errorf("%s: the policy is %+v, want %+v", s.Name, got, want)
+		}
 	}
 }
 

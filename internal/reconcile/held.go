@@ -14,13 +14,15 @@ type held struct {
 	nextHops      map[uint32]lb.NextHop
 	snatAddresses map[uint32]lb.SNATAddress
 	nearClients   map[lb.NearClient]uint32
+	policies      map[uint32]lb.ServicePolicy
 	serviceNames  map[uint32]lb.ServiceName
 	backendNames  nameColumn
 }
 
 func newHeld(t lb.Tables) held {
 	h := held{
-		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients, serviceNames: t.ServiceNames,
+		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients,
+		policies: t.Policies, serviceNames: t.ServiceNames,
 	}
 	h.backends.sourceAt = map[netip.Prefix]uint32{}
 	for id, entry := range t.Backends {

@@ -30,6 +30,7 @@ type memory struct {
 	hops         map[uint32]lb.NextHop // ever written
 	snat         map[uint32]lb.SNATAddress
 	tables       []uint32
+	policies     map[uint32]lb.ServicePolicy
 	serviceNames map[uint32]lb.ServiceName
 	backendNames map[uint32]lb.BackendName
 	lastLive     map[uint32]lb.BackendEntry // each id's last real backend
@@ -51,6 +52,7 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 		hops:         map[uint32]lb.NextHop{},
 		snat:         map[uint32]lb.SNATAddress{},
 		tables:       make([]uint32, chunks(limits.TableEntries)),
+		policies:     map[uint32]lb.ServicePolicy{},
 		serviceNames: map[uint32]lb.ServiceName{},
 		backendNames: map[uint32]lb.BackendName{},
 		lastLive:     map[uint32]lb.BackendEntry{},
@@ -65,6 +67,7 @@ func (m *memory) clone() *memory {
 	c.answering, c.near = maps.Clone(m.answering), maps.Clone(m.near)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
+	c.policies = maps.Clone(m.policies)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
 	c.lastLive, c.last = maps.Clone(m.lastLive), map[string]struct{}{}
 	return &c
@@ -81,6 +84,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: maps.Clone(m.snat),
 		NearClients:   maps.Clone(m.near),
+		Policies:      maps.Clone(m.policies),
 		ServiceNames:  maps.Clone(m.serviceNames),
 		BackendNames:  maps.Clone(m.backendNames),
 	}
@@ -189,6 +193,15 @@ func (m *memory) PutService(key lb.ServiceKey, entry lb.ServiceEntry) error {
 
 func (m *memory) DeleteService(key lb.ServiceKey) error {
 	return m.write("DeleteService", always, func() { delete(m.services, key); m.look(key) })
+}
+
+func (m *memory) PutPolicy(id uint32, p lb.ServicePolicy) error {
+	return m.write("PutPolicy", func() { m.inRange("service", id, 1, m.limits.Services) }, func() {
+		m.policies[id] = p
+		if p == (lb.ServicePolicy{}) { // an array cannot tell it from none
+			delete(m.policies, id)
+		}
+	})
 }
 
 func (m *memory) PutServiceName(id uint32, name lb.ServiceName) error {

@@ -46,6 +46,11 @@ func (m *memory) check(what string) {
 			m.checkSources(what, id, b, onePort)
 		}
 	}
+	for id := range m.policies {
+		if _, named := m.serviceNames[id]; !named {
+			m.violation("%s: service %d has a policy, and no name", what, id)
+		}
+	}
 	for client := range m.near {
 		if _, named := m.serviceNames[client.Service]; !named {
 			m.violation("%s: near client %v belongs to a service without name", what, client)

@@ -35,6 +35,7 @@ type change struct {
 	config  lb.Service
 	keys    []lb.ServiceKey
 	entry   lb.ServiceEntry
+	policy  lb.ServicePolicy
 	content content // of the table
 	// isNewTable: the table has to be built and written before the entry.
 	isNewTable bool
@@ -196,6 +197,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 func sameService(a, b *lb.Service) bool {
 	return a.Name == b.Name && a.Address == b.Address && slices.Equal(a.Protocols, b.Protocols) &&
 		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize &&
+		a.MaxFlows == b.MaxFlows &&
 		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
 		slices.Equal(a.Tunnel.Sources, b.Tunnel.Sources) && a.Tunnel.Port == b.Tunnel.Port &&
 		slices.Equal(a.Backends, b.Backends)
@@ -225,6 +227,7 @@ func (p *plan) planService(s *service, config lb.Service) error {
 	config.Tunnel.Sources = slices.Clone(config.Tunnel.Sources)
 	c := p.newChange()
 	c.service, c.config, c.keys = s, config, p.r.ports.keysOf(&config)
+	c.policy = lb.ServicePolicy{MaxFlows: config.MaxFlows}
 	if err := p.planBackends(c); err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ type Tables interface {
 	DeleteService(key lb.ServiceKey) error
 	PutNearClient(client lb.NearClient, interfaceIndex uint32) error
 	DeleteNearClient(client lb.NearClient) error
+	PutPolicy(service uint32, policy lb.ServicePolicy) error
 	PutServiceName(id uint32, name lb.ServiceName) error
 	DeleteServiceName(id uint32) error
 	PutBackendNames(ids []uint32, names []lb.BackendName) (written int, err error)

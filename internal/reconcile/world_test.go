@@ -191,7 +191,9 @@ func (w *world) changeSome() {
 
 func (w *world) change(s *worldService) {
 	b := &s.Backends[w.rng.IntN(len(s.Backends))]
-	switch w.rng.IntN(24) {
+	switch w.rng.IntN(25) {
+	case 23:
+		s.MaxFlows = uint32(w.rng.IntN(3))
 	case 0:
 		w.services = slices.DeleteFunc(w.services, func(o *worldService) bool { return o == s })
 	case 1:

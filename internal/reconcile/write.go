@@ -239,12 +239,30 @@ func (r *Reconciler) writeService(c *change) error {
 		}
 		r.contents[c.entry.TableOffset] = c.content
 	}
+	if err := r.setPolicy(c.service.id, c.policy); err != nil {
+		return err
+	}
 	for _, key := range c.keys {
 		if err := put(r.actual.services, key, c.entry, same, r.tables.PutService); err != nil {
 			return err
 		}
 	}
 	return r.settleNear(c)
+}
+
+// setPolicy writes what a service asks of new flows, if it is to change.
+func (r *Reconciler) setPolicy(id uint32, policy lb.ServicePolicy) error {
+	if r.actual.policies[id] == policy {
+		return nil
+	}
+	if err := r.tables.PutPolicy(id, policy); err != nil {
+		return err
+	}
+	r.actual.policies[id] = policy
+	if policy == (lb.ServicePolicy{}) {
+		delete(r.actual.policies, id)
+	}
+	return nil
 }
 
 func (r *Reconciler) remove(p *plan) error {
@@ -263,6 +281,9 @@ func (r *Reconciler) remove(p *plan) error {
 	}
 	// last, so that whatever has a service's id finds its name
 	for _, id := range p.goneServices {
+		if err := r.setPolicy(id, lb.ServicePolicy{}); err != nil {
+			return err
+		}
 		if err := drop(r.actual.serviceNames, id, r.tables.DeleteServiceName); err != nil {
 			return err
 		}
