@@ -10,6 +10,7 @@
 
 #include "bucket.h"
 #include "clock.h"
+#include "count.h"
 #include "hash.h"
 #include "lock.h"
 #include "maps.h"
@@ -385,6 +386,8 @@ static __always_inline bool flow_release(__u32 slot, struct flow_life seen)
 	}
 	if (!ours)
 		return false;
+	if (flow_counts_phase(was.phase))
+		flow_count_down(flow->backend, flow->backend_generation);
 	if (translates(was.forward))
 		answer_forget(flow, slot);
 	place_free(FROM_CLIENT, slot);
@@ -510,6 +513,7 @@ static __always_inline void flow_track(const struct packet *pkt, __u64 now)
 {
 	struct flow *flow = flow_at(pkt->slot);
 	struct flow_life was, is;
+	bool ends = false;
 
 	if (!flow)
 		return;
@@ -522,10 +526,15 @@ static __always_inline void flow_track(const struct packet *pkt, __u64 now)
 		if (pkt->direction == FROM_BACKEND || !(pkt->tcp_flags & TCP_SYN))
 			is.flags |= flow_hears(pkt->direction, was);
 		is.phase = flow_phase(was.protocol, is.flags);
-		if ((is.flags == was.flags && is.phase == was.phase) ||
-		    flow_life_change(flow, was, is))
+		if (is.flags == was.flags && is.phase == was.phase)
 			break;
+		if (flow_life_change(flow, was, is)) {
+			ends = flow_counts_phase(was.phase) && !flow_counts_phase(is.phase);
+			break;
+		}
 	}
+	if (ends)
+		flow_count_down(pkt->flow.backend, pkt->flow.backend_generation);
 	if (flow->last_seen != now)
 		flow->last_seen = now;
 }

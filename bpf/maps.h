@@ -195,6 +195,33 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } port_pools SEC(".maps");
 
+/* data plane only, per new flow; see count.h. Two for each backend: the next one that gets its id has the other. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct flow_count);
+	__uint(max_entries, 2);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} flow_counts SEC(".maps");
+
+/* data plane only, per new flow: the same of a service's backends together. As many as services; id 0 is none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} service_flow_counts SEC(".maps");
+
+/* data plane only: what clears dead flows, for as long as this map is pinned; see sweep.bpf.c. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct sweeper);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} sweepers SEC(".maps");
+
 /* data plane -> user space: by service id; service 0 is none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

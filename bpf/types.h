@@ -352,6 +352,24 @@ struct backend_counters {
 };
 ASSERT_SIZE(struct backend_counters, 40);
 
+/*
+ * Flows of a backend that are not closed. Whoever changes a flow's phase to or from one of those changes it, so it is exact. Flows of a
+ * backend that is gone are still counted, until they are cleared.
+ */
+struct flow_count {
+	__u32 active;
+	__u32 service; /* that they are also counted for */
+};
+ASSERT_SIZE(struct flow_count, 8);
+
+/* Of the program in sweep.bpf.c. */
+struct sweeper {
+	struct bpf_timer timer;
+	__u32 next; /* bucket of `flows` */
+	__u32 pad;
+};
+ASSERT_SIZE(struct sweeper, 24);
+
 /* `simulate` and tests: what the clock and the dice show. */
 struct test_input {
 	__u64 now; /* ns */

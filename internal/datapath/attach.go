@@ -86,9 +86,14 @@ func (d *Datapath) spec(k knobs) (*ebpf.CollectionSpec, error) {
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinNone
 	}
+	return spec, d.setKnobs(spec, k)
+}
+
+// setKnobs sets the constants of a BPF object's programs.
+func (d *Datapath) setKnobs(spec *ebpf.CollectionSpec, k knobs) error {
 	var keys lbHashKeys
 	if err := d.maps.AllHashKeys.Lookup(uint32(0), &keys); err != nil {
-		return nil, fmt.Errorf("read the flow table's hash keys: %w", err)
+		return fmt.Errorf("read the flow table's hash keys: %w", err)
 	}
 	table := flowTableFor(d.limits)
 	for name, value := range map[string]any{
@@ -103,10 +108,10 @@ func (d *Datapath) spec(k knobs) (*ebpf.CollectionSpec, error) {
 		"record_decisions":    k.recordDecisions,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
-			return nil, fmt.Errorf("set knob %s: %w", name, err)
+			return fmt.Errorf("set knob %s: %w", name, err)
 		}
 	}
-	return spec, nil
+	return nil
 }
 
 // linkPin names the pin by all that a link does not tell by itself. A bpffs

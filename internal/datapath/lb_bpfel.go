@@ -123,6 +123,12 @@ type lbFlow struct {
 	Answer          lbFlowEnds
 }
 
+type lbFlowCount struct {
+	_       structs.HostLayout
+	Active  uint32
+	Service uint32
+}
+
 type lbFlowEnds struct {
 	_     structs.HostLayout
 	Src   uint32
@@ -359,6 +365,16 @@ type lbSnatAddress struct {
 	IsVip   uint32
 }
 
+type lbSweeper struct {
+	_     structs.HostLayout
+	Timer struct {
+		_ structs.HostLayout
+		_ [16]byte
+	}
+	Next uint32
+	Pad  uint32
+}
+
 type lbTableChunk struct {
 	_       structs.HostLayout
 	Backend [16]uint32
@@ -416,6 +432,7 @@ const (
 	lbMapBuckets            = "buckets"
 	lbMapChecksumBuffers    = "checksum_buffers"
 	lbMapDecisions          = "decisions"
+	lbMapFlowCounts         = "flow_counts"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
 	lbMapLocks              = "locks"
@@ -425,9 +442,11 @@ const (
 	lbMapPolicies           = "policies"
 	lbMapPortPools          = "port_pools"
 	lbMapServiceBlocks      = "service_blocks"
+	lbMapServiceFlowCounts  = "service_flow_counts"
 	lbMapServiceNames       = "service_names"
 	lbMapServices           = "services"
 	lbMapSnatAddresses      = "snat_addresses"
+	lbMapSweepers           = "sweepers"
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
 	lbMapTicks              = "ticks"
@@ -505,6 +524,7 @@ type lbMapSpecs struct {
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
+	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
@@ -514,9 +534,11 @@ type lbMapSpecs struct {
 	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
+	ServiceFlowCounts  *ebpf.MapSpec `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	Sweepers           *ebpf.MapSpec `ebpf:"sweepers"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
@@ -570,6 +592,7 @@ type lbMaps struct {
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
+	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	Locks              *ebpf.Map `ebpf:"locks"`
@@ -579,9 +602,11 @@ type lbMaps struct {
 	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
+	ServiceFlowCounts  *ebpf.Map `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	Sweepers           *ebpf.Map `ebpf:"sweepers"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
@@ -602,6 +627,7 @@ func (m *lbMaps) Close() error {
 		m.Buckets,
 		m.ChecksumBuffers,
 		m.Decisions,
+		m.FlowCounts,
 		m.FlowHistories,
 		m.Flows,
 		m.Locks,
@@ -611,9 +637,11 @@ func (m *lbMaps) Close() error {
 		m.Policies,
 		m.PortPools,
 		m.ServiceBlocks,
+		m.ServiceFlowCounts,
 		m.ServiceNames,
 		m.Services,
 		m.SnatAddresses,
+		m.Sweepers,
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,

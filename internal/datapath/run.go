@@ -30,6 +30,7 @@ type RunnerOptions struct {
 type Runner struct {
 	d       *Datapath
 	program *ebpf.Program
+	sweeper *ebpf.Program // nil until it is needed
 	random  uint64
 	last    uint64
 	out     []byte
@@ -61,8 +62,8 @@ func (d *Datapath) NewRunner(opts RunnerOptions) (*Runner, error) {
 	return &Runner{d: d, program: program, random: opts.Seed, out: make([]byte, maxFrame)}, nil
 }
 
-// Close frees the program.
-func (r *Runner) Close() error { return r.program.Close() }
+// Close frees the programs.
+func (r *Runner) Close() error { return errors.Join(r.program.Close(), r.sweeper.Close()) }
 
 // ErrFrame says that the kernel does not take a frame of this size.
 var ErrFrame = errors.New("the kernel does not run a frame of this size")
@@ -75,9 +76,7 @@ func (r *Runner) Run(at time.Time, frame []byte) (Decision, []byte, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	now := max(uint64(at.UnixNano()), r.last+1)
-	input := lbTestInput{Now: now, Random: r.random}
-	if err := put(r.d.maps.TestInputs, uint32(0), &input); err != nil {
+	if err := r.setClock(at); err != nil {
 		return Decision{}, nil, err
 	}
 	opts := ebpf.RunOptions{Data: frame, DataOut: r.out, Repeat: 1}
@@ -88,10 +87,11 @@ func (r *Runner) Run(at time.Time, frame []byte) (Decision, []byte, error) {
 	if err != nil {
 		return Decision{}, nil, fmt.Errorf("run the program: %w", err)
 	}
+	var input lbTestInput
 	if err := r.d.maps.TestInputs.Lookup(uint32(0), &input); err != nil {
 		return Decision{}, nil, fmt.Errorf("read the random state: %w", err)
 	}
-	r.last, r.random = now, input.Random
+	r.random = input.Random
 
 	var d lbDecision
 	if err := r.d.maps.Decisions.Lookup(uint32(0), &d); err != nil {
@@ -102,4 +102,10 @@ func (r *Runner) Run(at time.Time, frame []byte) (Decision, []byte, error) {
 	}
 	decision := Decision{Verdict: Verdict(d.Verdict), Reason: Reason(d.Reason), Service: d.Service, Backend: d.Backend}
 	return decision, append([]byte(nil), opts.DataOut...), nil
+}
+
+// setClock makes it that time, or a nanosecond later than it was.
+func (r *Runner) setClock(at time.Time) error {
+	r.last = max(uint64(at.UnixNano()), r.last+1)
+	return put(r.d.maps.TestInputs, uint32(0), &lbTestInput{Now: r.last, Random: r.random})
 }

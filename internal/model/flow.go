@@ -222,6 +222,20 @@ func (t *flowTable) hasAnswersLike(answer tuple, m *Model) bool {
 	return false
 }
 
+// CheckSwept is CheckFlows just after the data plane has cleared all that nobody needs.
+func (m *Model) CheckSwept(now time.Time, listed []Flow) error {
+	m.now = now
+	if err := m.CheckFlows(listed); err != nil {
+		return err
+	}
+	for f := range m.flows.all {
+		if !m.alive(f) || f.backend.gone {
+			return fmt.Errorf("a flow was not cleared: %v", f.listed())
+		}
+	}
+	return nil
+}
+
 // CheckFlows compares a list of the flow table with what it has to hold: every
 // needed flow, and none that never was or has ended. Others may be there or not,
 // until they are in the way.

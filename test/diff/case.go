@@ -20,11 +20,12 @@ type World struct {
 	Hops   map[netip.Addr]lb.NextHop
 }
 
-// Event is what happens next: a frame that arrives, or another World.
+// Event is what happens next: a frame that arrives, another World, or dead flows are cleared.
 type Event struct {
 	After time.Duration // since the event before
 	Frame Frame         `json:",omitempty"`
 	World *World        `json:",omitempty"`
+	Sweep bool          `json:",omitempty"`
 }
 
 // Case is everything that a run depends on.

@@ -12,7 +12,7 @@ type Mutant struct {
 // Mutants lists bugs such as are made: forgotten, mixed up, off by one. The
 // differential test finds each.
 func Mutants() []Mutant {
-	return slices.Concat(parserMutants(), shortMutants(), tableMutants(), flowMutants(), natMutants(), tunnelMutants(), answerMutants())
+	return slices.Concat(parserMutants(), shortMutants(), tableMutants(), flowMutants(), natMutants(), tunnelMutants(), answerMutants(), countMutants())
 }
 
 func parserMutants() []Mutant {
@@ -423,5 +423,28 @@ func answerMutants() []Mutant {
 			"return eth && !(eth->h_dest[0] & 1) &&", "return eth &&"},
 		{"addresses that nobody has are told", "answer.h",
 			"&& is_host(&pkt->tuple.src);", "&& (is_host(&pkt->tuple.src) || !pkt->is_v6);"},
+	}
+}
+
+func countMutants() []Mutant {
+	return []Mutant{
+		{"closed flows are counted", "count.h",
+			"return phase != PHASE_FREE && phase != PHASE_TCP_CLOSED;", "return phase != PHASE_FREE;"},
+		{"a flow that closes stays counted", "flow.h",
+			"ends = flow_counts_phase(was.phase) && !flow_counts_phase(is.phase);", "ends = is.phase == PHASE_FREE;"},
+		{"a closed flow is counted down twice", "flow.h",
+			"if (flow_counts_phase(was.phase))\n\t\tflow_count_down", "if (was.phase)\n\t\tflow_count_down"},
+		{"a flow that opens with its end is counted", "open.h",
+			"if (flow_counts_phase(is.life.phase))", "if (is.life.phase)"},
+		{"the flows of whoever had a backend's id before are its own", "count.h",
+			"2 * backend + (generation & 1);", "2 * backend;"},
+		{"a service keeps the flows of another one's backend", "count.h",
+			"service_count_change(*(volatile __u32 *)&count->service, -1);", "service_count_change(0, -1);"},
+		{"the sweep leaves out the last place of a word", "sweep.bpf.c",
+			"part < WORD_PLACES; part++)", "part < WORD_PLACES - 1; part++)"},
+		{"the sweep takes every word for the first", "sweep.bpf.c",
+			"bucket_word(bucket, i % BUCKET_WORDS)", "bucket_word(bucket, 0)"},
+		{"the sweep clears what lives", "sweep.bpf.c",
+			"if (life.phase && flow_is_dead(flow, now))", "if (life.phase)"},
 	}
 }

@@ -45,6 +45,11 @@ func (t *Traffic) Next() Event {
 		}
 		return Event{After: t.pause(), World: &w}
 	}
+	if chance(t.rng, 200) {
+		e := Event{After: t.pause(), Sweep: true}
+		t.now = t.now.Add(max(e.After, 1))
+		return e
+	}
 	e := Event{After: t.pause()}
 	if c := t.someone(); c != nil && !t.patient && chance(t.rng, 100) {
 		if wait := t.untilItsEnd(c); wait > 0 {
