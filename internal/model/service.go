@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/maglev"
@@ -19,6 +20,9 @@ type service struct {
 	backends []*backend
 	table    []*backend // the Maglev table; nil: no usable backend
 	reasons  map[Reason]uint64
+	rate     rateLimit // of new flows
+
+	backendsFull time.Time // until when a search that found all backends full may be believed
 }
 
 // backend is one of a service. A flow refers to it for as long as it lives: a
@@ -168,23 +172,6 @@ func (s *service) fillTable() error {
 		s.table[i] = usable[slot]
 	}
 	return nil
-}
-
-// schedule picks the backend of a new flow; nil: there is none. Where chance
-// decides, the one that was observed is it, if it could be.
-func (s *service) schedule(t tuple, observed string) (*backend, error) {
-	if len(s.table) == 0 {
-		return nil, nil
-	}
-	if s.config.Scheduler != lb.Random {
-		return s.table[t.hash()%uint32(len(s.table))], nil
-	}
-	for _, b := range s.table {
-		if b.config.Label() == observed {
-			return b, nil
-		}
-	}
-	return nil, fmt.Errorf("service %s: the backend by chance was %q, which takes no new flows", s.config.Name, observed)
 }
 
 // serviceAt is the service that a packet's destination means: of several, the one

@@ -15,6 +15,9 @@ type held struct {
 	snatAddresses map[uint32]lb.SNATAddress
 	nearClients   map[lb.NearClient]uint32
 	policies      map[uint32]lb.ServicePolicy
+	sourceRules   map[uint32]lb.SourceRules // some may be written in part only: those that no policy has
+	timeouts      map[uint8]lb.Timeouts
+	affinity      map[lb.BackendKey]uint32
 	serviceNames  map[uint32]lb.ServiceName
 	backendNames  nameColumn
 }
@@ -22,7 +25,7 @@ type held struct {
 func newHeld(t lb.Tables) held {
 	h := held{
 		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients,
-		policies: t.Policies, serviceNames: t.ServiceNames,
+		policies: t.Policies, sourceRules: t.SourceRules, timeouts: t.Timeouts, affinity: t.AffinityBackends, serviceNames: t.ServiceNames,
 	}
 	h.backends.sourceAt = map[netip.Prefix]uint32{}
 	for id, entry := range t.Backends {
@@ -110,7 +113,10 @@ type packedBackend struct {
 	lb.PortRange
 	source                                  uint32 // in sources, from 1
 	service, nextHop, generation, snatFirst uint32
+	maxFlows                                uint32
 	snatCount, guePort                      uint16
+	timeouts                                uint8
+	takesFlows                              bool
 }
 
 func (c *backendColumn) at(id uint32) lb.BackendEntry { return c.unpack(c.column.at(id)) }
@@ -119,6 +125,7 @@ func (c *backendColumn) unpack(p packedBackend) lb.BackendEntry {
 	b := lb.BackendEntry{
 		Address: p.address.unpack(), Service: p.service, NextHop: p.nextHop, Generation: p.generation,
 		SNATFirst: p.snatFirst, SNATCount: p.snatCount, SNATPorts: p.PortRange, GUEPort: p.guePort,
+		Timeouts: p.timeouts, TakesFlows: p.takesFlows, MaxFlows: p.maxFlows,
 	}
 	if p.source > 0 {
 		b.TunnelSource = c.sources[p.source-1]
@@ -130,6 +137,7 @@ func (c *backendColumn) set(id uint32, b lb.BackendEntry) {
 	p := packedBackend{
 		address: packAddress(b.Address), service: b.Service, nextHop: b.NextHop, generation: b.Generation,
 		snatFirst: b.SNATFirst, snatCount: b.SNATCount, PortRange: b.SNATPorts, guePort: b.GUEPort,
+		timeouts: b.Timeouts, takesFlows: b.TakesFlows, maxFlows: b.MaxFlows,
 	}
 	if b.TunnelSource.IsValid() {
 		p.source = c.learn(b.TunnelSource)

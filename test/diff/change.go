@@ -88,7 +88,9 @@ func (w *World) changeServices(rng *rand.Rand) {
 
 // changeService changes one thing about a service that is not in the world just now.
 func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
-	switch rng.IntN(12) {
+	switch rng.IntN(14) {
+	case 10, 11:
+		changePolicy(rng, s)
 	case 0:
 		s.Name = w.freeName()
 	case 1:
