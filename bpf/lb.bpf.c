@@ -85,7 +85,7 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_ANSWER, REASON_NO_FLOW);
 	if (ttl_is_over(ctx, pkt, pkt->forward))
 		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
-	backend = select_backend(pkt, service);
+	backend = select_backend(ctx, pkt, service);
 	if (!backend)
 		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
@@ -101,7 +101,7 @@ __noinline enum verdict decide(struct xdp_md *ctx, struct packet *pkt, __u64 now
 	if (!pkt)
 		return VERDICT_ABORTED;
 	known = flow_find(pkt, now);
-	if (known && flow_superseded(pkt)) {
+	if (known && (flow_superseded(pkt) || flow_is_of_another(ctx, pkt))) {
 		flow_replace(pkt);
 		known = false;
 	}

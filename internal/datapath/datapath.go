@@ -53,6 +53,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
 		"backends":             limits.Backends + 1,
 		"next_hops":            limits.Backends + 1,
+		"quic_servers":         2 * limits.Backends, // before a change and after it
 		"snat_addresses":       max(minSNATAddresses, limits.Backends),
 		"flows":                table.slots,
 		"all_flow_prefixes":    table.slots,
@@ -133,6 +134,7 @@ func (d *Datapath) assign() {
 		NextHops:           d.all["next_hops"],
 		Policies:           d.all["policies"],
 		PortPools:          d.all["port_pools"],
+		QuicServers:        d.all["quic_servers"],
 		FlowCounts:         d.all["flow_counts"],
 		ServiceFlowCounts:  d.all["service_flow_counts"],
 		Sweepers:           d.all["sweepers"],

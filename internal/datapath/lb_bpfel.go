@@ -48,6 +48,8 @@ type lbBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
+	Weight           uint16
+	Quic             lbQuicLayout
 }
 
 type lbBackendCounters struct {
@@ -276,6 +278,19 @@ type lbPortPool struct {
 	Cursor    uint32
 }
 
+type lbQuicLayout struct {
+	_        structs.HostLayout
+	Config   uint8
+	IdLength uint8
+}
+
+type lbQuicServer struct {
+	_        structs.HostLayout
+	Service  uint32
+	IdLength uint8
+	Id       [15]uint8
+}
+
 type lbReason uint32
 
 const (
@@ -317,7 +332,7 @@ type lbService struct {
 	Id          uint32
 	Forward     lbForwardMode
 	Flags       lbServiceFlags
-	Pad         uint16
+	Quic        lbQuicLayout
 	TableOffset uint32
 	TableSize   uint32
 }
@@ -331,7 +346,8 @@ type lbServiceBlock struct {
 type lbServiceFlags uint8
 
 const (
-	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
+	lbServiceFlagsSERVICE_RANDOM     lbServiceFlags = 1
+	lbServiceFlagsSERVICE_LEAST_CONN lbServiceFlags = 2
 )
 
 type lbServiceKey struct {
@@ -441,6 +457,7 @@ const (
 	lbMapPackets            = "packets"
 	lbMapPolicies           = "policies"
 	lbMapPortPools          = "port_pools"
+	lbMapQuicServers        = "quic_servers"
 	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceFlowCounts  = "service_flow_counts"
 	lbMapServiceNames       = "service_names"
@@ -533,6 +550,7 @@ type lbMapSpecs struct {
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
 	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
+	QuicServers        *ebpf.MapSpec `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.MapSpec `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
@@ -601,6 +619,7 @@ type lbMaps struct {
 	Packets            *ebpf.Map `ebpf:"packets"`
 	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
+	QuicServers        *ebpf.Map `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.Map `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
@@ -636,6 +655,7 @@ func (m *lbMaps) Close() error {
 		m.Packets,
 		m.Policies,
 		m.PortPools,
+		m.QuicServers,
 		m.ServiceBlocks,
 		m.ServiceFlowCounts,
 		m.ServiceNames,

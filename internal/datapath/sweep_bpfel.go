@@ -44,6 +44,12 @@ type sweepBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
+	Weight           uint16
+	Quic             struct {
+		_        structs.HostLayout
+		Config   uint8
+		IdLength uint8
+	}
 }
 
 type sweepBackendCounters struct {
@@ -287,17 +293,28 @@ type sweepPortPool struct {
 	Cursor    uint32
 }
 
+type sweepQuicServer struct {
+	_        structs.HostLayout
+	Service  uint32
+	IdLength uint8
+	Id       [15]uint8
+}
+
 type sweepReasonCounters struct {
 	_       structs.HostLayout
 	Packets [64]uint64
 }
 
 type sweepService struct {
-	_           structs.HostLayout
-	Id          uint32
-	Forward     uint8
-	Flags       uint8
-	Pad         uint16
+	_       structs.HostLayout
+	Id      uint32
+	Forward uint8
+	Flags   uint8
+	Quic    struct {
+		_        structs.HostLayout
+		Config   uint8
+		IdLength uint8
+	}
 	TableOffset uint32
 	TableSize   uint32
 }
@@ -401,6 +418,7 @@ const (
 	sweepMapPackets            = "packets"
 	sweepMapPolicies           = "policies"
 	sweepMapPortPools          = "port_pools"
+	sweepMapQuicServers        = "quic_servers"
 	sweepMapServiceBlocks      = "service_blocks"
 	sweepMapServiceFlowCounts  = "service_flow_counts"
 	sweepMapServiceNames       = "service_names"
@@ -495,6 +513,7 @@ type sweepMapSpecs struct {
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
 	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
+	QuicServers        *ebpf.MapSpec `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.MapSpec `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
@@ -563,6 +582,7 @@ type sweepMaps struct {
 	Packets            *ebpf.Map `ebpf:"packets"`
 	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
+	QuicServers        *ebpf.Map `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.Map `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
@@ -598,6 +618,7 @@ func (m *sweepMaps) Close() error {
 		m.Packets,
 		m.Policies,
 		m.PortPools,
+		m.QuicServers,
 		m.ServiceBlocks,
 		m.ServiceFlowCounts,
 		m.ServiceNames,

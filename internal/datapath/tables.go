@@ -19,6 +19,7 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: map[uint32]lb.SNATAddress{},
 		NearClients:   map[lb.NearClient]uint32{},
+		QUICServers:   map[lb.QUICServer]uint32{},
 		Policies:      map[uint32]lb.ServicePolicy{},
 		ServiceNames:  map[uint32]lb.ServiceName{},
 		BackendNames:  map[uint32]lb.BackendName{},
@@ -37,6 +38,9 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 			if v != (lbPolicy{}) {
 				t.Policies[id] = policyFromBPF(v)
 			}
+		}),
+		each(d.maps.QuicServers, func(k lbQuicServer, backend uint32) {
+			t.QUICServers[quicServerFromBPF(k)] = backend
 		}),
 		each(d.maps.ServiceNames, func(id uint32, v lbServiceName) {
 			t.ServiceNames[id] = serviceNameFromBPF(v)
@@ -226,6 +230,24 @@ func (d *Datapath) DeleteNearClient(client lb.NearClient) error {
 func (d *Datapath) PutPolicy(id uint32, p lb.ServicePolicy) error {
 	entry := policyToBPF(p)
 	return put(d.maps.Policies, id, &entry)
+}
+
+// PutQUICServer makes packets whose connection ids name a server go to a backend.
+func (d *Datapath) PutQUICServer(server lb.QUICServer, backend uint32) error {
+	k, err := quicServerToBPF(server)
+	if err != nil {
+		return err
+	}
+	return put(d.maps.QuicServers, &k, backend)
+}
+
+// DeleteQUICServer undoes PutQUICServer; one that is not there is no error.
+func (d *Datapath) DeleteQUICServer(server lb.QUICServer) error {
+	k, err := quicServerToBPF(server)
+	if err != nil {
+		return err
+	}
+	return remove(d.maps.QuicServers, &k)
 }
 
 // PutServiceName records what a service id stands for.

@@ -66,7 +66,13 @@ const (
 	Maglev Scheduler = "maglev"
 	// Random picks by weight, once per flow.
 	Random Scheduler = "random"
+	// LeastConn picks the better of two backends drawn by weight: the one with fewer active flows
+	// for its weight (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+	LeastConn Scheduler = "least-conn"
 )
+
+// Schedulers lists them all.
+func Schedulers() []Scheduler { return []Scheduler{Maglev, Random, LeastConn} }
 
 // Mode is where the XDP program runs.
 type Mode string
@@ -172,11 +178,19 @@ type Tunnel struct {
 	Port    uint16 // destination port of gue
 }
 
+// QUIC says how servers write their ids into connection ids, in plain text
+// (draft-ietf-quic-load-balancers-21).
+type QUIC struct {
+	ConfigID       uint8 // of connection ids: their first three bits, 0 to 6
+	ServerIDLength uint8 // in bytes, 1 to 15; 0: connection ids do not matter
+}
+
 // Backend is one address:port behind a service.
 type Backend struct {
-	Name    string         // "" where the config gives none
-	Address netip.AddrPort // port 0: that of the packet
-	Weight  uint32         // 0 takes no new flow
+	Name     string         // "" where the config gives none
+	Address  netip.AddrPort // port 0: that of the packet
+	Weight   uint32         // 0 takes no new flow
+	ServerID string         `json:",omitempty"` // in QUIC connection ids, in lower-case hexadecimal; "" in a service without them
 }
 
 // Label is the backend's name, or its address where it has none.
@@ -200,6 +214,7 @@ type Service struct {
 	// TableSize is the length of the Maglev table, a prime; 0 means auto:
 	// 100 x backends, rounded up to one of maglev.Sizes.
 	TableSize uint32
+	QUIC      QUIC   `json:",omitzero"`
 	MaxFlows  uint32 // active ones at a time; 0: any number
 	SNAT      SNAT
 	Tunnel    Tunnel
@@ -239,6 +254,8 @@ type Config struct {
 	Timeouts   Timeouts
 	RateLimits RateLimits
 	Limits     Limits
+	// Seed makes other Maglev tables; nodes that are to give the same answers have the same.
+	Seed uint32 `json:",omitempty"`
 }
 
 // BackendAddresses lists every distinct backend address, sorted.

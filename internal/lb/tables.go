@@ -20,7 +20,8 @@ type ServiceKey struct {
 type ServiceEntry struct {
 	ID          uint32
 	Forward     Forward
-	Random      bool
+	Scheduler   Scheduler
+	QUIC        QUIC
 	TableOffset uint32 // first entry in the tables, a multiple of TableChunk
 	TableSize   uint32 // 0: no usable backend
 }
@@ -47,6 +48,14 @@ type BackendEntry struct {
 	// A single address has the prefix length of its family; zero: none is known.
 	TunnelSource netip.Prefix
 	GUEPort      uint16
+	Weight       uint32
+	QUIC         QUIC // its service's
+}
+
+// QUICServer is who connection ids of packets to a service name.
+type QUICServer struct {
+	Service uint32
+	ID      string // in lower-case hexadecimal
 }
 
 // NearClient says that clients in a prefix would get a service's answers without
@@ -86,6 +95,7 @@ type Tables struct {
 	// NearClients has the interface that the clients and backends with it share, 0
 	// for any: the client is itself a backend.
 	NearClients  map[NearClient]uint32
+	QUICServers  map[QUICServer]uint32    // backends, if they can be sent to
 	Policies     map[uint32]ServicePolicy // by service; those that ask for nothing are left out
 	ServiceNames map[uint32]ServiceName
 	BackendNames map[uint32]BackendName

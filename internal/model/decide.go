@@ -70,7 +70,7 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 
 func (m *Model) decideByPorts(p *parsed, got observed) (decision, error) {
 	if f := m.flows.find(p.tuple, m); f != nil && !m.wasCleared(f, p, got.Outcome) {
-		if !m.startsAnew(f, p) {
+		if !m.startsAnew(f, p) && !f.isOfAnother(p) {
 			return m.follow(f, p, got), nil
 		}
 		m.flows.remove(f)
@@ -161,7 +161,7 @@ func (m *Model) follow(f *flow, p *parsed, got observed) decision {
 
 // open makes a flow of a service's first packet.
 func (m *Model) open(s *service, p *parsed, got observed) (decision, error) {
-	b, err := s.schedule(p.tuple, got.Backend)
+	b, err := m.schedule(s, p, got.Backend)
 	if err != nil {
 		return decision{}, err
 	}

@@ -28,6 +28,7 @@ type service struct {
 	name     string
 	keys     []lb.ServiceKey
 	near     []lb.NearClient
+	quic     []lb.QUICServer
 	backends []uint32
 
 	wanted   uint64      // the last round of Apply whose config has it
@@ -82,7 +83,7 @@ func (r *Reconciler) recall() {
 		if s == nil {
 			s = &service{}
 		}
-		s.id, s.name, s.keys, s.near, s.backends = id, name.Name, nil, nil, nil
+		s.id, s.name, s.keys, s.near, s.quic, s.backends = id, name.Name, nil, nil, nil, nil
 		b.services[id], b.byName[s.name] = s, s
 		b.serviceIDs.hold(stretch{id, 1})
 	}
@@ -94,6 +95,10 @@ func (r *Reconciler) recall() {
 	for client := range r.actual.nearClients {
 		s := b.service(client.Service)
 		s.near = append(s.near, client)
+	}
+	for server := range r.actual.quicServers {
+		s := b.service(server.Service)
+		s.quic = append(s.quic, server)
 	}
 	r.actual.backendNames.all(func(id uint32, name lb.BackendName) {
 		s := b.service(name.Service)

@@ -14,6 +14,7 @@ type held struct {
 	nextHops      map[uint32]lb.NextHop
 	snatAddresses map[uint32]lb.SNATAddress
 	nearClients   map[lb.NearClient]uint32
+	quicServers   map[lb.QUICServer]uint32
 	policies      map[uint32]lb.ServicePolicy
 	serviceNames  map[uint32]lb.ServiceName
 	backendNames  nameColumn
@@ -21,7 +22,7 @@ type held struct {
 
 func newHeld(t lb.Tables) held {
 	h := held{
-		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients,
+		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients, quicServers: t.QUICServers,
 		policies: t.Policies, serviceNames: t.ServiceNames,
 	}
 	h.backends.sourceAt = map[netip.Prefix]uint32{}
@@ -110,7 +111,8 @@ type packedBackend struct {
 	lb.PortRange
 	source                                  uint32 // in sources, from 1
 	service, nextHop, generation, snatFirst uint32
-	snatCount, guePort                      uint16
+	snatCount, guePort, weight              uint16
+	quic                                    lb.QUIC
 }
 
 func (c *backendColumn) at(id uint32) lb.BackendEntry { return c.unpack(c.column.at(id)) }
@@ -119,6 +121,7 @@ func (c *backendColumn) unpack(p packedBackend) lb.BackendEntry {
 	b := lb.BackendEntry{
 		Address: p.address.unpack(), Service: p.service, NextHop: p.nextHop, Generation: p.generation,
 		SNATFirst: p.snatFirst, SNATCount: p.snatCount, SNATPorts: p.PortRange, GUEPort: p.guePort,
+		Weight: uint32(p.weight), QUIC: p.quic,
 	}
 	if p.source > 0 {
 		b.TunnelSource = c.sources[p.source-1]
@@ -130,6 +133,7 @@ func (c *backendColumn) set(id uint32, b lb.BackendEntry) {
 	p := packedBackend{
 		address: packAddress(b.Address), service: b.Service, nextHop: b.NextHop, generation: b.Generation,
 		snatFirst: b.SNATFirst, snatCount: b.SNATCount, PortRange: b.SNATPorts, guePort: b.GUEPort,
+		weight: uint16(b.Weight), quic: b.QUIC,
 	}
 	if b.TunnelSource.IsValid() {
 		p.source = c.learn(b.TunnelSource)

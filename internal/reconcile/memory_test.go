@@ -25,6 +25,7 @@ type memory struct {
 	filter       map[netip.Addr]bool // destinations
 	answering    map[netip.Addr]bool // the filter's sources
 	near         map[lb.NearClient]uint32
+	quic         map[lb.QUICServer]uint32
 	services     map[lb.ServiceKey]lb.ServiceEntry
 	backends     map[uint32]lb.BackendEntry
 	hops         map[uint32]lb.NextHop // ever written
@@ -47,6 +48,7 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 		filter:       map[netip.Addr]bool{},
 		answering:    map[netip.Addr]bool{},
 		near:         map[lb.NearClient]uint32{},
+		quic:         map[lb.QUICServer]uint32{},
 		services:     map[lb.ServiceKey]lb.ServiceEntry{},
 		backends:     map[uint32]lb.BackendEntry{},
 		hops:         map[uint32]lb.NextHop{},
@@ -67,7 +69,7 @@ func (m *memory) clone() *memory {
 	c.answering, c.near = maps.Clone(m.answering), maps.Clone(m.near)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
-	c.policies = maps.Clone(m.policies)
+	c.policies, c.quic = maps.Clone(m.policies), maps.Clone(m.quic)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
 	c.lastLive, c.last = maps.Clone(m.lastLive), map[string]struct{}{}
 	return &c
@@ -84,6 +86,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: maps.Clone(m.snat),
 		NearClients:   maps.Clone(m.near),
+		QUICServers:   maps.Clone(m.quic),
 		Policies:      maps.Clone(m.policies),
 		ServiceNames:  maps.Clone(m.serviceNames),
 		BackendNames:  maps.Clone(m.backendNames),
@@ -142,6 +145,14 @@ func (m *memory) PutNearClient(client lb.NearClient, by uint32) error {
 
 func (m *memory) DeleteNearClient(client lb.NearClient) error {
 	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
+}
+
+func (m *memory) PutQUICServer(server lb.QUICServer, backend uint32) error {
+	return m.write("PutQUICServer", always, func() { m.quic[server] = backend })
+}
+
+func (m *memory) DeleteQUICServer(server lb.QUICServer) error {
+	return m.write("DeleteQUICServer", always, func() { delete(m.quic, server) })
 }
 
 // each writes many entries one by one.

@@ -23,6 +23,7 @@ type plan struct {
 
 	goneKeys     []lb.ServiceKey
 	goneNear     []lb.NearClient
+	goneQUIC     []lb.QUICServer
 	goneBackends []uint32
 	goneHops     []uint32
 	goneHosts    []netip.Addr // addresses that no backend has any more
@@ -42,6 +43,7 @@ type change struct {
 	table      []uint32 // backend ids, once it is built
 	backends   []plannedBackend
 	near       map[netip.Prefix]uint32 // as in lb.Tables.NearClients
+	quic       map[lb.QUICServer]uint32
 }
 
 type plannedBackend struct {
@@ -64,6 +66,14 @@ func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan,
 	p := &plan{r: r, services: r.match(cfg.Services), keys: map[lb.ServiceKey]bool{}}
 	r.learn(hops)
 	r.compare(p.services, cfg.Services, rangesChanged)
+	if r.seed != cfg.Seed {
+		r.seed = cfg.Seed
+		for _, s := range p.services {
+			if s != nil {
+				s.complete = false
+			}
+		}
+	}
 	var due []int
 	for i, s := range p.services {
 		if s == nil || !s.complete {
@@ -196,7 +206,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 
 func sameService(a, b *lb.Service) bool {
 	return a.Name == b.Name && a.Address == b.Address && slices.Equal(a.Protocols, b.Protocols) &&
-		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize &&
+		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize && a.QUIC == b.QUIC &&
 		a.MaxFlows == b.MaxFlows &&
 		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
 		slices.Equal(a.Tunnel.Sources, b.Tunnel.Sources) && a.Tunnel.Port == b.Tunnel.Port &&
@@ -232,6 +242,7 @@ func (p *plan) planService(s *service, config lb.Service) error {
 		return err
 	}
 	p.planNear(c)
+	p.planQUIC(c)
 	return p.planTable(c)
 }
 
@@ -303,6 +314,7 @@ func (p *plan) removeService(s *service) {
 	books := p.r.books
 	p.removeKeys(s.keys)
 	p.goneNear = append(p.goneNear, s.near...)
+	p.goneQUIC = append(p.goneQUIC, s.quic...)
 	p.moves = p.moves || len(s.near) > 0
 	for _, id := range s.backends {
 		p.removeBackend(id)

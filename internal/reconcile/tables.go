@@ -27,6 +27,8 @@ type Tables interface {
 	PutNearClient(client lb.NearClient, interfaceIndex uint32) error
 	DeleteNearClient(client lb.NearClient) error
 	PutPolicy(service uint32, policy lb.ServicePolicy) error
+	PutQUICServer(server lb.QUICServer, backend uint32) error
+	DeleteQUICServer(server lb.QUICServer) error
 	PutServiceName(id uint32, name lb.ServiceName) error
 	DeleteServiceName(id uint32) error
 	PutBackendNames(ids []uint32, names []lb.BackendName) (written int, err error)

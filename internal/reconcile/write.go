@@ -242,6 +242,9 @@ func (r *Reconciler) writeService(c *change) error {
 	if err := r.setPolicy(c.service.id, c.policy); err != nil {
 		return err
 	}
+	if err := r.anticipateQUIC(c); err != nil {
+		return err
+	}
 	for _, key := range c.keys {
 		if err := put(r.actual.services, key, c.entry, same, r.tables.PutService); err != nil {
 			return err
@@ -272,6 +275,9 @@ func (r *Reconciler) remove(p *plan) error {
 		}
 	}
 	if err := r.dropNear(p.goneNear); err != nil {
+		return err
+	}
+	if err := r.dropQUIC(p.goneQUIC); err != nil {
 		return err
 	}
 	for _, id := range p.goneBackends {

@@ -12,7 +12,7 @@ type Mutant struct {
 // Mutants lists bugs such as are made: forgotten, mixed up, off by one. The
 // differential test finds each.
 func Mutants() []Mutant {
-	return slices.Concat(parserMutants(), shortMutants(), tableMutants(), flowMutants(), natMutants(), tunnelMutants(), answerMutants(), countMutants())
+	return slices.Concat(parserMutants(), shortMutants(), tableMutants(), flowMutants(), natMutants(), tunnelMutants(), answerMutants(), countMutants(), selectMutants())
 }
 
 func parserMutants() []Mutant {
@@ -49,7 +49,7 @@ func parserMutants() []Mutant {
 		{"ranges of ports are forgotten", "service.h",
 			"return service ? service : bpf_map_lookup_elem(&service_blocks, &block);", "return service;"},
 		{"the last entry of the scheduler table is never used", "select.h",
-			"% service->table_size;", "% (service->table_size - 1);"},
+			"random % service->table_size);", "random % (service->table_size - 1));"},
 		{"the client's port does not matter for the backend", "select.h",
 			"(__u64)t->sport << 16", "(__u64)t->dport << 16"},
 		{"a packet sent on by another interface keeps this one's MAC", "next_hop.h",
@@ -446,5 +446,47 @@ func countMutants() []Mutant {
 			"bucket_word(bucket, i % BUCKET_WORDS)", "bucket_word(bucket, 0)"},
 		{"the sweep clears what lives", "sweep.bpf.c",
 			"if (life.phase && flow_is_dead(flow, now))", "if (life.phase)"},
+	}
+}
+
+func selectMutants() []Mutant {
+	return []Mutant{
+		{"the busier of two gets the flow", "select.h",
+			"(__u64)of_a->active * b->weight < (__u64)of_b->active * a->weight;", "(__u64)of_a->active * b->weight > (__u64)of_b->active * a->weight;"},
+		{"whoever has fewer flows gets one, whatever its weight", "select.h",
+			"(__u64)of_a->active * b->weight < (__u64)of_b->active * a->weight;", "of_a->active < of_b->active;"},
+		{"of two the first gets the flow", "select.h",
+			"return search.other && has_less(search.other, search.first) ?", "return 0 && has_less(search.other, search.first) ?"},
+		{"the flows of whoever had the id before count", "select.h",
+			"of_b = flow_count_of(other, b->generation);", "of_b = flow_count_of(other, b->generation + 1);"},
+
+		{"connection ids of another config name a backend", "quic.h",
+			"byte >> QUIC_CONFIG_SHIFT != layout->config ||", "!layout->config ||"},
+		{"the server id of a long header is looked for in the short one's place", "quic.h",
+			"id_at = QUIC_LONG_ID;", "id_at = QUIC_SHORT_ID;"},
+		{"all headers are short", "quic.h",
+			"if (byte & QUIC_LONG_HEADER) {", "if (!layout) {"},
+		{"a connection id may be one byte too short", "quic.h",
+			"byte <= id_length ||", "byte < id_length ||"},
+		{"a connection id may end behind its datagram", "quic.h",
+			"|| length < QUIC_LONG_ID + (__u32)byte)", ")"},
+		{"a short header's connection id may end behind its datagram", "quic.h",
+			"if (length <= id_at + id_length ||", "if (length < id_at + id_length ||"},
+		{"a short header's connection id needs one byte more", "quic.h",
+			"if (length <= id_at + id_length ||", "if (length <= id_at + id_length + 1 ||"},
+		{"what lies behind UDP names a backend", "select.h",
+			"pkt->l4_length - sizeof(struct udphdr), service, layout);", "pkt->length - pkt->l4_offset - sizeof(struct udphdr), service, layout);"},
+		{"a backend without weight is not named", "select.h",
+			"if (id || !service->table_size)", "if (!service->table_size)\n\t\treturn 0;\n\tif (id)"},
+		{"a connection id that names another backend does not matter to a flow", "lb.bpf.c",
+			"(flow_superseded(pkt) || flow_is_of_another(ctx, pkt))", "flow_superseded(pkt)"},
+		{"a connection id that names the same backend begins a flow anew", "select.h",
+			"return named && named != pkt->flow.backend;", "return named;"},
+		{"answers name backends", "select.h",
+			"pkt->direction != FROM_CLIENT || pkt->flaw)", "pkt->flaw)"},
+		{"the short way reads no connection ids", "fast.h",
+			"quick_is_of_another(&q, ctx) || ", ""},
+		{"the short way takes short connection ids for longer ones", "fast.h",
+			"named = quic_named(ctx, payload, q->l4_length - sizeof(struct udphdr),", "named = quic_named(ctx, payload, q->l4_length,"},
 	}
 }
