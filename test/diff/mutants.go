@@ -469,7 +469,7 @@ func selectMutants() []Mutant {
 		{"a connection id may be one byte too short", "quic.h",
 			"byte <= id_length ||", "byte < id_length ||"},
 		{"a connection id may end behind its datagram", "quic.h",
-			"|| length < QUIC_LONG_ID + (__u32)byte)", ")"},
+			"length < QUIC_LONG_ID + (__u32)byte)", "!length)"},
 		{"a short header's connection id may end behind its datagram", "quic.h",
 			"if (length <= id_at + id_length ||", "if (length < id_at + id_length ||"},
 		{"a short header's connection id needs one byte more", "quic.h",
