@@ -11,6 +11,7 @@
 #include "flow.h"
 #include "next_hop.h"
 #include "parse.h"
+#include "quic.h"
 #include "stats.h"
 #include "tunnel.h"
 
@@ -267,6 +268,21 @@ static __always_inline bool quick_goes_on(struct quick *q, __u64 now)
 	       !(translates(q->life.forward) && (ttl <= 1 || quick_crosses(q->life.flags)));
 }
 
+/* As flow_is_of_another(). */
+static __always_inline bool quick_is_of_another(const struct quick *q, struct xdp_md *ctx)
+{
+	__u32 payload = sizeof(struct ethhdr) + sizeof(struct udphdr) +
+			(q->is_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	__u32 named;
+
+	if (!q->backend->quic.id_length || q->protocol != IPPROTO_UDP ||
+	    q->direction != FROM_CLIENT)
+		return false;
+	named = quic_named(ctx, payload, q->l4_length - sizeof(struct udphdr), q->backend->service,
+			   &q->backend->quic);
+	return named && named != q->flow->backend;
+}
+
 /* The long way completes what a local sender has left to its interface. */
 static __always_inline bool quick_is_partial(const struct quick *q)
 {
@@ -486,7 +502,7 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 		return VERDICT_CONTINUE;
 	quick_length(&q, ctx);
 	now = clock_now();
-	if (!quick_goes_on(&q, now) || !quick_next_hop(&q, &hop))
+	if (!quick_goes_on(&q, now) || quick_is_of_another(&q, ctx) || !quick_next_hop(&q, &hop))
 		return VERDICT_CONTINUE;
 	next_hop_complete(&hop, ctx, q.eth);
 	verdict = quick_rewrite(&q, ctx);

@@ -97,7 +97,7 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 	refusal = policy_refuses(pkt, policy, now);
 	if (refusal)
 		return leave(pkt, VERDICT_DROP, refusal);
-	return choose_backend(pkt, service, policy, now) ? VERDICT_OPEN : VERDICT_DROP;
+	return choose_backend(ctx, pkt, service, policy, now) ? VERDICT_OPEN : VERDICT_DROP;
 }
 
 /* Verified by itself, like parse(). */
@@ -108,7 +108,7 @@ __noinline enum verdict decide(struct xdp_md *ctx, struct packet *pkt, __u64 now
 	if (!pkt)
 		return VERDICT_ABORTED;
 	known = flow_find(pkt, now);
-	if (known && flow_superseded(pkt)) {
+	if (known && (flow_superseded(pkt) || flow_is_of_another(ctx, pkt))) {
 		flow_replace(pkt);
 		known = false;
 	}

@@ -110,6 +110,28 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } backends SEC(".maps");
 
+/*
+ * daemon -> data plane, per packet of services with QUIC connection ids: the backend with a server id, if it can be sent to. As
+ * many as backends.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct quic_server);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} quic_servers SEC(".maps");
+
+/* daemon -> data plane, per new flow: by backend id, its active flows; 0: any number. As many as backends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} backend_max_flows SEC(".maps");
+
 /* daemon -> data plane, per packet. As many as backends; id 0 is none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -112,13 +112,31 @@ enum forward_mode {
 
 enum service_flags {
 	SERVICE_RANDOM = 1, /* a random entry of the table instead of the hash's */
+	SERVICE_LEAST_CONN = 2, /* of two random ones the backend with fewer flows for its weight */
 } BYTE_ENUM;
+
+/* How servers write their ids into QUIC connection ids (draft-ietf-quic-load-balancers-21, plaintext CIDs). */
+struct quic_layout {
+	__u8 config; /* the first three bits */
+	__u8 id_length; /* bytes of the server's id, after the first one; 0: they do not */
+};
+ASSERT_SIZE(struct quic_layout, 2);
+
+/* The longest server id. */
+#define QUIC_ID_MAX 15
+
+struct quic_server {
+	__u32 service;
+	__u8 id_length;
+	__u8 id[QUIC_ID_MAX]; /* zeros behind it */
+};
+ASSERT_SIZE(struct quic_server, 20);
 
 struct service {
 	__u32 id;
 	enum forward_mode forward;
 	enum service_flags flags;
-	__u16 pad;
+	struct quic_layout quic;
 	__u32 table_offset; /* first entry in `tables`, a multiple of TABLE_CHUNK */
 	__u32 table_size; /* 0: no usable backend */
 };
@@ -232,7 +250,8 @@ struct backend {
 	__u32 next_hop;
 	__u32 generation; /* a flow of another generation had another backend */
 	__u32 service; /* 0: the entry is unused */
-	__u32 max_flows; /* active ones; 0: any number */
+	__u16 weight;
+	struct quic_layout quic;
 };
 ASSERT_SIZE(struct backend, 64);
 

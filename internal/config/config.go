@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -98,6 +99,7 @@ func (d *decoder) config(root *node) lb.Config {
 		field{name: "tunnel", read: func(n *node) { commonTunnel = d.tunnel(n, commonTunnel.Tunnel) }},
 		field{name: "timeouts", read: func(n *node) { c.Timeouts = d.timeouts(n, c.Timeouts) }},
 		field{name: "rate_limits", read: func(n *node) { c.RateLimits = d.rateLimits(n) }},
+		field{name: "seed", read: func(n *node) { c.Seed, _ = d.number(n, 0, math.MaxUint32) }},
 		field{name: "limits", read: func(n *node) { limits = d.limits(n) }},
 		field{name: "services", required: true, read: func(n *node) { services = n }},
 	)

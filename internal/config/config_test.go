@@ -114,7 +114,8 @@ func TestEveryKey(t *testing.T) {
 				TableSize: 127,
 				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 7, Last: 7}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("2001:db8::7/128")}, Port: 6082},
-				Backends:  []lb.Backend{{Address: netip.AddrPortFrom(netip.MustParseAddr("2001:db8::2"), 0), Weight: 1}},
+				Backends:  []lb.Backend{{Address: netip.AddrPortFrom(netip.MustParseAddr("2001:db8::2"), 0), Weight: 1, ServerID: "0a1b"}},
+				QUIC:      lb.QUIC{ConfigID: 6, ServerIDLength: 2},
 			},
 		},
 		Timeouts: lb.Timeouts{
@@ -127,6 +128,7 @@ func TestEveryKey(t *testing.T) {
 		},
 		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0},
 		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304, Prefixes: 5, Clients: 16, Affinity: 17},
+		Seed:       4294967295,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -181,12 +183,13 @@ services:
     # health
     #
     check: {type: http, path: /health, interval: 2s, timeout: 1500ms, rise: 2, fall: 3}
-  - {name: own-tunnel, address: "10.0.0.3:*", protocol: udp, forward: gue, tunnel: {sources: ["2001:db8::7"], port: 6082}, backends: [{address: 2001:db8::2}]}
+  - {name: own-tunnel, address: "10.0.0.3:*", protocol: udp, forward: gue, quic: {config_id: 6, server_id_length: 2}, tunnel: {sources: ["2001:db8::7"], port: 6082}, backends: [{address: 2001:db8::2, server_id: 0A1b}]}
 snat: {addresses: [10.0.0.9], ports: 7}
 tunnel: {sources: [172.16.0.0/16, "0100::/64"], port: 6081}
 timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_closed: 4s, udp_unconfirmed: 5s, udp_stream: 6s}
 rate_limits: {resets: 7, icmp_errors: 0}
 limits: {flows: 16, services: 3, backends: 4, table_entries: 2304, prefixes: 5, clients: 16, affinity: 17}
+seed: 4294967295
 `
 
 func TestTableSizeFollowsBackends(t *testing.T) {

@@ -96,13 +96,10 @@ func (r *statusReader) services() error {
 	for id, name := range r.tables.ServiceNames {
 		entry := r.entries[id]
 		s := lb.ServiceStatus{
-			Name: name.Name, Address: name.Address, Forward: entry.Forward, Scheduler: lb.Maglev, TableSize: entry.TableSize,
+			Name: name.Name, Address: name.Address, Forward: entry.Forward, Scheduler: entry.Scheduler, TableSize: entry.TableSize,
 		}
 		for _, p := range name.Protocols {
 			s.Protocols = append(s.Protocols, p.String())
-		}
-		if entry.Random {
-			s.Scheduler = lb.Random
 		}
 		var err error
 		if s.Backends, err = r.backends(id); err != nil {

@@ -3,6 +3,8 @@ package datapath
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -85,13 +87,48 @@ func serviceKeyFromBPF(key lbServiceKey) lb.ServiceKey {
 
 func serviceToBPF(entry lb.ServiceEntry) lbService {
 	var flags lbServiceFlags
-	if entry.Random {
+	switch entry.Scheduler {
+	case lb.Random:
 		flags |= lbServiceFlagsSERVICE_RANDOM
+	case lb.LeastConn:
+		flags |= lbServiceFlagsSERVICE_LEAST_CONN
 	}
 	return lbService{
-		Id: entry.ID, Forward: forwardToBPF(entry.Forward), Flags: flags,
+		Id: entry.ID, Forward: forwardToBPF(entry.Forward), Flags: flags, Quic: quicToBPF(entry.QUIC),
 		TableOffset: entry.TableOffset, TableSize: entry.TableSize,
 	}
+}
+
+func schedulerFromBPF(flags lbServiceFlags) lb.Scheduler {
+	switch {
+	case flags&lbServiceFlagsSERVICE_RANDOM != 0:
+		return lb.Random
+	case flags&lbServiceFlagsSERVICE_LEAST_CONN != 0:
+		return lb.LeastConn
+	}
+	return lb.Maglev
+}
+
+func quicToBPF(q lb.QUIC) lbQuicLayout {
+	return lbQuicLayout{Config: q.ConfigID, IdLength: q.ServerIDLength}
+}
+
+func quicFromBPF(q lbQuicLayout) lb.QUIC {
+	return lb.QUIC{ConfigID: q.Config, ServerIDLength: q.IdLength}
+}
+
+func quicServerToBPF(s lb.QUICServer) (lbQuicServer, error) {
+	key := lbQuicServer{Service: s.Service}
+	id, err := hex.DecodeString(s.ID)
+	if err != nil || len(id) > len(key.Id) {
+		return key, fmt.Errorf("%q is no server id for QUIC connection ids", s.ID)
+	}
+	key.IdLength = uint8(copy(key.Id[:], id))
+	return key, nil
+}
+
+func quicServerFromBPF(key lbQuicServer) lb.QUICServer {
+	return lb.QUICServer{Service: key.Service, ID: hex.EncodeToString(key.Id[:key.IdLength])}
 }
 
 // forwards lists the modes by their numbers in the data plane.
@@ -121,7 +158,8 @@ func serviceFromBPF(s lbService) lb.ServiceEntry {
 	return lb.ServiceEntry{
 		ID:          s.Id,
 		Forward:     forwardFromBPF(s.Forward),
-		Random:      s.Flags&lbServiceFlagsSERVICE_RANDOM != 0,
+		Scheduler:   schedulerFromBPF(s.Flags),
+		QUIC:        quicFromBPF(s.Quic),
 		TableOffset: s.TableOffset,
 		TableSize:   s.TableSize,
 	}
@@ -212,7 +250,8 @@ func backendToBPF(entry lb.BackendEntry) lbBackend {
 		SnatPortLast:  entry.SNATPorts.Last,
 		GuePort:       network(entry.GUEPort),
 		Timeouts:      entry.Timeouts,
-		MaxFlows:      entry.MaxFlows,
+		Weight:        uint16(entry.Weight),
+		Quic:          quicToBPF(entry.QUIC),
 	}
 	if entry.TakesFlows {
 		out.Flags |= lbBackendFlagsBACKEND_TAKES_FLOWS
@@ -238,7 +277,8 @@ func backendFromBPF(b lbBackend) lb.BackendEntry {
 		GUEPort:    network(b.GuePort),
 		Timeouts:   b.Timeouts,
 		TakesFlows: b.Flags&lbBackendFlagsBACKEND_TAKES_FLOWS != 0,
-		MaxFlows:   b.MaxFlows,
+		Weight:     uint32(b.Weight),
+		QUIC:       quicFromBPF(b.Quic),
 	}
 	if b.TunnelSourceBits != 0 {
 		source := addrFromBPF(b.TunnelSource)

@@ -70,7 +70,8 @@ type lbBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
-	MaxFlows         uint32
+	Weight           uint16
+	Quic             lbQuicLayout
 }
 
 type lbBackendCounters struct {
@@ -348,6 +349,19 @@ type lbPortPool struct {
 	Cursor    uint32
 }
 
+type lbQuicLayout struct {
+	_        structs.HostLayout
+	Config   uint8
+	IdLength uint8
+}
+
+type lbQuicServer struct {
+	_        structs.HostLayout
+	Service  uint32
+	IdLength uint8
+	Id       [15]uint8
+}
+
 type lbReason uint32
 
 const (
@@ -394,7 +408,7 @@ type lbService struct {
 	Id          uint32
 	Forward     lbForwardMode
 	Flags       lbServiceFlags
-	Pad         uint16
+	Quic        lbQuicLayout
 	TableOffset uint32
 	TableSize   uint32
 }
@@ -408,7 +422,8 @@ type lbServiceBlock struct {
 type lbServiceFlags uint8
 
 const (
-	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
+	lbServiceFlagsSERVICE_RANDOM     lbServiceFlags = 1
+	lbServiceFlagsSERVICE_LEAST_CONN lbServiceFlags = 2
 )
 
 type lbServiceKey struct {
@@ -535,6 +550,7 @@ const (
 	lbMapAllTimeouts         = "all_timeouts"
 	lbMapAnswerClocks        = "answer_clocks"
 	lbMapAnswerSlots         = "answer_slots"
+	lbMapBackendMaxFlows     = "backend_max_flows"
 	lbMapBackendNames        = "backend_names"
 	lbMapBackends            = "backends"
 	lbMapBuckets             = "buckets"
@@ -550,6 +566,7 @@ const (
 	lbMapPackets             = "packets"
 	lbMapPolicies            = "policies"
 	lbMapPortPools           = "port_pools"
+	lbMapQuicServers         = "quic_servers"
 	lbMapServiceBlocks       = "service_blocks"
 	lbMapServiceFlowCounts   = "service_flow_counts"
 	lbMapServiceNames        = "service_names"
@@ -635,6 +652,7 @@ type lbMapSpecs struct {
 	AllTimeouts        *ebpf.MapSpec `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
+	BackendMaxFlows    *ebpf.MapSpec `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
@@ -650,6 +668,7 @@ type lbMapSpecs struct {
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
 	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
+	QuicServers        *ebpf.MapSpec `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.MapSpec `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
@@ -711,6 +730,7 @@ type lbMaps struct {
 	AllTimeouts        *ebpf.Map `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
+	BackendMaxFlows    *ebpf.Map `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
@@ -726,6 +746,7 @@ type lbMaps struct {
 	Packets            *ebpf.Map `ebpf:"packets"`
 	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
+	QuicServers        *ebpf.Map `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.Map `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
@@ -752,6 +773,7 @@ func (m *lbMaps) Close() error {
 		m.AllTimeouts,
 		m.AnswerClocks,
 		m.AnswerSlots,
+		m.BackendMaxFlows,
 		m.BackendNames,
 		m.Backends,
 		m.Buckets,
@@ -767,6 +789,7 @@ func (m *lbMaps) Close() error {
 		m.Packets,
 		m.Policies,
 		m.PortPools,
+		m.QuicServers,
 		m.ServiceBlocks,
 		m.ServiceFlowCounts,
 		m.ServiceNames,

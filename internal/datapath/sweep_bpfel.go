@@ -70,7 +70,12 @@ type sweepBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
-	MaxFlows         uint32
+	Weight           uint16
+	Quic             struct {
+		_        structs.HostLayout
+		Config   uint8
+		IdLength uint8
+	}
 }
 
 type sweepBackendCounters struct {
@@ -377,17 +382,28 @@ type sweepPortPool struct {
 	Cursor    uint32
 }
 
+type sweepQuicServer struct {
+	_        structs.HostLayout
+	Service  uint32
+	IdLength uint8
+	Id       [15]uint8
+}
+
 type sweepReasonCounters struct {
 	_       structs.HostLayout
 	Packets [64]uint64
 }
 
 type sweepService struct {
-	_           structs.HostLayout
-	Id          uint32
-	Forward     uint8
-	Flags       uint8
-	Pad         uint16
+	_       structs.HostLayout
+	Id      uint32
+	Forward uint8
+	Flags   uint8
+	Quic    struct {
+		_        structs.HostLayout
+		Config   uint8
+		IdLength uint8
+	}
 	TableOffset uint32
 	TableSize   uint32
 }
@@ -511,6 +527,7 @@ const (
 	sweepMapAllTimeouts         = "all_timeouts"
 	sweepMapAnswerClocks        = "answer_clocks"
 	sweepMapAnswerSlots         = "answer_slots"
+	sweepMapBackendMaxFlows     = "backend_max_flows"
 	sweepMapBackendNames        = "backend_names"
 	sweepMapBackends            = "backends"
 	sweepMapBuckets             = "buckets"
@@ -526,6 +543,7 @@ const (
 	sweepMapPackets             = "packets"
 	sweepMapPolicies            = "policies"
 	sweepMapPortPools           = "port_pools"
+	sweepMapQuicServers         = "quic_servers"
 	sweepMapServiceBlocks       = "service_blocks"
 	sweepMapServiceFlowCounts   = "service_flow_counts"
 	sweepMapServiceNames        = "service_names"
@@ -613,6 +631,7 @@ type sweepMapSpecs struct {
 	AllTimeouts        *ebpf.MapSpec `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
+	BackendMaxFlows    *ebpf.MapSpec `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
@@ -628,6 +647,7 @@ type sweepMapSpecs struct {
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
 	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
+	QuicServers        *ebpf.MapSpec `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.MapSpec `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
@@ -689,6 +709,7 @@ type sweepMaps struct {
 	AllTimeouts        *ebpf.Map `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
+	BackendMaxFlows    *ebpf.Map `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
@@ -704,6 +725,7 @@ type sweepMaps struct {
 	Packets            *ebpf.Map `ebpf:"packets"`
 	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
+	QuicServers        *ebpf.Map `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.Map `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
@@ -730,6 +752,7 @@ func (m *sweepMaps) Close() error {
 		m.AllTimeouts,
 		m.AnswerClocks,
 		m.AnswerSlots,
+		m.BackendMaxFlows,
 		m.BackendNames,
 		m.Backends,
 		m.Buckets,
@@ -745,6 +768,7 @@ func (m *sweepMaps) Close() error {
 		m.Packets,
 		m.Policies,
 		m.PortPools,
+		m.QuicServers,
 		m.ServiceBlocks,
 		m.ServiceFlowCounts,
 		m.ServiceNames,

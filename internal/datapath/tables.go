@@ -19,6 +19,7 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		NextHops:         map[uint32]lb.NextHop{},
 		SNATAddresses:    map[uint32]lb.SNATAddress{},
 		NearClients:      map[lb.NearClient]uint32{},
+		QUICServers:      map[lb.QUICServer]uint32{},
 		Policies:         map[uint32]lb.ServicePolicy{},
 		SourceRules:      map[uint32]lb.SourceRules{},
 		Timeouts:         map[uint8]lb.Timeouts{},
@@ -50,6 +51,9 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		each(d.maps.AffinityBackends, func(k lbBackendKey, id uint32) {
 			t.AffinityBackends[backendKeyFromBPF(k)] = id
 		}),
+		each(d.maps.QuicServers, func(k lbQuicServer, backend uint32) {
+			t.QUICServers[quicServerFromBPF(k)] = backend
+		}),
 		each(d.maps.ServiceNames, func(id uint32, v lbServiceName) {
 			t.ServiceNames[id] = serviceNameFromBPF(v)
 		}),
@@ -72,7 +76,12 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 			}
 		}),
 	)
-	return t, err
+	return t, errors.Join(err, each(d.maps.BackendMaxFlows, func(id uint32, most uint32) {
+		if entry, known := t.Backends[id]; known {
+			entry.MaxFlows = most
+			t.Backends[id] = entry
+		}
+	}))
 }
 
 // each calls f with every entry of a map; a thousand entries cost one system call.
@@ -171,6 +180,9 @@ func (d *Datapath) PutSNATAddress(index uint32, a lb.SNATAddress) error {
 
 // PutBackends writes backends, in order.
 func (d *Datapath) PutBackends(ids []uint32, entries []lb.BackendEntry) (written int, err error) {
+	if _, err := putAll(d.maps.BackendMaxFlows, ids, entries, func(b lb.BackendEntry) uint32 { return b.MaxFlows }); err != nil {
+		return 0, err
+	}
 	return putAll(d.maps.Backends, ids, entries, backendToBPF)
 }
 
@@ -249,6 +261,24 @@ func (d *Datapath) PutAffinityBackend(key lb.BackendKey, id uint32) error {
 func (d *Datapath) DeleteAffinityBackend(key lb.BackendKey) error {
 	k := backendKeyToBPF(key)
 	return remove(d.maps.AffinityBackends, &k)
+}
+
+// PutQUICServer makes packets whose connection ids name a server go to a backend.
+func (d *Datapath) PutQUICServer(server lb.QUICServer, backend uint32) error {
+	k, err := quicServerToBPF(server)
+	if err != nil {
+		return err
+	}
+	return put(d.maps.QuicServers, &k, backend)
+}
+
+// DeleteQUICServer undoes PutQUICServer; one that is not there is no error.
+func (d *Datapath) DeleteQUICServer(server lb.QUICServer) error {
+	k, err := quicServerToBPF(server)
+	if err != nil {
+		return err
+	}
+	return remove(d.maps.QuicServers, &k)
 }
 
 // PutServiceName records what a service id stands for.

@@ -66,7 +66,13 @@ const (
 	Maglev Scheduler = "maglev"
 	// Random picks by weight, once per flow.
 	Random Scheduler = "random"
+	// LeastConn picks the better of two backends drawn by weight: the one with fewer active flows
+	// for its weight (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+	LeastConn Scheduler = "least-conn"
 )
+
+// Schedulers lists them all.
+func Schedulers() []Scheduler { return []Scheduler{Maglev, Random, LeastConn} }
 
 // Mode is where the XDP program runs.
 type Mode string
@@ -172,13 +178,21 @@ type Tunnel struct {
 	Port    uint16 // destination port of gue
 }
 
+// QUIC says how servers write their ids into connection ids, in plain text
+// (draft-ietf-quic-load-balancers-21).
+type QUIC struct {
+	ConfigID       uint8 // of connection ids: their first three bits, 0 to 6
+	ServerIDLength uint8 // in bytes, 1 to 15; 0: connection ids do not matter
+}
+
 // Backend is one address:port behind a service.
 type Backend struct {
 	Name    string         // "" where the config gives none
 	Address netip.AddrPort // port 0: that of the packet
 	Weight  uint32         // 0 takes no new flow
 	// MaxFlows is how many active flows it may have before new ones go elsewhere; 0: any number.
-	MaxFlows uint32
+	MaxFlows uint32 `json:",omitzero"`
+	ServerID string `json:",omitempty"` // in QUIC connection ids, in lower-case hexadecimal; "" in a service without them
 }
 
 // ClientRate bounds how fast each client may open flows. A client is whoever has an address with the
@@ -226,6 +240,7 @@ type Service struct {
 	PerClient         ClientRate
 	Affinity          Affinity
 	Timeouts          Timeouts // the zero ones: those of the config
+	QUIC              QUIC     `json:",omitzero"`
 	SNAT              SNAT
 	Tunnel            Tunnel
 	Backends          []Backend
@@ -267,6 +282,8 @@ type Config struct {
 	Timeouts   Timeouts
 	RateLimits RateLimits
 	Limits     Limits
+	// Seed makes other Maglev tables; nodes that are to give the same answers have the same.
+	Seed uint32 `json:",omitempty"`
 }
 
 // BackendAddresses lists every distinct backend address, sorted.

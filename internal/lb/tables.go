@@ -24,7 +24,8 @@ type ServiceKey struct {
 type ServiceEntry struct {
 	ID          uint32
 	Forward     Forward
-	Random      bool
+	Scheduler   Scheduler
+	QUIC        QUIC
 	TableOffset uint32 // first entry in the tables, a multiple of TableChunk
 	TableSize   uint32 // 0: no usable backend
 }
@@ -79,9 +80,17 @@ type BackendEntry struct {
 	// A single address has the prefix length of its family; zero: none is known.
 	TunnelSource netip.Prefix
 	GUEPort      uint16
-	Timeouts     uint8 // the number of its flows'; 0: those for all
-	TakesFlows   bool  // new ones, while it has a next hop
-	MaxFlows     uint32
+	Timeouts     uint8  // the number of its flows'; 0: those for all
+	TakesFlows   bool   // new ones, while it has a next hop
+	MaxFlows     uint32 // active ones; 0: any number
+	Weight       uint32
+	QUIC         QUIC // its service's
+}
+
+// QUICServer is who connection ids of packets to a service name.
+type QUICServer struct {
+	Service uint32
+	ID      string // in lower-case hexadecimal
 }
 
 // NearClient says that clients in a prefix would get a service's answers without
@@ -126,6 +135,7 @@ type Tables struct {
 	Timeouts    map[uint8]Timeouts // but the first, which are those for all
 	// AffinityBackends leads clients to the backend that they have in another service of a group.
 	AffinityBackends map[BackendKey]uint32
+	QUICServers      map[QUICServer]uint32 // backends, if they can be sent to
 	ServiceNames     map[uint32]ServiceName
 	BackendNames     map[uint32]BackendName
 }

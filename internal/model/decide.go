@@ -70,7 +70,7 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 
 func (m *Model) decideByPorts(p *parsed, got observed) (decision, error) {
 	if f := m.flows.find(p.tuple, m); f != nil && !m.wasCleared(f, p, got.Outcome) {
-		if !m.startsAnew(f, p) {
+		if !m.startsAnew(f, p) && !f.isOfAnother(p) {
 			return m.follow(f, p, got), nil
 		}
 		m.flows.remove(f)
@@ -166,7 +166,7 @@ func (m *Model) open(s *service, p *parsed, got observed) (decision, error) {
 	if why := m.refuses(s, p, got.Outcome); why != "" {
 		return p.drop(why, s, nil), nil
 	}
-	b, refusal, err := m.choose(s, p.tuple, got.Outcome)
+	b, refusal, err := m.choose(s, p, got.Outcome)
 	if err != nil {
 		return decision{}, err
 	}

@@ -1,12 +1,8 @@
 package model
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
 	"time"
-
-	"github.com/tinylb/tinylb/internal/lb"
 )
 
 // client is whoever has an address with the same first bits, to a service or a group of services.
@@ -106,14 +102,17 @@ func (s *service) keeps(source netip.Addr) client {
 }
 
 // choose finds the backend of a new flow; nil: there is none, and why.
-func (m *Model) choose(s *service, t tuple, got Outcome) (*backend, Reason, error) {
-	if s.config.Affinity.Timeout == 0 {
-		return m.schedule(s, t, got)
+func (m *Model) choose(s *service, p *parsed, got Outcome) (*backend, Reason, error) {
+	if named := s.namedBy(p); named != nil {
+		return named, "", nil
 	}
-	who := s.keeps(t.src.Addr())
+	if s.config.Affinity.Timeout == 0 {
+		return m.schedule(s, p.tuple, got)
+	}
+	who := s.keeps(p.tuple.src.Addr())
 	b, why, err := m.keptFor(s, who, got), Reason(""), error(nil)
 	if b == nil {
-		b, why, err = m.schedule(s, t, got)
+		b, why, err = m.schedule(s, p.tuple, got)
 	}
 	if b != nil {
 		m.kept[who] = &keptBackend{b, m.now.Add(s.config.Affinity.Timeout)}
@@ -158,61 +157,12 @@ func (m *Model) full(b *backend) (is, may bool) {
 	if b.config.MaxFlows == 0 {
 		return false, false
 	}
-	return m.countFlows(func(f *flow) bool { return f.backend == b }).reaches(b.config.MaxFlows)
+	return m.flowsOf(b).reaches(b.config.MaxFlows)
+}
+
+func (m *Model) flowsOf(b *backend) count {
+	return m.countFlows(func(f *flow) bool { return f.backend == b })
 }
 
 // fullFor is how long a search that found all backends full may be believed, for each entry of the table.
 const fullFor = 100 * time.Nanosecond
-
-// schedule picks the backend that the scheduler gives a new flow, or the next one in the table that is not full; nil:
-// there is none, and why. Where chance decides, the one that was observed is it, if it could be.
-func (m *Model) schedule(s *service, t tuple, got Outcome) (*backend, Reason, error) {
-	if len(s.table) == 0 {
-		return nil, NoBackend, nil
-	}
-	if s.isFull(m, t, got) {
-		return nil, MaxFlowsBackend, nil
-	}
-	byChance := s.config.Scheduler == lb.Random
-	for _, b := range s.inOrder(t) {
-		full, mayBeFull := m.full(b)
-		if !full && (b.config.Label() == got.Backend || !mayBeFull && !byChance) {
-			return b, "", nil
-		}
-	}
-	if byChance {
-		return nil, "", fmt.Errorf("service %s: the backend by chance was %q, which takes no new flows", s.config.Name, got.Backend)
-	}
-	return nil, MaxFlowsBackend, nil
-}
-
-// isFull reports whether no backend takes a new flow: if there may be one, as was observed.
-func (s *service) isFull(m *Model, t tuple, got Outcome) bool {
-	all, allMay, some, firstMay := true, true, false, false
-	for i, b := range s.inOrder(t) {
-		full, mayBeFull := m.full(b)
-		all, allMay, some = all && full, allMay && mayBeFull, some || mayBeFull
-		firstMay = firstMay || i == 0 && mayBeFull
-	}
-	if s.config.Scheduler == lb.Random {
-		firstMay = some
-	}
-	refused := got.Reason == MaxFlowsBackend
-	if all || allMay && refused {
-		s.backendsFull = m.now.Add(time.Duration(len(s.table)) * fullFor)
-		return true
-	}
-	return refused && firstMay && m.now.Before(s.backendsFull)
-}
-
-// inOrder lists the backends in a service's table, in the order in which a flow would try them.
-func (s *service) inOrder(t tuple) []*backend {
-	var all []*backend
-	start := int(t.hash() % uint32(len(s.table)))
-	for i := range s.table {
-		if b := s.table[(start+i)%len(s.table)]; !slices.Contains(all, b) {
-			all = append(all, b)
-		}
-	}
-	return all
-}

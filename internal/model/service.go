@@ -11,10 +11,6 @@ import (
 	"github.com/tinylb/tinylb/internal/maglev"
 )
 
-// tableSeed of the Maglev tables is the same on every node, so that all give
-// the same answer.
-const tableSeed = 0
-
 type service struct {
 	config   lb.Service
 	backends []*backend
@@ -57,7 +53,7 @@ func (m *Model) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) error {
 	m.services, m.timeouts, m.rates = services, cfg.Timeouts, cfg.RateLimits
 	for _, s := range services {
 		s.setBackends(s.config.Backends, hops)
-		if err := s.fillTable(); err != nil {
+		if err := s.fillTable(cfg.Seed); err != nil {
 			return fmt.Errorf("service %s: %w", s.config.Name, err)
 		}
 	}
@@ -138,7 +134,7 @@ func (s *service) findSources(b *backend) {
 	}
 }
 
-// takes reports whether new flows can be forwarded to a backend.
+// takes reports whether packets of new flows can be forwarded to a backend.
 func (s *service) takes(b *backend) bool {
 	switch forward := s.config.Forward; {
 	case !b.hop.Usable():
@@ -153,7 +149,7 @@ func (s *service) takes(b *backend) bool {
 	return true
 }
 
-func (s *service) fillTable() error {
+func (s *service) fillTable(seed uint32) error {
 	var usable []*backend
 	var entries []maglev.Entry
 	for _, b := range s.backends {
@@ -163,7 +159,7 @@ func (s *service) fillTable() error {
 		}
 	}
 	size := cmp.Or(s.config.TableSize, maglev.SizeFor(len(s.backends)))
-	slots, err := maglev.Build(entries, size, tableSeed)
+	slots, err := maglev.Build(entries, size, uint64(seed))
 	if err != nil {
 		return err
 	}

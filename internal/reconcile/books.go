@@ -33,6 +33,7 @@ type service struct {
 	keys     []lb.ServiceKey
 	near     []lb.NearClient
 	affinity []lb.BackendKey
+	quic     []lb.QUICServer
 	backends []uint32
 
 	wanted   uint64      // the last round of Apply whose config has it
@@ -99,7 +100,7 @@ func (r *Reconciler) recall() {
 		if s == nil {
 			s = &service{}
 		}
-		s.id, s.name, s.keys, s.near, s.affinity, s.backends = id, name.Name, nil, nil, nil, nil
+		s.id, s.name, s.keys, s.near, s.affinity, s.quic, s.backends = id, name.Name, nil, nil, nil, nil, nil
 		b.services[id], b.byName[s.name] = s, s
 		b.serviceIDs.hold(stretch{id, 1})
 	}
@@ -118,6 +119,10 @@ func (r *Reconciler) recall() {
 	}
 	for number := range r.actual.sourceRules {
 		b.rules.hold(stretch{number, 1})
+	}
+	for server := range r.actual.quicServers {
+		s := b.service(server.Service)
+		s.quic = append(s.quic, server)
 	}
 	r.actual.backendNames.all(func(id uint32, name lb.BackendName) {
 		s := b.service(name.Service)

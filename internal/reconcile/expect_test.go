@@ -65,8 +65,10 @@ func (e *expectation) verify(m *memory, w *world, result reconcile.Result) {
 		}
 		e.verifyService(m, s.Service, weights)
 	}
+	e.verifyTable(m, w)
 	e.verifyPorts(m, w)
 	e.verifyNear(m, w)
+	e.verifyQUIC(m, w)
 	e.verifyNothingElse(m, w)
 	if !slices.Equal(want.Down, result.Down) {
 		e.t.Errorf("down: got %v, want %v", result.Down, want.Down)
@@ -118,6 +120,9 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known
 	for _, b := range s.Backends {
 		who := identity{s.number, b.Address}
 		id := m.backendID(s.Name, b.Address)
+		if got := m.backends[id].Weight; got != b.Weight {
+			e.t.Errorf("%s: backend %s has the weight %d, want %d", s.Name, b.Address, got, b.Weight)
+		}
 		if name := m.backendNames[id]; name.Name != b.Name || name.Weight != b.Weight {
 			e.t.Errorf("%s: backend %d is named %+v, want %+v", s.Name, id, name, b)
 		}
@@ -190,7 +195,7 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 		if first.ID == 0 {
 			first = entry
 		}
-		if entry != first || entry.Random != (s.Scheduler == lb.Random) || entry.Forward != s.Forward || entry.TableSize != size {
+		if entry != first || entry.Scheduler != s.Scheduler || entry.QUIC != s.QUIC || entry.Forward != s.Forward || entry.TableSize != size {
 			e.t.Errorf("%v: got %+v, elsewhere %+v, want %d slots, forward %s, scheduler %s", key, entry, first, size, s.Forward, s.Scheduler)
 		}
 	}
@@ -336,6 +341,29 @@ func (e *expectation) verifyNear(m *memory, w *world) {
 	e.answers = answers
 }
 
+// verifyQUIC: whom do connection ids name?
+func (e *expectation) verifyQUIC(m *memory, w *world) {
+	e.t.Helper()
+	want := map[lb.QUICServer]uint32{}
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			id := m.backendID(s.Name, b.Address)
+			entry := m.backends[id]
+			if entry.QUIC != s.QUIC {
+				e.t.Errorf("%s: backend %s has %+v, want %+v", s.Name, b.Address, entry.QUIC, s.QUIC)
+			}
+			hop, known := w.hops[b.Address.Addr()]
+			sent := known && problemOf(s.Forward, hop, sources{m.sources(entry), entry.TunnelSource}) == ""
+			if sent && s.QUIC.ServerIDLength > 0 {
+				want[lb.QUICServer{Service: entry.Service, ID: b.ServerID}] = id
+			}
+		}
+	}
+	if !maps.Equal(m.quic, want) {
+		e.t.Errorf("QUIC servers: got %v, want %v", m.quic, want)
+	}
+}
+
 // verifyNothingElse: no remains of what was there before.
 func (e *expectation) verifyNothingElse(m *memory, w *world) {
 	e.t.Helper()
@@ -406,4 +434,37 @@ func (m *memory) backendID(service string, address netip.AddrPort) uint32 {
 	}
 	m.t.Errorf("%s has no backend %s", service, address)
 	return 0
+}
+
+// verifyTable: the first service's depends on backends, weights and seed alone.
+func (e *expectation) verifyTable(m *memory, w *world) {
+	e.t.Helper()
+	s := w.services[0].Service
+	for _, entry := range m.services {
+		if m.serviceNames[entry.ID].Name != s.Name || entry.TableSize == 0 {
+			continue
+		}
+		table := m.tables[entry.TableOffset : entry.TableOffset+entry.TableSize]
+		used := map[netip.AddrPort]bool{}
+		for _, id := range table {
+			used[m.backends[id].Address] = true
+		}
+		var entries []maglev.Entry
+		for _, b := range s.Backends {
+			if used[b.Address] {
+				entries = append(entries, maglev.Entry{Key: b.Address.String(), Weight: b.Weight})
+			}
+		}
+		want, err := maglev.Build(entries, entry.TableSize, uint64(w.seed))
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		for i, slot := range want {
+			if got := m.backends[table[i]].Address.String(); got != entries[slot].Key {
+				e.t.Errorf("%s: entry %d of the table is %s, want %s", s.Name, i, got, entries[slot].Key)
+				return
+			}
+		}
+		return
+	}
 }

@@ -25,6 +25,7 @@ type memory struct {
 	filter       map[netip.Addr]bool // destinations
 	answering    map[netip.Addr]bool // the filter's sources
 	near         map[lb.NearClient]uint32
+	quic         map[lb.QUICServer]uint32
 	services     map[lb.ServiceKey]lb.ServiceEntry
 	backends     map[uint32]lb.BackendEntry
 	hops         map[uint32]lb.NextHop // ever written
@@ -50,6 +51,7 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 		filter:       map[netip.Addr]bool{},
 		answering:    map[netip.Addr]bool{},
 		near:         map[lb.NearClient]uint32{},
+		quic:         map[lb.QUICServer]uint32{},
 		services:     map[lb.ServiceKey]lb.ServiceEntry{},
 		backends:     map[uint32]lb.BackendEntry{},
 		hops:         map[uint32]lb.NextHop{},
@@ -75,6 +77,7 @@ func (m *memory) clone() *memory {
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
 	c.policies, c.rules = maps.Clone(m.policies), maps.Clone(m.rules)
 	c.ownTimeouts, c.affinity = maps.Clone(m.ownTimeouts), maps.Clone(m.affinity)
+	c.quic = maps.Clone(m.quic)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
 	c.lastLive, c.last = maps.Clone(m.lastLive), map[string]struct{}{}
 	return &c
@@ -91,6 +94,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		NextHops:         map[uint32]lb.NextHop{},
 		SNATAddresses:    maps.Clone(m.snat),
 		NearClients:      maps.Clone(m.near),
+		QUICServers:      maps.Clone(m.quic),
 		Policies:         maps.Clone(m.policies),
 		SourceRules:      maps.Clone(m.rules),
 		Timeouts:         maps.Clone(m.ownTimeouts),
@@ -152,6 +156,14 @@ func (m *memory) PutNearClient(client lb.NearClient, by uint32) error {
 
 func (m *memory) DeleteNearClient(client lb.NearClient) error {
 	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
+}
+
+func (m *memory) PutQUICServer(server lb.QUICServer, backend uint32) error {
+	return m.write("PutQUICServer", always, func() { m.quic[server] = backend })
+}
+
+func (m *memory) DeleteQUICServer(server lb.QUICServer) error {
+	return m.write("DeleteQUICServer", always, func() { delete(m.quic, server) })
 }
 
 // each writes many entries one by one.

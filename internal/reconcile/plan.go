@@ -26,6 +26,7 @@ type plan struct {
 	goneNear     []lb.NearClient
 	goneRules    []uint32
 	goneAffinity []lb.BackendKey
+	goneQUIC     []lb.QUICServer
 	goneBackends []uint32
 	goneHops     []uint32
 	goneHosts    []netip.Addr // addresses that no backend has any more
@@ -48,6 +49,7 @@ type change struct {
 	backends   []plannedBackend
 	near       map[netip.Prefix]uint32 // as in lb.Tables.NearClients
 	affinity   map[lb.BackendKey]uint32
+	quic       map[lb.QUICServer]uint32
 }
 
 type plannedBackend struct {
@@ -70,6 +72,14 @@ func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan,
 	p := &plan{r: r, services: r.match(cfg.Services), keys: map[lb.ServiceKey]bool{}}
 	r.learn(hops)
 	r.compare(p.services, cfg.Services, rangesChanged)
+	if r.seed != cfg.Seed {
+		r.seed = cfg.Seed
+		for _, s := range p.services {
+			if s != nil {
+				s.complete = false
+			}
+		}
+	}
 	var due []int
 	for i, s := range p.services {
 		if s == nil || !s.complete {
@@ -205,7 +215,7 @@ func sameService(a, b *lb.Service) bool {
 		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize &&
 		slices.Equal(a.Allow, b.Allow) && slices.Equal(a.Deny, b.Deny) &&
 		a.MaxFlows == b.MaxFlows && a.NewFlowsPerSecond == b.NewFlowsPerSecond && a.PerClient == b.PerClient &&
-		a.Affinity == b.Affinity && a.Timeouts == b.Timeouts &&
+		a.Affinity == b.Affinity && a.Timeouts == b.Timeouts && a.QUIC == b.QUIC &&
 		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
 		slices.Equal(a.Tunnel.Sources, b.Tunnel.Sources) && a.Tunnel.Port == b.Tunnel.Port &&
 		slices.Equal(a.Backends, b.Backends)
@@ -244,6 +254,7 @@ func (p *plan) planService(s *service, config lb.Service) error {
 	}
 	p.planNear(c)
 	p.planAffinity(c)
+	p.planQUIC(c)
 	return p.planTable(c)
 }
 
@@ -319,6 +330,7 @@ func (p *plan) removeService(s *service) {
 	p.goneNear = append(p.goneNear, s.near...)
 	p.goneAffinity = append(p.goneAffinity, s.affinity...)
 	p.dropRules(p.r.actual.policies[s.id].SourceRules)
+	p.goneQUIC = append(p.goneQUIC, s.quic...)
 	p.moves = p.moves || len(s.near) > 0
 	for _, id := range s.backends {
 		p.removeBackend(id)

@@ -69,6 +69,7 @@ func (p *plan) planBackend(c *change, id uint32, b lb.Backend) (plannedBackend, 
 		// flows go on with these while no others are known
 		SNATFirst: old.SNATFirst, SNATCount: old.SNATCount, TunnelSource: old.TunnelSource,
 		GUEPort: c.config.Tunnel.Port, Timeouts: c.timeouts, MaxFlows: b.MaxFlows,
+		Weight: b.Weight, QUIC: c.config.QUIC,
 	}
 	if source := tunnelSource(c.config.Tunnel, address, planned.hop); source.IsValid() {
 		planned.entry.TunnelSource = source

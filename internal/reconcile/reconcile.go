@@ -23,6 +23,7 @@ type Reconciler struct {
 	ports   portOwners
 	hops    map[netip.Addr]lb.NextHop // as last known
 	round   uint64                    // counts calls of Apply
+	seed    uint32                    // of the scheduler tables to come
 }
 
 // New reads back what the tables hold. The limits are those that the tables

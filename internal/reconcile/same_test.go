@@ -56,6 +56,8 @@ func alter(t *testing.T, v reflect.Value) {
 			v.Set(reflect.ValueOf(lb.VIPAt(netip.MustParseAddrPort("10.0.0.9:9"))))
 		case lb.PortRange:
 			v.Set(reflect.ValueOf(lb.PortRange{First: 1, Last: 2}))
+		case lb.QUIC:
+			v.Set(reflect.ValueOf(lb.QUIC{ServerIDLength: 7}))
 		case lb.Tunnel:
 			v.Set(reflect.ValueOf(lb.Tunnel{Port: 7}))
 		case lb.ClientRate:

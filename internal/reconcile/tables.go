@@ -33,6 +33,8 @@ type Tables interface {
 	PutAffinityBackend(key lb.BackendKey, id uint32) error
 	DeleteAffinityBackend(key lb.BackendKey) error
 	PutPolicy(service uint32, policy lb.ServicePolicy) error
+	PutQUICServer(server lb.QUICServer, backend uint32) error
+	DeleteQUICServer(server lb.QUICServer) error
 	PutServiceName(id uint32, name lb.ServiceName) error
 	DeleteServiceName(id uint32) error
 	PutBackendNames(ids []uint32, names []lb.BackendName) (written int, err error)

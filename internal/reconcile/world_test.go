@@ -122,6 +122,8 @@ type world struct {
 	timeouts lb.Timeouts
 	limits   lb.RateLimits
 	numbers  int
+	servers  int
+	seed     uint32
 }
 
 type worldService struct {
@@ -141,7 +143,7 @@ func newWorld(seed uint64) *world {
 
 // config is a copy that later steps leave alone.
 func (w *world) config() lb.Config {
-	cfg := lb.Config{Timeouts: w.timeouts, RateLimits: w.limits}
+	cfg := lb.Config{Timeouts: w.timeouts, RateLimits: w.limits, Seed: w.seed}
 	for _, s := range w.services {
 		service := s.Service
 		service.Backends = slices.Clone(service.Backends)
@@ -191,7 +193,14 @@ func (w *world) changeSome() {
 
 func (w *world) change(s *worldService) {
 	b := &s.Backends[w.rng.IntN(len(s.Backends))]
-	switch w.rng.IntN(25) {
+	switch w.rng.IntN(28) {
+	case 26:
+		w.seed = uint32(w.rng.IntN(2))
+	case 24:
+		w.chooseQUIC(s)
+	case 25: // two servers change places
+		o := &s.Backends[w.rng.IntN(len(s.Backends))]
+		b.ServerID, o.ServerID = o.ServerID, b.ServerID
 	case 23:
 		w.choosePolicy(s)
 	case 0:
@@ -242,7 +251,7 @@ func (w *world) change(s *worldService) {
 	case 11:
 		b.Name = fmt.Sprintf("b-%d", w.rng.IntN(100))
 	case 12:
-		s.Scheduler = []lb.Scheduler{lb.Maglev, lb.Random}[w.rng.IntN(2)]
+		s.Scheduler = lb.Schedulers()[w.rng.IntN(3)]
 	case 13:
 		w.chooseSNAT(s)
 	case 14:
@@ -409,7 +418,7 @@ func (w *world) serviceAt(d destination) *worldService {
 
 func (w *world) addBackend(s *worldService) {
 	if address := w.freeBackend(s); address.IsValid() && len(s.Backends) < 8 {
-		s.Backends = append(s.Backends, lb.Backend{Address: address, Weight: uint32(1 + w.rng.IntN(3))})
+		s.Backends = append(s.Backends, lb.Backend{Address: address, Weight: uint32(1 + w.rng.IntN(3)), ServerID: w.serverID(s)})
 	}
 }
 
@@ -429,4 +438,24 @@ func (w *world) freeBackend(s *worldService) netip.AddrPort {
 // snapshot is what Apply is given.
 func (w *world) snapshot() (lb.Config, map[netip.Addr]lb.NextHop) {
 	return w.config(), maps.Clone(w.hops)
+}
+
+// chooseQUIC gives each backend another server id, or none of them any.
+func (w *world) chooseQUIC(s *worldService) {
+	s.QUIC = lb.QUIC{}
+	if w.rng.IntN(4) > 0 {
+		s.QUIC = lb.QUIC{ConfigID: uint8(w.rng.IntN(7)), ServerIDLength: 2}
+	}
+	for i := range s.Backends {
+		s.Backends[i].ServerID = w.serverID(s)
+	}
+}
+
+// serverID is one that no other backend has; "" in a service whose connection ids do not matter.
+func (w *world) serverID(s *worldService) string {
+	if s.QUIC.ServerIDLength == 0 {
+		return ""
+	}
+	w.servers++
+	return fmt.Sprintf("%04x", w.servers)
 }

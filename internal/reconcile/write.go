@@ -250,6 +250,9 @@ func (r *Reconciler) writeService(c *change) error {
 	if err := r.writePolicy(c); err != nil {
 		return err
 	}
+	if err := r.anticipateQUIC(c); err != nil {
+		return err
+	}
 	for _, key := range c.keys {
 		if err := put(r.actual.services, key, c.entry, same, r.tables.PutService); err != nil {
 			return err
@@ -271,6 +274,9 @@ func (r *Reconciler) remove(p *plan) error {
 		if err := drop(r.actual.affinity, key, r.tables.DeleteAffinityBackend); err != nil {
 			return err
 		}
+	}
+	if err := r.dropQUIC(p.goneQUIC); err != nil {
+		return err
 	}
 	for _, id := range p.goneBackends {
 		if err := r.removeBackend(id); err != nil {

@@ -19,6 +19,7 @@ func (w World) changed(rng *rand.Rand) World {
 	for range 1 + rng.IntN(3) {
 		w.change(rng)
 	}
+	w.nameServers(rng)
 	w.findHops(rng)
 	return w
 }
@@ -49,7 +50,9 @@ func (w *World) changeAService(rng *rand.Rand) {
 }
 
 func (w *World) changeNetwork(rng *rand.Rand) {
-	switch rng.IntN(7) {
+	switch rng.IntN(8) {
+	case 7:
+		w.Config.Seed = pick(rng, 0, rng.Uint32())
 	case 0:
 		w.Config.Timeouts = randomTimeouts(rng)
 	case 1:
@@ -88,9 +91,11 @@ func (w *World) changeServices(rng *rand.Rand) {
 
 // changeService changes one thing about a service that is not in the world just now.
 func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
-	switch rng.IntN(14) {
+	switch rng.IntN(15) {
 	case 10, 11:
 		changePolicy(rng, s)
+	case 12:
+		s.QUIC = randomQUIC(rng)
 	case 0:
 		s.Name = w.freeName()
 	case 1:
@@ -107,7 +112,7 @@ func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
 	case 6:
 		s.Tunnel = randomTunnel(rng, *s)
 	case 7:
-		s.Scheduler, s.TableSize = pick(rng, lb.Maglev, lb.Random), pick[uint32](rng, 0, 127, 509)
+		s.Scheduler, s.TableSize = pick(rng, lb.Schedulers()...), pick[uint32](rng, 0, 127, 509)
 	case 8, 9: // others instead of some
 		s.Backends = slices.Clone(s.Backends[rng.IntN(len(s.Backends)):])
 		for range len(s.Backends) {

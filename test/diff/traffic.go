@@ -158,7 +158,9 @@ func (t *Traffic) packet() []byte {
 }
 
 // forAService is a packet of a conversation, or one that opens one.
-func (t *Traffic) forAService() packet.Packet {
+func (t *Traffic) forAService() packet.Packet { return t.named(t.nextForAService()) }
+
+func (t *Traffic) nextForAService() packet.Packet {
 	c := t.someone()
 	if c == nil || chance(t.rng, 4) {
 		return t.opening()

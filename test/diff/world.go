@@ -37,6 +37,7 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 			Timeouts:   randomTimeouts(rng),
 			RateLimits: randomRateLimits(rng),
 			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768, Prefixes: 256, Clients: 16384, Affinity: 16384},
+			Seed:       pick(rng, 0, rng.Uint32()),
 		},
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
@@ -44,6 +45,7 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 	for more := 1 + rng.IntN(maxServices-1); more > 0 || len(w.Config.Services) == 0; more-- {
 		w.addService(rng)
 	}
+	w.nameServers(rng)
 	w.findHops(rng)
 	w.Config.Limits.Backends = w.backends() + spareBackends
 	return w
@@ -90,7 +92,8 @@ func (w *World) addServiceOf(rng *rand.Rand, k Kind) {
 	}
 	s := lb.Service{
 		Name: w.freeName(), Protocols: randomProtocols(rng), Forward: k.Forward,
-		Scheduler: pick(rng, lb.Maglev, lb.Maglev, lb.Random), TableSize: pick[uint32](rng, 0, 127, 251),
+		Scheduler: pick(rng, lb.Maglev, lb.Maglev, lb.Random, lb.LeastConn), TableSize: pick[uint32](rng, 0, 127, 251),
+		QUIC:   randomQUIC(rng),
 		Tunnel: lb.Tunnel{Port: 6080},
 	}
 	for range 20 {
