@@ -27,6 +27,10 @@ volatile const __u8 tx_by_redirect = 0;
 volatile const __u32 flow_bucket_count = 1;
 volatile const __u32 answer_bucket_count = 1;
 
+/* Entries of `client_buckets` and of `affinity_buckets`. */
+volatile const __u32 client_bucket_count = 1;
+volatile const __u32 affinity_bucket_count = 1;
+
 /* What `all_hash_keys` holds. */
 volatile const struct hash_keys flow_hash_keys = {};
 

@@ -264,7 +264,7 @@ static __always_inline bool quick_goes_on(struct quick *q, __u64 now)
 
 	q->backend = backend_of(q->flow->backend, q->flow->backend_generation);
 	return q->backend && (q->life.flags & heard) == heard &&
-	       !flow_expired(q->life.phase, q->flow->last_seen, now) &&
+	       !flow_expired(q->backend, q->life.phase, q->flow->last_seen, now) &&
 	       !(translates(q->life.forward) && (ttl <= 1 || quick_crosses(q->life.flags)));
 }
 

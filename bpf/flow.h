@@ -47,17 +47,18 @@ static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags
 	return PHASE_TCP_ESTABLISHED;
 }
 
-static __always_inline bool flow_expired(enum flow_phase phase, __u64 last_seen, __u64 now)
+/* By the timeouts of its backend, or those for all where that is gone. */
+static __always_inline bool flow_expired(const struct backend *backend, enum flow_phase phase,
+					 __u64 last_seen, __u64 now)
 {
-	struct settings *settings;
-	__u32 zero = 0, index = phase;
+	__u32 class = backend ? backend->timeouts : 0, index = phase;
+	struct timeouts *timeouts = bpf_map_lookup_elem(&all_timeouts, &class);
 
-	settings = bpf_map_lookup_elem(&all_settings, &zero);
 	asm volatile("" : "+r"(index)); /* or the verifier does not see the bound below */
-	if (!settings || index >= PHASE_COUNT)
+	if (!timeouts || index >= PHASE_COUNT)
 		return false;
 	/* signed: another CPU may have seen it later than our `now` */
-	return (__s64)(now - last_seen) > (__s64)settings->timeout[index];
+	return (__s64)(now - last_seen) > (__s64)timeouts->of[index];
 }
 
 union life_word {
@@ -410,8 +411,9 @@ static __always_inline struct backend *flow_backend(const struct packet *pkt)
 /* Its time is over, or its backend is gone: room for whoever needs it. */
 static __always_inline bool flow_is_dead(const struct flow *flow, __u64 now)
 {
-	return flow_expired(flow->life.phase, flow->last_seen, now) ||
-	       !backend_of(flow->backend, flow->backend_generation);
+	struct backend *backend = backend_of(flow->backend, flow->backend_generation);
+
+	return !backend || flow_expired(backend, flow->life.phase, flow->last_seen, now);
 }
 
 /*
@@ -465,7 +467,7 @@ __noinline bool flow_find(struct packet *pkt, __u64 now)
 		pkt->lock_seen = LOCK_HELD; /* the tuple is somebody's in a moment */
 	if (pkt->slot >= SLOT_PENDING || !flow_read(pkt))
 		return false;
-	if (!flow_expired(pkt->flow.life.phase, pkt->flow.last_seen, now))
+	if (!flow_expired(flow_backend(pkt), pkt->flow.life.phase, pkt->flow.last_seen, now))
 		return true;
 	flow_replace(pkt);
 	return false;

@@ -34,6 +34,53 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } policies SEC(".maps");
 
+/* daemon -> data plane, per new flow to services with such rules. limits.prefixes, twice: new ones are written beside the old. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct source_prefix);
+	__type(value, enum source_rule);
+	__uint(max_entries, 2);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} source_rules SEC(".maps");
+
+/* data plane only, per new flow to services with a rate or full backends: by service id. As many as services; id 0 is none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct service_rate);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} service_rates SEC(".maps");
+
+/* data plane only, per new flow to services with a rate for clients. limits.clients, in whole buckets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct client_bucket);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} client_buckets SEC(".maps");
+
+/* data plane only, per new flow to services with affinity. limits.affinity, in whole buckets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct affinity_bucket);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} affinity_buckets SEC(".maps");
+
+/* daemon -> data plane, per new flow of a client with a backend in another service of its group. Twice as many as backends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct backend_key);
+	__type(value, __u32);
+	__uint(max_entries, 2);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} affinity_backends SEC(".maps");
+
 /* daemon -> data plane, per new flow in dnat: the interface that they share with backends; 0: any. Three times as many as backends, and 1024. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -76,6 +123,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } quic_servers SEC(".maps");
 
+/* daemon -> data plane, per new flow: by backend id, its active flows; 0: any number. As many as backends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} backend_max_flows SEC(".maps");
+
 /* daemon -> data plane, per packet. As many as backends; id 0 is none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -94,7 +150,17 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } snat_addresses SEC(".maps");
 
-/* daemon -> data plane, per packet. */
+/* daemon -> data plane, per packet: by class, which backends name. The first is what flows have whose backend is gone. */
+#define TIMEOUT_CLASSES 256
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct timeouts);
+	__uint(max_entries, TIMEOUT_CLASSES);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} all_timeouts SEC(".maps");
+
+/* daemon -> data plane, per answer. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);

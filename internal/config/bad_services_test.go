@@ -5,7 +5,7 @@ import "strings"
 func badServices() []badConfig {
 	return []badConfig{
 		{"service is a text", head + "  - web\n",
-			`3:5: a service: expected a map, found "web" (its keys are: name, address, protocol, forward, scheduler, table_size, quic, snat, tunnel, backends, check)`},
+			`3:5: a service: expected a map, found "web" (its keys are: name, address, protocol, forward, scheduler, table_size, allow, deny, max_flows, new_flows_per_second, per_client, affinity, timeouts, quic, snat, tunnel, backends, check)`},
 		{"service name", head + "  - {name: we b, address: 192.17.0.5:80, backends: [{address: 192.17.0.2:80}]}\n",
 			`3:12: name: the character ' ' cannot be part of a name (a name has letters, digits, dots, underscores and dashes)`},
 		{"service name is too long", head + "  - name: " + strings.Repeat("a", 64) + "\n    address: 192.17.0.5:80\n" + oneBackend,

@@ -22,6 +22,8 @@ type service struct {
 	backends []*node // the address of each of Service.Backends
 	snat     *node
 	tunnel   *node
+	timeouts *node
+	affinity *node
 	quic     *node
 	servers  []serverID // of each of Service.Backends
 }
@@ -48,6 +50,7 @@ func (d *decoder) service(n *node) service {
 		Scheduler: lb.Maglev,
 	}}
 	var tableSize *node
+	given := prefixes{}
 	d.fields(n, "a service",
 		field{name: "name", required: true, read: func(n *node) {
 			s.name = n
@@ -68,6 +71,13 @@ func (d *decoder) service(n *node) service {
 			s.Scheduler = lb.Scheduler(word)
 		}},
 		field{name: "table_size", read: func(n *node) { tableSize = n }},
+		field{name: "allow", read: func(n *node) { s.Allow = d.clientPrefixes(n, given) }},
+		field{name: "deny", read: func(n *node) { s.Deny = d.clientPrefixes(n, given) }},
+		field{name: "max_flows", read: func(n *node) { s.MaxFlows = d.maxFlows(n) }},
+		field{name: "new_flows_per_second", read: func(n *node) { s.NewFlowsPerSecond = d.flowRate(n) }},
+		field{name: "per_client", read: func(n *node) { s.PerClient = d.perClient(n) }},
+		field{name: "affinity", read: func(n *node) { s.affinity, s.Affinity = n, d.affinity(n) }},
+		field{name: "timeouts", read: func(n *node) { s.timeouts = n }},
 		field{name: "quic", read: func(n *node) { d.quic(n, &s) }},
 		field{name: "snat", read: func(n *node) { s.snat = n }},
 		field{name: "tunnel", read: func(n *node) { s.tunnel = n }},
@@ -187,6 +197,7 @@ func (d *decoder) backend(n *node) (b lb.Backend, name, address, server *node) {
 				b.Address, address = endpoint, n
 			}
 		}},
+		field{name: "max_flows", read: func(n *node) { b.MaxFlows = d.maxFlows(n) }},
 		field{name: "weight", read: func(n *node) {
 			if weight, ok := d.number(n, 0, maxWeight); ok {
 				b.Weight = weight

@@ -97,15 +97,17 @@ func (d *Datapath) setKnobs(spec *ebpf.CollectionSpec, k knobs) error {
 	}
 	table := flowTableFor(d.limits)
 	for name, value := range map[string]any{
-		"stores_are_ordered":  runtime.GOARCH == "amd64",
-		"flow_hash_keys":      keys,
-		"flow_bucket_count":   table.flowBuckets,
-		"answer_bucket_count": table.answerBuckets,
-		"checksum_mode":       k.checksum,
-		"interface_mac":       k.mac,
-		"tx_by_redirect":      k.txByRedirect,
-		"test_clock":          k.testClock,
-		"record_decisions":    k.recordDecisions,
+		"stores_are_ordered":    runtime.GOARCH == "amd64",
+		"flow_hash_keys":        keys,
+		"flow_bucket_count":     table.flowBuckets,
+		"answer_bucket_count":   table.answerBuckets,
+		"client_bucket_count":   lb.ClientBuckets(d.limits.Clients),
+		"affinity_bucket_count": lb.ClientBuckets(d.limits.Affinity),
+		"checksum_mode":         k.checksum,
+		"interface_mac":         k.mac,
+		"tx_by_redirect":        k.txByRedirect,
+		"test_clock":            k.testClock,
+		"record_decisions":      k.recordDecisions,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set knob %s: %w", name, err)

@@ -75,7 +75,7 @@ func config(services ...lb.Service) lb.Config {
 			TCPClosed: 10 * time.Second, UDPUnconfirmed: 30 * time.Second, UDPStream: 2 * time.Minute,
 		},
 		RateLimits: lb.RateLimits{Resets: 1_000_000, ICMPErrors: 1_000_000},
-		Limits:     lb.Limits{Flows: 4096, Services: 16, Backends: 64, TableEntries: 16384},
+		Limits:     lb.Limits{Flows: 4096, Services: 16, Backends: 64, TableEntries: 16384, Prefixes: 256, Clients: 4096, Affinity: 4096},
 	}
 }
 

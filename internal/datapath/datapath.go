@@ -48,6 +48,12 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 	entries := map[string]uint32{
 		"services":             2 * limits.Services,
 		"policies":             limits.Services + 1,
+		"source_rules":         2 * max(1, limits.Prefixes),
+		"backend_max_flows":    limits.Backends + 1,
+		"service_rates":        limits.Services + 1,
+		"client_buckets":       lb.ClientBuckets(limits.Clients),
+		"affinity_buckets":     lb.ClientBuckets(limits.Affinity),
+		"affinity_backends":    2 * limits.Backends,                // before and after a change
 		"service_blocks":       64 * limits.Services,               // 30 are the most of a range, for TCP and UDP each
 		"near_clients":         3*limits.Backends + minNearClients, // addresses, and links before and after a change
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
@@ -133,6 +139,13 @@ func (d *Datapath) assign() {
 		NearClients:        d.all["near_clients"],
 		NextHops:           d.all["next_hops"],
 		Policies:           d.all["policies"],
+		SourceRules:        d.all["source_rules"],
+		AllTimeouts:        d.all["all_timeouts"],
+		BackendMaxFlows:    d.all["backend_max_flows"],
+		ServiceRates:       d.all["service_rates"],
+		ClientBuckets:      d.all["client_buckets"],
+		AffinityBuckets:    d.all["affinity_buckets"],
+		AffinityBackends:   d.all["affinity_backends"],
 		PortPools:          d.all["port_pools"],
 		QuicServers:        d.all["quic_servers"],
 		FlowCounts:         d.all["flow_counts"],
@@ -228,6 +241,9 @@ func OpenPinned(dir string) (*Datapath, error) {
 		Services:     d.maps.Services.MaxEntries() / 2,
 		Backends:     d.maps.Backends.MaxEntries() - 1,
 		TableEntries: d.maps.Tables.MaxEntries() * lb.TableChunk,
+		Prefixes:     d.maps.SourceRules.MaxEntries() / 2,
+		Clients:      d.maps.ClientBuckets.MaxEntries() * lb.ClientWays,
+		Affinity:     d.maps.AffinityBuckets.MaxEntries() * lb.ClientWays,
 	}
 	return d, nil
 }

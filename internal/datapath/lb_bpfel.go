@@ -29,6 +29,26 @@ type lbAddressFilter struct {
 	Ports [64]uint64
 }
 
+type lbAffinity struct {
+	_          structs.HostLayout
+	Client     lbAddr
+	Group      uint64
+	Until      uint64
+	Address    lbAddr
+	Backend    uint32
+	Generation uint32
+}
+
+type lbAffinityBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad  uint32
+	Kept [4]lbAffinity
+}
+
 type lbAnswerClock struct {
 	_   structs.HostLayout
 	Due [2]uint64
@@ -41,10 +61,12 @@ type lbBackend struct {
 	Port             uint16
 	GuePort          uint16
 	SnatFirst        uint32
-	SnatCount        uint16
 	SnatPortFirst    uint16
 	SnatPortLast     uint16
-	TunnelSourceBits uint16
+	SnatCount        uint8
+	TunnelSourceBits uint8
+	Timeouts         uint8
+	Flags            lbBackendFlags
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
@@ -59,6 +81,18 @@ type lbBackendCounters struct {
 	PacketsOut uint64
 	BytesOut   uint64
 	Flows      uint64
+}
+
+type lbBackendFlags uint8
+
+const (
+	lbBackendFlagsBACKEND_TAKES_FLOWS lbBackendFlags = 1
+)
+
+type lbBackendKey struct {
+	_       structs.HostLayout
+	Service uint32
+	Address lbAddr
 }
 
 type lbBackendName struct {
@@ -93,6 +127,21 @@ const (
 	lbChecksumHandlingCHECKSUM_COMPLETE     lbChecksumHandling = 1
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
+
+type lbClientBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad   uint32
+	Rates [4]struct {
+		_       structs.HostLayout
+		Client  lbAddr
+		Service uint64
+		Due     uint64
+	}
+}
 
 type lbDecision struct {
 	_       structs.HostLayout
@@ -209,7 +258,17 @@ type lbNextHop struct {
 }
 
 type lbPacket struct {
-	_      structs.HostLayout
+	_        structs.HostLayout
+	Affinity lbAffinity
+	Backends struct {
+		_           structs.HostLayout
+		Service     uint32
+		TableOffset uint32
+		TableSize   uint32
+		Start       uint32
+		Full        uint32
+	}
+	_      [4]byte
 	Flow   lbFlow
 	Other  lbTuple
 	Search struct {
@@ -266,8 +325,20 @@ type lbPacket struct {
 }
 
 type lbPolicy struct {
-	_        structs.HostLayout
-	MaxFlows uint32
+	_               structs.HostLayout
+	Name            uint64
+	Interval        uint64
+	ClientInterval  uint64
+	AffinityGroup   uint64
+	AffinityTimeout uint64
+	SourceRules     uint32
+	MaxFlows        uint32
+	ClientBitsV4    uint8
+	ClientBitsV6    uint8
+	AffinityBitsV4  uint8
+	AffinityBitsV6  uint8
+	OnlyAllowed     uint8
+	Pad             [3]uint8
 }
 
 type lbPortPool struct {
@@ -294,32 +365,37 @@ type lbQuicServer struct {
 type lbReason uint32
 
 const (
-	lbReasonREASON_NONE            lbReason = 0
-	lbReasonREASON_NOT_IP          lbReason = 1
-	lbReasonREASON_NOT_OURS        lbReason = 2
-	lbReasonREASON_OTHER_MAC       lbReason = 3
-	lbReasonREASON_BAD_IP_HEADER   lbReason = 4
-	lbReasonREASON_OTHER_PROTOCOL  lbReason = 5
-	lbReasonREASON_NEW_FLOW        lbReason = 6
-	lbReasonREASON_FORWARDED       lbReason = 7
-	lbReasonREASON_REPLY           lbReason = 8
-	lbReasonREASON_TRUNCATED       lbReason = 9
-	lbReasonREASON_MALFORMED       lbReason = 10
-	lbReasonREASON_FRAGMENT        lbReason = 11
-	lbReasonREASON_NO_FLOW         lbReason = 12
-	lbReasonREASON_NO_BACKEND      lbReason = 13
-	lbReasonREASON_NO_NEXT_HOP     lbReason = 14
-	lbReasonREASON_BACKEND_GONE    lbReason = 15
-	lbReasonREASON_FLOW_TABLE_FULL lbReason = 16
-	lbReasonREASON_SNAT_EXHAUSTED  lbReason = 17
-	lbReasonREASON_MANY_HEADERS    lbReason = 18
-	lbReasonREASON_ICMP            lbReason = 19
-	lbReasonREASON_NEW_FLOW_SNAT   lbReason = 20
-	lbReasonREASON_TTL_EXPIRED     lbReason = 21
-	lbReasonREASON_TOO_BIG         lbReason = 22
-	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
-	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
-	lbReasonREASON_COUNT           lbReason = 25
+	lbReasonREASON_NONE              lbReason = 0
+	lbReasonREASON_NOT_IP            lbReason = 1
+	lbReasonREASON_NOT_OURS          lbReason = 2
+	lbReasonREASON_OTHER_MAC         lbReason = 3
+	lbReasonREASON_BAD_IP_HEADER     lbReason = 4
+	lbReasonREASON_OTHER_PROTOCOL    lbReason = 5
+	lbReasonREASON_NEW_FLOW          lbReason = 6
+	lbReasonREASON_FORWARDED         lbReason = 7
+	lbReasonREASON_REPLY             lbReason = 8
+	lbReasonREASON_TRUNCATED         lbReason = 9
+	lbReasonREASON_MALFORMED         lbReason = 10
+	lbReasonREASON_FRAGMENT          lbReason = 11
+	lbReasonREASON_NO_FLOW           lbReason = 12
+	lbReasonREASON_NO_BACKEND        lbReason = 13
+	lbReasonREASON_NO_NEXT_HOP       lbReason = 14
+	lbReasonREASON_BACKEND_GONE      lbReason = 15
+	lbReasonREASON_FLOW_TABLE_FULL   lbReason = 16
+	lbReasonREASON_SNAT_EXHAUSTED    lbReason = 17
+	lbReasonREASON_MANY_HEADERS      lbReason = 18
+	lbReasonREASON_ICMP              lbReason = 19
+	lbReasonREASON_NEW_FLOW_SNAT     lbReason = 20
+	lbReasonREASON_TTL_EXPIRED       lbReason = 21
+	lbReasonREASON_TOO_BIG           lbReason = 22
+	lbReasonREASON_SOURCE_ROUTE      lbReason = 23
+	lbReasonREASON_FLOW_TABLE_BUSY   lbReason = 24
+	lbReasonREASON_SOURCE_DENIED     lbReason = 25
+	lbReasonREASON_CLIENT_RATE       lbReason = 26
+	lbReasonREASON_SERVICE_RATE      lbReason = 27
+	lbReasonREASON_MAX_FLOWS_SERVICE lbReason = 28
+	lbReasonREASON_MAX_FLOWS_BACKEND lbReason = 29
+	lbReasonREASON_COUNT             lbReason = 30
 )
 
 type lbReasonCounters struct {
@@ -369,9 +445,16 @@ type lbServiceName struct {
 	Pad       uint16
 }
 
+type lbServiceRate struct {
+	_         structs.HostLayout
+	Due       uint64
+	FullUntil uint64
+	FullFlows uint32
+	Pad       uint32
+}
+
 type lbSettings struct {
 	_        structs.HostLayout
-	Timeout  [7]uint64
 	Interval [2]uint64
 }
 
@@ -380,6 +463,21 @@ type lbSnatAddress struct {
 	Address lbAddr
 	IsVip   uint32
 }
+
+type lbSourcePrefix struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Rules   uint32
+	IsV6    uint32
+	Address lbAddr
+}
+
+type lbSourceRule uint32
+
+const (
+	lbSourceRuleSOURCE_ALLOWED lbSourceRule = 1
+	lbSourceRuleSOURCE_DENIED  lbSourceRule = 2
+)
 
 type lbSweeper struct {
 	_     structs.HostLayout
@@ -406,6 +504,12 @@ type lbTick struct {
 	_       structs.HostLayout
 	Jiffies uint64
 	Now     uint64
+}
+
+type lbTimeouts struct {
+	_   structs.HostLayout
+	Of  [7]uint64
+	Pad uint64
 }
 
 type lbTuple struct {
@@ -435,48 +539,57 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	lbMapAddressFilters     = "address_filters"
-	lbMapAllBackendCounters = "all_backend_counters"
-	lbMapAllFlowPrefixes    = "all_flow_prefixes"
-	lbMapAllHashKeys        = "all_hash_keys"
-	lbMapAllReasonCounters  = "all_reason_counters"
-	lbMapAllSettings        = "all_settings"
-	lbMapAnswerClocks       = "answer_clocks"
-	lbMapAnswerSlots        = "answer_slots"
-	lbMapBackendNames       = "backend_names"
-	lbMapBackends           = "backends"
-	lbMapBuckets            = "buckets"
-	lbMapChecksumBuffers    = "checksum_buffers"
-	lbMapDecisions          = "decisions"
-	lbMapFlowCounts         = "flow_counts"
-	lbMapFlowHistories      = "flow_histories"
-	lbMapFlows              = "flows"
-	lbMapLocks              = "locks"
-	lbMapNearClients        = "near_clients"
-	lbMapNextHops           = "next_hops"
-	lbMapPackets            = "packets"
-	lbMapPolicies           = "policies"
-	lbMapPortPools          = "port_pools"
-	lbMapQuicServers        = "quic_servers"
-	lbMapServiceBlocks      = "service_blocks"
-	lbMapServiceFlowCounts  = "service_flow_counts"
-	lbMapServiceNames       = "service_names"
-	lbMapServices           = "services"
-	lbMapSnatAddresses      = "snat_addresses"
-	lbMapSweepers           = "sweepers"
-	lbMapTables             = "tables"
-	lbMapTestInputs         = "test_inputs"
-	lbMapTicks              = "ticks"
-	lbProgTinylb            = "tinylb"
-	lbVarAnswerBucketCount  = "answer_bucket_count"
-	lbVarChecksumMode       = "checksum_mode"
-	lbVarFlowBucketCount    = "flow_bucket_count"
-	lbVarFlowHashKeys       = "flow_hash_keys"
-	lbVarInterfaceMac       = "interface_mac"
-	lbVarRecordDecisions    = "record_decisions"
-	lbVarStoresAreOrdered   = "stores_are_ordered"
-	lbVarTestClock          = "test_clock"
-	lbVarTxByRedirect       = "tx_by_redirect"
+	lbMapAddressFilters      = "address_filters"
+	lbMapAffinityBackends    = "affinity_backends"
+	lbMapAffinityBuckets     = "affinity_buckets"
+	lbMapAllBackendCounters  = "all_backend_counters"
+	lbMapAllFlowPrefixes     = "all_flow_prefixes"
+	lbMapAllHashKeys         = "all_hash_keys"
+	lbMapAllReasonCounters   = "all_reason_counters"
+	lbMapAllSettings         = "all_settings"
+	lbMapAllTimeouts         = "all_timeouts"
+	lbMapAnswerClocks        = "answer_clocks"
+	lbMapAnswerSlots         = "answer_slots"
+	lbMapBackendMaxFlows     = "backend_max_flows"
+	lbMapBackendNames        = "backend_names"
+	lbMapBackends            = "backends"
+	lbMapBuckets             = "buckets"
+	lbMapChecksumBuffers     = "checksum_buffers"
+	lbMapClientBuckets       = "client_buckets"
+	lbMapDecisions           = "decisions"
+	lbMapFlowCounts          = "flow_counts"
+	lbMapFlowHistories       = "flow_histories"
+	lbMapFlows               = "flows"
+	lbMapLocks               = "locks"
+	lbMapNearClients         = "near_clients"
+	lbMapNextHops            = "next_hops"
+	lbMapPackets             = "packets"
+	lbMapPolicies            = "policies"
+	lbMapPortPools           = "port_pools"
+	lbMapQuicServers         = "quic_servers"
+	lbMapServiceBlocks       = "service_blocks"
+	lbMapServiceFlowCounts   = "service_flow_counts"
+	lbMapServiceNames        = "service_names"
+	lbMapServiceRates        = "service_rates"
+	lbMapServices            = "services"
+	lbMapSnatAddresses       = "snat_addresses"
+	lbMapSourceRules         = "source_rules"
+	lbMapSweepers            = "sweepers"
+	lbMapTables              = "tables"
+	lbMapTestInputs          = "test_inputs"
+	lbMapTicks               = "ticks"
+	lbProgTinylb             = "tinylb"
+	lbVarAffinityBucketCount = "affinity_bucket_count"
+	lbVarAnswerBucketCount   = "answer_bucket_count"
+	lbVarChecksumMode        = "checksum_mode"
+	lbVarClientBucketCount   = "client_bucket_count"
+	lbVarFlowBucketCount     = "flow_bucket_count"
+	lbVarFlowHashKeys        = "flow_hash_keys"
+	lbVarInterfaceMac        = "interface_mac"
+	lbVarRecordDecisions     = "record_decisions"
+	lbVarStoresAreOrdered    = "stores_are_ordered"
+	lbVarTestClock           = "test_clock"
+	lbVarTxByRedirect        = "tx_by_redirect"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -529,17 +642,22 @@ type lbProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
+	AffinityBackends   *ebpf.MapSpec `ebpf:"affinity_backends"`
+	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
+	AllTimeouts        *ebpf.MapSpec `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
+	BackendMaxFlows    *ebpf.MapSpec `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	ClientBuckets      *ebpf.MapSpec `ebpf:"client_buckets"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
@@ -554,8 +672,10 @@ type lbMapSpecs struct {
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.MapSpec `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
+	ServiceRates       *ebpf.MapSpec `ebpf:"service_rates"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	SourceRules        *ebpf.MapSpec `ebpf:"source_rules"`
 	Sweepers           *ebpf.MapSpec `ebpf:"sweepers"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
@@ -566,15 +686,17 @@ type lbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	AnswerBucketCount *ebpf.VariableSpec `ebpf:"answer_bucket_count"`
-	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
-	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
-	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
-	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
-	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
-	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
-	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
-	TxByRedirect      *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
+	AffinityBucketCount *ebpf.VariableSpec `ebpf:"affinity_bucket_count"`
+	AnswerBucketCount   *ebpf.VariableSpec `ebpf:"answer_bucket_count"`
+	ChecksumMode        *ebpf.VariableSpec `ebpf:"checksum_mode"`
+	ClientBucketCount   *ebpf.VariableSpec `ebpf:"client_bucket_count"`
+	FlowBucketCount     *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
+	FlowHashKeys        *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	InterfaceMac        *ebpf.VariableSpec `ebpf:"interface_mac"`
+	RecordDecisions     *ebpf.VariableSpec `ebpf:"record_decisions"`
+	StoresAreOrdered    *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
+	TestClock           *ebpf.VariableSpec `ebpf:"test_clock"`
+	TxByRedirect        *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -598,17 +720,22 @@ func (o *lbObjects) Close() error {
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
+	AffinityBackends   *ebpf.Map `ebpf:"affinity_backends"`
+	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
+	AllTimeouts        *ebpf.Map `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
+	BackendMaxFlows    *ebpf.Map `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	ClientBuckets      *ebpf.Map `ebpf:"client_buckets"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
@@ -623,8 +750,10 @@ type lbMaps struct {
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.Map `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
+	ServiceRates       *ebpf.Map `ebpf:"service_rates"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	SourceRules        *ebpf.Map `ebpf:"source_rules"`
 	Sweepers           *ebpf.Map `ebpf:"sweepers"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
@@ -634,17 +763,22 @@ type lbMaps struct {
 func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
+		m.AffinityBackends,
+		m.AffinityBuckets,
 		m.AllBackendCounters,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
 		m.AllSettings,
+		m.AllTimeouts,
 		m.AnswerClocks,
 		m.AnswerSlots,
+		m.BackendMaxFlows,
 		m.BackendNames,
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.ClientBuckets,
 		m.Decisions,
 		m.FlowCounts,
 		m.FlowHistories,
@@ -659,8 +793,10 @@ func (m *lbMaps) Close() error {
 		m.ServiceBlocks,
 		m.ServiceFlowCounts,
 		m.ServiceNames,
+		m.ServiceRates,
 		m.Services,
 		m.SnatAddresses,
+		m.SourceRules,
 		m.Sweepers,
 		m.Tables,
 		m.TestInputs,
@@ -672,15 +808,17 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	AnswerBucketCount *ebpf.Variable `ebpf:"answer_bucket_count"`
-	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
-	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
-	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
-	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
-	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
-	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
-	TestClock         *ebpf.Variable `ebpf:"test_clock"`
-	TxByRedirect      *ebpf.Variable `ebpf:"tx_by_redirect"`
+	AffinityBucketCount *ebpf.Variable `ebpf:"affinity_bucket_count"`
+	AnswerBucketCount   *ebpf.Variable `ebpf:"answer_bucket_count"`
+	ChecksumMode        *ebpf.Variable `ebpf:"checksum_mode"`
+	ClientBucketCount   *ebpf.Variable `ebpf:"client_bucket_count"`
+	FlowBucketCount     *ebpf.Variable `ebpf:"flow_bucket_count"`
+	FlowHashKeys        *ebpf.Variable `ebpf:"flow_hash_keys"`
+	InterfaceMac        *ebpf.Variable `ebpf:"interface_mac"`
+	RecordDecisions     *ebpf.Variable `ebpf:"record_decisions"`
+	StoresAreOrdered    *ebpf.Variable `ebpf:"stores_are_ordered"`
+	TestClock           *ebpf.Variable `ebpf:"test_clock"`
+	TxByRedirect        *ebpf.Variable `ebpf:"tx_by_redirect"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

@@ -19,6 +19,30 @@ type sweepAddressFilter struct {
 	Ports [64]uint64
 }
 
+type sweepAffinityBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad  uint32
+	Kept [4]struct {
+		_      structs.HostLayout
+		Client struct {
+			_    structs.HostLayout
+			Word [4]uint32
+		}
+		Group   uint64
+		Until   uint64
+		Address struct {
+			_    structs.HostLayout
+			Word [4]uint32
+		}
+		Backend    uint32
+		Generation uint32
+	}
+}
+
 type sweepAnswerClock struct {
 	_   structs.HostLayout
 	Due [2]uint64
@@ -37,10 +61,12 @@ type sweepBackend struct {
 	Port             uint16
 	GuePort          uint16
 	SnatFirst        uint32
-	SnatCount        uint16
 	SnatPortFirst    uint16
 	SnatPortLast     uint16
-	TunnelSourceBits uint16
+	SnatCount        uint8
+	TunnelSourceBits uint8
+	Timeouts         uint8
+	Flags            uint8
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
@@ -59,6 +85,15 @@ type sweepBackendCounters struct {
 	PacketsOut uint64
 	BytesOut   uint64
 	Flows      uint64
+}
+
+type sweepBackendKey struct {
+	_       structs.HostLayout
+	Service uint32
+	Address struct {
+		_    structs.HostLayout
+		Word [4]uint32
+	}
 }
 
 type sweepBackendName struct {
@@ -96,6 +131,24 @@ const (
 	sweepChecksumHandlingCHECKSUM_COMPLETE     sweepChecksumHandling = 1
 	sweepChecksumHandlingCHECKSUM_KEEP_PARTIAL sweepChecksumHandling = 2
 )
+
+type sweepClientBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad   uint32
+	Rates [4]struct {
+		_      structs.HostLayout
+		Client struct {
+			_    structs.HostLayout
+			Word [4]uint32
+		}
+		Service uint64
+		Due     uint64
+	}
+}
 
 type sweepDecision struct {
 	_       structs.HostLayout
@@ -196,7 +249,31 @@ type sweepNextHop struct {
 }
 
 type sweepPacket struct {
-	_     structs.HostLayout
+	_        structs.HostLayout
+	Affinity struct {
+		_      structs.HostLayout
+		Client struct {
+			_    structs.HostLayout
+			Word [4]uint32
+		}
+		Group   uint64
+		Until   uint64
+		Address struct {
+			_    structs.HostLayout
+			Word [4]uint32
+		}
+		Backend    uint32
+		Generation uint32
+	}
+	Backends struct {
+		_           structs.HostLayout
+		Service     uint32
+		TableOffset uint32
+		TableSize   uint32
+		Start       uint32
+		Full        uint32
+	}
+	_     [4]byte
 	Flow  sweepFlow
 	Other struct {
 		_   structs.HostLayout
@@ -281,8 +358,20 @@ type sweepPacket struct {
 }
 
 type sweepPolicy struct {
-	_        structs.HostLayout
-	MaxFlows uint32
+	_               structs.HostLayout
+	Name            uint64
+	Interval        uint64
+	ClientInterval  uint64
+	AffinityGroup   uint64
+	AffinityTimeout uint64
+	SourceRules     uint32
+	MaxFlows        uint32
+	ClientBitsV4    uint8
+	ClientBitsV6    uint8
+	AffinityBitsV4  uint8
+	AffinityBitsV6  uint8
+	OnlyAllowed     uint8
+	Pad             [3]uint8
 }
 
 type sweepPortPool struct {
@@ -350,9 +439,16 @@ type sweepServiceName struct {
 	Pad       uint16
 }
 
+type sweepServiceRate struct {
+	_         structs.HostLayout
+	Due       uint64
+	FullUntil uint64
+	FullFlows uint32
+	Pad       uint32
+}
+
 type sweepSettings struct {
 	_        structs.HostLayout
-	Timeout  [7]uint64
 	Interval [2]uint64
 }
 
@@ -364,6 +460,24 @@ type sweepSnatAddress struct {
 	}
 	IsVip uint32
 }
+
+type sweepSourcePrefix struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Rules   uint32
+	IsV6    uint32
+	Address struct {
+		_    structs.HostLayout
+		Word [4]uint32
+	}
+}
+
+type sweepSourceRule uint32
+
+const (
+	sweepSourceRuleSOURCE_ALLOWED sweepSourceRule = 1
+	sweepSourceRuleSOURCE_DENIED  sweepSourceRule = 2
+)
 
 type sweepSweeper struct {
 	_     structs.HostLayout
@@ -392,53 +506,68 @@ type sweepTick struct {
 	Now     uint64
 }
 
+type sweepTimeouts struct {
+	_   structs.HostLayout
+	Of  [7]uint64
+	Pad uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	sweepMapAddressFilters     = "address_filters"
-	sweepMapAllBackendCounters = "all_backend_counters"
-	sweepMapAllFlowPrefixes    = "all_flow_prefixes"
-	sweepMapAllHashKeys        = "all_hash_keys"
-	sweepMapAllReasonCounters  = "all_reason_counters"
-	sweepMapAllSettings        = "all_settings"
-	sweepMapAnswerClocks       = "answer_clocks"
-	sweepMapAnswerSlots        = "answer_slots"
-	sweepMapBackendNames       = "backend_names"
-	sweepMapBackends           = "backends"
-	sweepMapBuckets            = "buckets"
-	sweepMapChecksumBuffers    = "checksum_buffers"
-	sweepMapDecisions          = "decisions"
-	sweepMapFlowCounts         = "flow_counts"
-	sweepMapFlowHistories      = "flow_histories"
-	sweepMapFlows              = "flows"
-	sweepMapLocks              = "locks"
-	sweepMapNearClients        = "near_clients"
-	sweepMapNextHops           = "next_hops"
-	sweepMapPackets            = "packets"
-	sweepMapPolicies           = "policies"
-	sweepMapPortPools          = "port_pools"
-	sweepMapQuicServers        = "quic_servers"
-	sweepMapServiceBlocks      = "service_blocks"
-	sweepMapServiceFlowCounts  = "service_flow_counts"
-	sweepMapServiceNames       = "service_names"
-	sweepMapServices           = "services"
-	sweepMapSnatAddresses      = "snat_addresses"
-	sweepMapSweepers           = "sweepers"
-	sweepMapTables             = "tables"
-	sweepMapTestInputs         = "test_inputs"
-	sweepMapTicks              = "ticks"
-	sweepProgSweepAll          = "sweep_all"
-	sweepProgSweepStart        = "sweep_start"
-	sweepVarAnswerBucketCount  = "answer_bucket_count"
-	sweepVarChecksumMode       = "checksum_mode"
-	sweepVarFlowBucketCount    = "flow_bucket_count"
-	sweepVarFlowHashKeys       = "flow_hash_keys"
-	sweepVarInterfaceMac       = "interface_mac"
-	sweepVarRecordDecisions    = "record_decisions"
-	sweepVarStoresAreOrdered   = "stores_are_ordered"
-	sweepVarTestClock          = "test_clock"
-	sweepVarTxByRedirect       = "tx_by_redirect"
+	sweepMapAddressFilters      = "address_filters"
+	sweepMapAffinityBackends    = "affinity_backends"
+	sweepMapAffinityBuckets     = "affinity_buckets"
+	sweepMapAllBackendCounters  = "all_backend_counters"
+	sweepMapAllFlowPrefixes     = "all_flow_prefixes"
+	sweepMapAllHashKeys         = "all_hash_keys"
+	sweepMapAllReasonCounters   = "all_reason_counters"
+	sweepMapAllSettings         = "all_settings"
+	sweepMapAllTimeouts         = "all_timeouts"
+	sweepMapAnswerClocks        = "answer_clocks"
+	sweepMapAnswerSlots         = "answer_slots"
+	sweepMapBackendMaxFlows     = "backend_max_flows"
+	sweepMapBackendNames        = "backend_names"
+	sweepMapBackends            = "backends"
+	sweepMapBuckets             = "buckets"
+	sweepMapChecksumBuffers     = "checksum_buffers"
+	sweepMapClientBuckets       = "client_buckets"
+	sweepMapDecisions           = "decisions"
+	sweepMapFlowCounts          = "flow_counts"
+	sweepMapFlowHistories       = "flow_histories"
+	sweepMapFlows               = "flows"
+	sweepMapLocks               = "locks"
+	sweepMapNearClients         = "near_clients"
+	sweepMapNextHops            = "next_hops"
+	sweepMapPackets             = "packets"
+	sweepMapPolicies            = "policies"
+	sweepMapPortPools           = "port_pools"
+	sweepMapQuicServers         = "quic_servers"
+	sweepMapServiceBlocks       = "service_blocks"
+	sweepMapServiceFlowCounts   = "service_flow_counts"
+	sweepMapServiceNames        = "service_names"
+	sweepMapServiceRates        = "service_rates"
+	sweepMapServices            = "services"
+	sweepMapSnatAddresses       = "snat_addresses"
+	sweepMapSourceRules         = "source_rules"
+	sweepMapSweepers            = "sweepers"
+	sweepMapTables              = "tables"
+	sweepMapTestInputs          = "test_inputs"
+	sweepMapTicks               = "ticks"
+	sweepProgSweepAll           = "sweep_all"
+	sweepProgSweepStart         = "sweep_start"
+	sweepVarAffinityBucketCount = "affinity_bucket_count"
+	sweepVarAnswerBucketCount   = "answer_bucket_count"
+	sweepVarChecksumMode        = "checksum_mode"
+	sweepVarClientBucketCount   = "client_bucket_count"
+	sweepVarFlowBucketCount     = "flow_bucket_count"
+	sweepVarFlowHashKeys        = "flow_hash_keys"
+	sweepVarInterfaceMac        = "interface_mac"
+	sweepVarRecordDecisions     = "record_decisions"
+	sweepVarStoresAreOrdered    = "stores_are_ordered"
+	sweepVarTestClock           = "test_clock"
+	sweepVarTxByRedirect        = "tx_by_redirect"
 )
 
 // loadSweep returns the embedded CollectionSpec for sweep.
@@ -492,17 +621,22 @@ type sweepProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type sweepMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
+	AffinityBackends   *ebpf.MapSpec `ebpf:"affinity_backends"`
+	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
+	AllTimeouts        *ebpf.MapSpec `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
+	BackendMaxFlows    *ebpf.MapSpec `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	ClientBuckets      *ebpf.MapSpec `ebpf:"client_buckets"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
@@ -517,8 +651,10 @@ type sweepMapSpecs struct {
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.MapSpec `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
+	ServiceRates       *ebpf.MapSpec `ebpf:"service_rates"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	SourceRules        *ebpf.MapSpec `ebpf:"source_rules"`
 	Sweepers           *ebpf.MapSpec `ebpf:"sweepers"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
@@ -529,15 +665,17 @@ type sweepMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sweepVariableSpecs struct {
-	AnswerBucketCount *ebpf.VariableSpec `ebpf:"answer_bucket_count"`
-	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
-	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
-	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
-	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
-	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
-	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
-	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
-	TxByRedirect      *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
+	AffinityBucketCount *ebpf.VariableSpec `ebpf:"affinity_bucket_count"`
+	AnswerBucketCount   *ebpf.VariableSpec `ebpf:"answer_bucket_count"`
+	ChecksumMode        *ebpf.VariableSpec `ebpf:"checksum_mode"`
+	ClientBucketCount   *ebpf.VariableSpec `ebpf:"client_bucket_count"`
+	FlowBucketCount     *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
+	FlowHashKeys        *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	InterfaceMac        *ebpf.VariableSpec `ebpf:"interface_mac"`
+	RecordDecisions     *ebpf.VariableSpec `ebpf:"record_decisions"`
+	StoresAreOrdered    *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
+	TestClock           *ebpf.VariableSpec `ebpf:"test_clock"`
+	TxByRedirect        *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
 }
 
 // sweepObjects contains all objects after they have been loaded into the kernel.
@@ -561,17 +699,22 @@ func (o *sweepObjects) Close() error {
 // It can be passed to loadSweepObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sweepMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
+	AffinityBackends   *ebpf.Map `ebpf:"affinity_backends"`
+	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
+	AllTimeouts        *ebpf.Map `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
+	BackendMaxFlows    *ebpf.Map `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	ClientBuckets      *ebpf.Map `ebpf:"client_buckets"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
@@ -586,8 +729,10 @@ type sweepMaps struct {
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceFlowCounts  *ebpf.Map `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
+	ServiceRates       *ebpf.Map `ebpf:"service_rates"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	SourceRules        *ebpf.Map `ebpf:"source_rules"`
 	Sweepers           *ebpf.Map `ebpf:"sweepers"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
@@ -597,17 +742,22 @@ type sweepMaps struct {
 func (m *sweepMaps) Close() error {
 	return _SweepClose(
 		m.AddressFilters,
+		m.AffinityBackends,
+		m.AffinityBuckets,
 		m.AllBackendCounters,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
 		m.AllSettings,
+		m.AllTimeouts,
 		m.AnswerClocks,
 		m.AnswerSlots,
+		m.BackendMaxFlows,
 		m.BackendNames,
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.ClientBuckets,
 		m.Decisions,
 		m.FlowCounts,
 		m.FlowHistories,
@@ -622,8 +772,10 @@ func (m *sweepMaps) Close() error {
 		m.ServiceBlocks,
 		m.ServiceFlowCounts,
 		m.ServiceNames,
+		m.ServiceRates,
 		m.Services,
 		m.SnatAddresses,
+		m.SourceRules,
 		m.Sweepers,
 		m.Tables,
 		m.TestInputs,
@@ -635,15 +787,17 @@ func (m *sweepMaps) Close() error {
 //
 // It can be passed to loadSweepObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sweepVariables struct {
-	AnswerBucketCount *ebpf.Variable `ebpf:"answer_bucket_count"`
-	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
-	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
-	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
-	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
-	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
-	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
-	TestClock         *ebpf.Variable `ebpf:"test_clock"`
-	TxByRedirect      *ebpf.Variable `ebpf:"tx_by_redirect"`
+	AffinityBucketCount *ebpf.Variable `ebpf:"affinity_bucket_count"`
+	AnswerBucketCount   *ebpf.Variable `ebpf:"answer_bucket_count"`
+	ChecksumMode        *ebpf.Variable `ebpf:"checksum_mode"`
+	ClientBucketCount   *ebpf.Variable `ebpf:"client_bucket_count"`
+	FlowBucketCount     *ebpf.Variable `ebpf:"flow_bucket_count"`
+	FlowHashKeys        *ebpf.Variable `ebpf:"flow_hash_keys"`
+	InterfaceMac        *ebpf.Variable `ebpf:"interface_mac"`
+	RecordDecisions     *ebpf.Variable `ebpf:"record_decisions"`
+	StoresAreOrdered    *ebpf.Variable `ebpf:"stores_are_ordered"`
+	TestClock           *ebpf.Variable `ebpf:"test_clock"`
+	TxByRedirect        *ebpf.Variable `ebpf:"tx_by_redirect"`
 }
 
 // sweepPrograms contains all programs after they have been loaded into the kernel.

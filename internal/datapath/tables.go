@@ -14,15 +14,18 @@ import (
 // ReadTables copies the configuration tables, as a start finds them.
 func (d *Datapath) ReadTables() (lb.Tables, error) {
 	t := lb.Tables{
-		Services:      map[lb.ServiceKey]lb.ServiceEntry{},
-		Backends:      map[uint32]lb.BackendEntry{},
-		NextHops:      map[uint32]lb.NextHop{},
-		SNATAddresses: map[uint32]lb.SNATAddress{},
-		NearClients:   map[lb.NearClient]uint32{},
-		QUICServers:   map[lb.QUICServer]uint32{},
-		Policies:      map[uint32]lb.ServicePolicy{},
-		ServiceNames:  map[uint32]lb.ServiceName{},
-		BackendNames:  map[uint32]lb.BackendName{},
+		Services:         map[lb.ServiceKey]lb.ServiceEntry{},
+		Backends:         map[uint32]lb.BackendEntry{},
+		NextHops:         map[uint32]lb.NextHop{},
+		SNATAddresses:    map[uint32]lb.SNATAddress{},
+		NearClients:      map[lb.NearClient]uint32{},
+		QUICServers:      map[lb.QUICServer]uint32{},
+		Policies:         map[uint32]lb.ServicePolicy{},
+		SourceRules:      map[uint32]lb.SourceRules{},
+		Timeouts:         map[uint8]lb.Timeouts{},
+		AffinityBackends: map[lb.BackendKey]uint32{},
+		ServiceNames:     map[uint32]lb.ServiceName{},
+		BackendNames:     map[uint32]lb.BackendName{},
 	}
 	err := errors.Join(
 		each(d.maps.Services, func(k lbServiceKey, v lbService) {
@@ -38,6 +41,15 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 			if v != (lbPolicy{}) {
 				t.Policies[id] = policyFromBPF(v)
 			}
+		}),
+		d.readSourceRules(t.SourceRules),
+		each(d.maps.AllTimeouts, func(number uint32, v lbTimeouts) {
+			if number > 0 && v != (lbTimeouts{}) {
+				t.Timeouts[uint8(number)] = timeoutsFromBPF(v)
+			}
+		}),
+		each(d.maps.AffinityBackends, func(k lbBackendKey, id uint32) {
+			t.AffinityBackends[backendKeyFromBPF(k)] = id
 		}),
 		each(d.maps.QuicServers, func(k lbQuicServer, backend uint32) {
 			t.QUICServers[quicServerFromBPF(k)] = backend
@@ -64,7 +76,12 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 			}
 		}),
 	)
-	return t, err
+	return t, errors.Join(err, each(d.maps.BackendMaxFlows, func(id uint32, most uint32) {
+		if entry, known := t.Backends[id]; known {
+			entry.MaxFlows = most
+			t.Backends[id] = entry
+		}
+	}))
 }
 
 // each calls f with every entry of a map; a thousand entries cost one system call.
@@ -127,25 +144,24 @@ func remove(m *ebpf.Map, key any) error {
 	return nil
 }
 
-// SetSettings replaces all timeouts and rates at once.
+// SetSettings replaces all rates at once, and all timeouts of services that have none of their own.
 func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
-	var settings lbSettings
-	for phase, timeout := range map[lbFlowPhase]time.Duration{
-		lbFlowPhasePHASE_TCP_UNCONFIRMED: t.TCPUnconfirmed,
-		lbFlowPhasePHASE_TCP_ESTABLISHED: t.TCPEstablished,
-		lbFlowPhasePHASE_TCP_HALF_CLOSED: t.TCPHalfClosed,
-		lbFlowPhasePHASE_TCP_CLOSED:      t.TCPClosed,
-		lbFlowPhasePHASE_UDP_UNCONFIRMED: t.UDPUnconfirmed,
-		lbFlowPhasePHASE_UDP_STREAM:      t.UDPStream,
-	} {
-		settings.Timeout[phase] = uint64(timeout)
+	if err := d.PutTimeouts(0, t); err != nil {
+		return err
 	}
+	var settings lbSettings
 	for kind, rate := range []uint32{limits.Resets, limits.ICMPErrors} { // in the order of enum answer
 		if rate > 0 {
 			settings.Interval[kind] = uint64(time.Second) / uint64(rate)
 		}
 	}
 	return put(d.maps.AllSettings, uint32(0), &settings)
+}
+
+// PutTimeouts writes timeouts that no backend has yet; number 0 are those for all.
+func (d *Datapath) PutTimeouts(number uint8, t lb.Timeouts) error {
+	entry := timeoutsToBPF(t)
+	return put(d.maps.AllTimeouts, uint32(number), &entry)
 }
 
 // PutNextHops writes next hops, in order; an unusable one clears its entry.
@@ -164,6 +180,9 @@ func (d *Datapath) PutSNATAddress(index uint32, a lb.SNATAddress) error {
 
 // PutBackends writes backends, in order.
 func (d *Datapath) PutBackends(ids []uint32, entries []lb.BackendEntry) (written int, err error) {
+	if _, err := putAll(d.maps.BackendMaxFlows, ids, entries, func(b lb.BackendEntry) uint32 { return b.MaxFlows }); err != nil {
+		return 0, err
+	}
 	return putAll(d.maps.Backends, ids, entries, backendToBPF)
 }
 
@@ -232,6 +251,18 @@ func (d *Datapath) PutPolicy(id uint32, p lb.ServicePolicy) error {
 	return put(d.maps.Policies, id, &entry)
 }
 
+// PutAffinityBackend says which backend of a service has an address.
+func (d *Datapath) PutAffinityBackend(key lb.BackendKey, id uint32) error {
+	k := backendKeyToBPF(key)
+	return put(d.maps.AffinityBackends, &k, id)
+}
+
+// DeleteAffinityBackend undoes PutAffinityBackend; one that is not there is no error.
+func (d *Datapath) DeleteAffinityBackend(key lb.BackendKey) error {
+	k := backendKeyToBPF(key)
+	return remove(d.maps.AffinityBackends, &k)
+}
+
 // PutQUICServer makes packets whose connection ids name a server go to a backend.
 func (d *Datapath) PutQUICServer(server lb.QUICServer, backend uint32) error {
 	k, err := quicServerToBPF(server)
@@ -260,6 +291,9 @@ func (d *Datapath) PutServiceName(id uint32, name lb.ServiceName) error {
 func (d *Datapath) DeleteServiceName(id uint32) error {
 	zero := make([]lbReasonCounters, ebpf.MustPossibleCPU())
 	if err := put(d.maps.AllReasonCounters, id, zero); err != nil {
+		return err
+	}
+	if err := put(d.maps.ServiceRates, id, &lbServiceRate{}); err != nil {
 		return err
 	}
 	return remove(d.maps.ServiceNames, id)

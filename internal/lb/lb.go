@@ -187,10 +187,27 @@ type QUIC struct {
 
 // Backend is one address:port behind a service.
 type Backend struct {
-	Name     string         // "" where the config gives none
-	Address  netip.AddrPort // port 0: that of the packet
-	Weight   uint32         // 0 takes no new flow
-	ServerID string         `json:",omitempty"` // in QUIC connection ids, in lower-case hexadecimal; "" in a service without them
+	Name    string         // "" where the config gives none
+	Address netip.AddrPort // port 0: that of the packet
+	Weight  uint32         // 0 takes no new flow
+	// MaxFlows is how many active flows it may have before new ones go elsewhere; 0: any number.
+	MaxFlows uint32 `json:",omitzero"`
+	ServerID string `json:",omitempty"` // in QUIC connection ids, in lower-case hexadecimal; "" in a service without them
+}
+
+// ClientRate bounds how fast each client may open flows. A client is whoever has an address with the
+// same first bits.
+type ClientRate struct {
+	NewFlowsPerSecond  uint32 // 0: any number
+	PrefixV4, PrefixV6 uint8
+}
+
+// Affinity has a client keep its backend over flows. A client is whoever has an address with the same
+// first bits.
+type Affinity struct {
+	Timeout            time.Duration // since its last new flow; 0: there is no affinity
+	PrefixV4, PrefixV6 uint8
+	Group              string // of services that share their clients' backends; "": this service alone
 }
 
 // Label is the backend's name, or its address where it has none.
@@ -214,11 +231,19 @@ type Service struct {
 	// TableSize is the length of the Maglev table, a prime; 0 means auto:
 	// 100 x backends, rounded up to one of maglev.Sizes.
 	TableSize uint32
-	QUIC      QUIC   `json:",omitzero"`
-	MaxFlows  uint32 // active ones at a time; 0: any number
-	SNAT      SNAT
-	Tunnel    Tunnel
-	Backends  []Backend
+	// Allow and Deny are the sources that may open flows and those that may not; the longest prefix
+	// that has an address counts. What none has may come, unless there are any in Allow. Both sorted, no
+	// prefix twice.
+	Allow, Deny       []netip.Prefix
+	MaxFlows          uint32 // active ones at a time; 0: any number
+	NewFlowsPerSecond uint32 // 0: any number
+	PerClient         ClientRate
+	Affinity          Affinity
+	Timeouts          Timeouts // the zero ones: those of the config
+	QUIC              QUIC     `json:",omitzero"`
+	SNAT              SNAT
+	Tunnel            Tunnel
+	Backends          []Backend
 }
 
 // Timeouts say how long a flow without packets lives, per state.
@@ -244,6 +269,9 @@ type Limits struct {
 	Services     uint32
 	Backends     uint32
 	TableEntries uint32 // all Maglev tables together
+	Prefixes     uint32 // in the lists of sources of all services together
+	Clients      uint32 // whose new flows are counted for their rate
+	Affinity     uint32 // clients with a backend that they keep
 }
 
 // Config is everything a config file says, validated and with defaults filled in.

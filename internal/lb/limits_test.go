@@ -15,9 +15,9 @@ func TestAutomaticLimits(t *testing.T) {
 		services, backends int
 		want               Limits
 	}{
-		{1, 1, Limits{262144, 4096, 65536, 4194304}},
-		{10_000, 10, Limits{262144, 11_250, 112_500, 11_521_152}},
-		{60_000, 1, Limits{262144, 65536, 67_500, 67108864}},
+		{1, 1, Limits{262144, 4096, 65536, 4194304, 131072, 65536, 65536}},
+		{10_000, 10, Limits{262144, 11_250, 112_500, 11_521_152, 131072, 65536, 65536}},
+		{60_000, 1, Limits{262144, 65536, 67_500, 67108864, 131072, 65536, 65536}},
 	} {
 		if got := AutomaticLimits(NeedsOf(some(c.services, c.backends))); got != c.want {
 			t.Errorf("%d services with %d backends: %+v, want %+v", c.services, c.backends, got, c.want)

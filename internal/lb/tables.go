@@ -1,6 +1,10 @@
 package lb
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
 
 // What follows is the configuration as the data plane's tables hold it: ids
 // instead of names. The reconciler owns the ids; id 0 is nobody.
@@ -28,7 +32,35 @@ type ServiceEntry struct {
 
 // ServicePolicy is what a service asks of new flows, beyond what its entries say.
 type ServicePolicy struct {
-	MaxFlows uint32 // active ones; 0: any number
+	Name            uint64        // a hash of the service's, where its clients are known by it; else 0
+	Interval        time.Duration // between two new flows in the long run; 0: any number may come
+	ClientInterval  time.Duration // the same, of one client
+	AffinityGroup   uint64        // a hash of its name; 0: no affinity
+	AffinityTimeout time.Duration
+	SourceRules     uint32 // the number of the service's; 0: none
+	OnlyAllowed     bool   // sources that no rule is about may not come
+	MaxFlows        uint32 // active ones; 0: any number
+	// How much of an address makes a client.
+	ClientV4, ClientV6, AffinityV4, AffinityV6 uint8
+}
+
+// SourceRules are the sources that may open flows and those that may not, each sorted.
+type SourceRules struct {
+	Allow, Deny []netip.Prefix
+}
+
+// Size is how many they are.
+func (r SourceRules) Size() int { return len(r.Allow) + len(r.Deny) }
+
+// Equal reports whether both are the same.
+func (r SourceRules) Equal(o SourceRules) bool {
+	return slices.Equal(r.Allow, o.Allow) && slices.Equal(r.Deny, o.Deny)
+}
+
+// BackendKey is a service's backend by its address.
+type BackendKey struct {
+	Service uint32
+	Address netip.Addr
 }
 
 // TableChunk is the granularity of TableOffset.
@@ -48,6 +80,9 @@ type BackendEntry struct {
 	// A single address has the prefix length of its family; zero: none is known.
 	TunnelSource netip.Prefix
 	GUEPort      uint16
+	Timeouts     uint8  // the number of its flows'; 0: those for all
+	TakesFlows   bool   // new ones, while it has a next hop
+	MaxFlows     uint32 // active ones; 0: any number
 	Weight       uint32
 	QUIC         QUIC // its service's
 }
@@ -94,11 +129,15 @@ type Tables struct {
 	SNATAddresses map[uint32]SNATAddress
 	// NearClients has the interface that the clients and backends with it share, 0
 	// for any: the client is itself a backend.
-	NearClients  map[NearClient]uint32
-	QUICServers  map[QUICServer]uint32    // backends, if they can be sent to
-	Policies     map[uint32]ServicePolicy // by service; those that ask for nothing are left out
-	ServiceNames map[uint32]ServiceName
-	BackendNames map[uint32]BackendName
+	NearClients map[NearClient]uint32
+	Policies    map[uint32]ServicePolicy // by service; those that ask for nothing are left out
+	SourceRules map[uint32]SourceRules
+	Timeouts    map[uint8]Timeouts // but the first, which are those for all
+	// AffinityBackends leads clients to the backend that they have in another service of a group.
+	AffinityBackends map[BackendKey]uint32
+	QUICServers      map[QUICServer]uint32 // backends, if they can be sent to
+	ServiceNames     map[uint32]ServiceName
+	BackendNames     map[uint32]BackendName
 }
 
 // BackendCounters is what a backend has carried since it was configured.

@@ -83,6 +83,8 @@ func (m *Model) decideByPorts(p *parsed, got observed) (decision, error) {
 		return p.pass(NotOurs), nil
 	case p.flaw != "":
 		return p.drop(p.flaw, s, nil), nil
+	case !s.welcomes(p.tuple.src.Addr()):
+		return p.drop(SourceDenied, s, nil), nil
 	case s.config.Forward == lb.ForwardNAT && !opensFlow(p): // elsewhere the backend may know what this node does not
 		return m.answerWithReset(p, s), nil
 	case s.config.Forward.Translates() && p.expires():
@@ -161,12 +163,15 @@ func (m *Model) follow(f *flow, p *parsed, got observed) decision {
 
 // open makes a flow of a service's first packet.
 func (m *Model) open(s *service, p *parsed, got observed) (decision, error) {
-	b, err := m.schedule(s, p, got.Backend)
+	if why := m.refuses(s, p, got.Outcome); why != "" {
+		return p.drop(why, s, nil), nil
+	}
+	b, refusal, err := m.choose(s, p, got.Outcome)
 	if err != nil {
 		return decision{}, err
 	}
 	if b == nil {
-		return p.drop(NoBackend, s, nil), nil
+		return p.drop(refusal, s, nil), nil
 	}
 	f := newFlow(p.tuple, s, b)
 	f.sourceNATed = m.mustSourceNAT(f, got)

@@ -126,23 +126,29 @@ func (f *flow) fromBackend(p *parsed, now time.Time) {
 	f.reset = f.reset || p.flags&packet.RST != 0
 }
 
-func (m *Model) timeout(p Phase) time.Duration {
-	switch p {
-	case Established:
-		return m.timeouts.TCPEstablished
-	case HalfClosed:
-		return m.timeouts.TCPHalfClosed
-	case Stream:
-		return m.timeouts.UDPStream
-	case UDPUnconfirmed:
-		return m.timeouts.UDPUnconfirmed
-	case Closed:
-		return m.timeouts.TCPClosed
+// timeout is how long a flow lives without packets: as its service says, if that says anything and
+// the flow's backend is still there.
+func (m *Model) timeout(f *flow) time.Duration {
+	t := m.timeouts
+	if own := f.service.config.Timeouts; own != (lb.Timeouts{}) && !f.backend.gone {
+		t = own
 	}
-	return m.timeouts.TCPUnconfirmed
+	switch f.phase() {
+	case Established:
+		return t.TCPEstablished
+	case HalfClosed:
+		return t.TCPHalfClosed
+	case Stream:
+		return t.UDPStream
+	case UDPUnconfirmed:
+		return t.UDPUnconfirmed
+	case Closed:
+		return t.TCPClosed
+	}
+	return t.TCPUnconfirmed
 }
 
-func (m *Model) alive(f *flow) bool { return m.now.Sub(f.seen) <= m.timeout(f.phase()) }
+func (m *Model) alive(f *flow) bool { return m.now.Sub(f.seen) <= m.timeout(f) }
 
 // needed reports whether a flow must not be lost.
 func (m *Model) needed(f *flow) bool { return m.alive(f) && !f.backend.gone && !f.doubtful }

@@ -39,6 +39,12 @@ const (
 	TTLExpired    Reason = "ttl-expired"
 	TooBig        Reason = "too-big"
 	SourceRoute   Reason = "source-route"
+
+	SourceDenied    Reason = "source-denied"
+	ClientRate      Reason = "client-rate"
+	ServiceRate     Reason = "service-rate"
+	MaxFlowsService Reason = "max-flows-service"
+	MaxFlowsBackend Reason = "max-flows-backend"
 )
 
 // Reasons lists all of them.
@@ -47,6 +53,7 @@ func Reasons() []Reason {
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
 		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute,
+		SourceDenied, ClientRate, ServiceRate, MaxFlowsService, MaxFlowsBackend,
 	}
 }
 

@@ -3,30 +3,67 @@ package model
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 )
 
-// schedule picks the backend of a new flow; nil: there is none. Where chance
-// decides, the one that was observed is it, if it could be.
-func (m *Model) schedule(s *service, p *parsed, observed string) (*backend, error) {
-	if named := s.namedBy(p); named != nil {
-		return named, nil
-	}
+// schedule picks the backend that the scheduler gives a new flow, or the next one in the table that is not full; nil:
+// there is none, and why. Where chance decides, the one that was observed is it, if it could be.
+func (m *Model) schedule(s *service, t tuple, got Outcome) (*backend, Reason, error) {
 	if len(s.table) == 0 {
-		return nil, nil
+		return nil, NoBackend, nil
 	}
-	if s.config.Scheduler == lb.Maglev {
-		return s.table[p.tuple.hash()%uint32(len(s.table))], nil
+	if s.isFull(m, t, got) {
+		return nil, MaxFlowsBackend, nil
 	}
-	i := slices.IndexFunc(s.table, func(b *backend) bool { return b.config.Label() == observed })
-	if i < 0 {
-		return nil, fmt.Errorf("service %s: the backend by chance was %q, which takes no new flows", s.config.Name, observed)
+	byChance := s.config.Scheduler != lb.Maglev
+	someMayBeFull := slices.ContainsFunc(s.inOrder(t), func(b *backend) bool { _, may := m.full(b); return may })
+	for _, b := range s.inOrder(t) {
+		full, mayBeFull := m.full(b)
+		if full || b.config.Label() != got.Backend && (mayBeFull || byChance) {
+			continue
+		}
+		if s.config.Scheduler == lb.LeastConn && len(s.table) <= searchedWhole && !someMayBeFull {
+			return b, "", m.mayBeBetter(s, b)
+		}
+		return b, "", nil
 	}
-	if s.config.Scheduler == lb.LeastConn && len(s.table) <= searchedWhole {
-		return s.table[i], m.mayBeBetter(s, s.table[i])
+	if byChance {
+		return nil, "", fmt.Errorf("service %s: the backend by chance was %q, which takes no new flows", s.config.Name, got.Backend)
 	}
-	return s.table[i], nil
+	return nil, MaxFlowsBackend, nil
+}
+
+// isFull reports whether no backend takes a new flow: if there may be one, as was observed.
+func (s *service) isFull(m *Model, t tuple, got Outcome) bool {
+	all, allMay, some, firstMay := true, true, false, false
+	for i, b := range s.inOrder(t) {
+		full, mayBeFull := m.full(b)
+		all, allMay, some = all && full, allMay && mayBeFull, some || mayBeFull
+		firstMay = firstMay || i == 0 && mayBeFull
+	}
+	if s.config.Scheduler != lb.Maglev {
+		firstMay = some
+	}
+	refused := got.Reason == MaxFlowsBackend
+	if all || allMay && refused {
+		s.backendsFull = m.now.Add(time.Duration(len(s.table)) * fullFor)
+		return true
+	}
+	return refused && firstMay && m.now.Before(s.backendsFull)
+}
+
+// inOrder lists the backends in a service's table, in the order in which a flow would try them.
+func (s *service) inOrder(t tuple) []*backend {
+	var all []*backend
+	start := int(t.hash() % uint32(len(s.table)))
+	for i := range s.table {
+		if b := s.table[(start+i)%len(s.table)]; !slices.Contains(all, b) {
+			all = append(all, b)
+		}
+	}
+	return all
 }
 
 // searchedWhole is the largest table in which another candidate than the first one is certainly
@@ -36,14 +73,14 @@ const searchedWhole = 256
 // mayBeBetter is an error if a backend has, for its weight, more flows than each other one: whatever the second
 // candidate was, it had fewer.
 func (m *Model) mayBeBetter(s *service, chosen *backend) error {
-	fewest, _ := m.flowsOf(chosen)
+	fewest := m.flowsOf(chosen).surely
 	others := 0
 	for _, b := range s.backends {
 		if b == chosen || !slices.Contains(s.table, b) {
 			continue
 		}
 		others++
-		if _, most := m.flowsOf(b); most*uint64(chosen.config.Weight) >= fewest*uint64(b.config.Weight) {
+		if most := m.flowsOf(b).atMost; most*int(chosen.config.Weight) >= fewest*int(b.config.Weight) {
 			return nil
 		}
 	}
@@ -52,19 +89,4 @@ func (m *Model) mayBeBetter(s *service, chosen *backend) error {
 	}
 	return fmt.Errorf("service %s: %s was chosen, which has %d flows at least for a weight of %d: each other one has fewer for its own",
 		s.config.Name, chosen.config.Label(), fewest, chosen.config.Weight)
-}
-
-// flowsOf counts a backend's flows that are not closed: those that must be in the table, and
-// those that may be.
-func (m *Model) flowsOf(b *backend) (fewest, most uint64) {
-	for f := range m.flows.all {
-		if f.backend != b || f.phase() == Closed {
-			continue
-		}
-		most++
-		if m.needed(f) {
-			fewest++
-		}
-	}
-	return fewest, most
 }

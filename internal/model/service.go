@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/maglev"
@@ -15,6 +16,9 @@ type service struct {
 	backends []*backend
 	table    []*backend // the Maglev table; nil: no usable backend
 	reasons  map[Reason]uint64
+	rate     rateLimit // of new flows
+
+	backendsFull time.Time // until when a search that found all backends full may be believed
 }
 
 // backend is one of a service. A flow refers to it for as long as it lives: a

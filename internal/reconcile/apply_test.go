@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/reconcile"
@@ -59,6 +60,10 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 		want   string
 	}{
 		{"nothing", func(*state) {}, ""},
+		{"most flows of a backend", func(s *state) { first(s).Backends[0].MaxFlows = 9 }, "PutBackend"},
+		{"most flows", func(s *state) { first(s).MaxFlows = 9 }, "PutPolicy"},
+		{"sources", func(s *state) { first(s).Deny = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }, "PutSourceRules PutPolicy"},
+		{"affinity", func(s *state) { first(s).Affinity.Timeout = time.Hour }, "PutAffinityBackend PutAffinityBackend PutAffinityBackend PutPolicy"},
 		{"weight", func(s *state) { first(s).Backends[0].Weight = 2 }, "PutBackendName PutBackend PutTable PutService"},
 		{"weight 0", func(s *state) { first(s).Backends[0].Weight = 0 }, "PutBackendName PutBackend PutTable PutService"},
 		{"name of a backend", func(s *state) { first(s).Backends[0].Name = "b" }, "PutBackendName"},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/maglev"
@@ -130,6 +131,9 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known
 			e.t.Errorf("%s: backend %s has the sources %v, want %v", s.Name, b.Address, got, list)
 		}
 		ids[who] = idAndGeneration{id, entry.Generation}
+		if got := m.ownTimeouts[entry.Timeouts]; got != s.Timeouts || entry.MaxFlows != b.MaxFlows {
+			e.t.Errorf("%s: backend %s has the timeouts %v and %d flows at most, want %v and %d", s.Name, b.Address, got, entry.MaxFlows, s.Timeouts, b.MaxFlows)
+		}
 		if entry.SNATPorts != s.SNAT.Ports || entry.GUEPort != s.Tunnel.Port {
 			e.t.Errorf("%s: backend %s is %+v, want the ports %v and %d", s.Name, b.Address, entry, s.SNAT.Ports, s.Tunnel.Port)
 		}
@@ -144,8 +148,13 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known
 		}
 		if problem := problemOf(s.Forward, hop, list); problem != "" {
 			want.Unusable = append(want.Unusable, reconcile.Unusable{Service: s.Name, Backend: b.Label(), Problem: problem})
-		} else if b.Weight > 0 {
-			weights[b.Address] = b.Weight
+		} else {
+			if b.Weight > 0 {
+				weights[b.Address] = b.Weight
+			}
+			if entry.TakesFlows != (b.Weight > 0) {
+				e.t.Errorf("%s: backend %s takes new flows: %v, with weight %d", s.Name, b.Address, entry.TakesFlows, b.Weight)
+			}
 		}
 	}
 	return weights
@@ -214,10 +223,55 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 // verifyPolicy: what is asked of new flows to the service?
 func (e *expectation) verifyPolicy(m *memory, s lb.Service) {
 	e.t.Helper()
-	want := lb.ServicePolicy{MaxFlows: s.MaxFlows}
+	perSecond := func(n uint32) time.Duration { return time.Second / time.Duration(max(n, 1)) * time.Duration(min(n, 1)) }
 	for id, name := range m.serviceNames {
-		if got := m.policies[id]; name.Name == s.Name && got != want {
-			e.t.Errorf("%s: the policy is %+v, want %+v", s.Name, got, want)
+		if name.Name != s.Name {
+			continue
+		}
+		got := m.policies[id]
+		rules := m.rules[got.SourceRules]
+		if !slices.Equal(rules.Allow, s.Allow) || !slices.Equal(rules.Deny, s.Deny) || got.OnlyAllowed != (len(s.Allow) > 0) {
+			e.t.Errorf("%s: the source rules are %v, want %v and not %v", s.Name, rules, s.Allow, s.Deny)
+		}
+		if got.MaxFlows != s.MaxFlows || got.Interval != perSecond(s.NewFlowsPerSecond) ||
+			got.ClientInterval != perSecond(s.PerClient.NewFlowsPerSecond) || got.AffinityTimeout != s.Affinity.Timeout {
+			e.t.Errorf("%s: the policy is %+v, want one for %+v", s.Name, got, s)
+		}
+		if s.PerClient.NewFlowsPerSecond > 0 && (got.Name == 0 || got.ClientV4 != s.PerClient.PrefixV4 || got.ClientV6 != s.PerClient.PrefixV6) {
+			e.t.Errorf("%s: the policy is %+v, want one for %+v", s.Name, got, s.PerClient)
+		}
+		e.verifyAffinity(m, s, id)
+	}
+}
+
+// verifyAffinity: whom do clients keep?
+func (e *expectation) verifyAffinity(m *memory, s lb.Service, id uint32) {
+	e.t.Helper()
+	for other, policy := range m.policies {
+		same := policy.AffinityGroup == m.policies[id].AffinityGroup && policy.AffinityGroup != 0
+		if same && (s.Affinity.Timeout == 0 || other != id && s.Affinity.Group == "") {
+			e.t.Errorf("%s shares its affinity with another service", s.Name)
+		}
+	}
+	takes := map[netip.Addr]bool{}
+	for _, b := range m.backends {
+		if b.Service != id {
+			continue
+		}
+		takes[b.Address.Addr()] = takes[b.Address.Addr()] || b.TakesFlows && s.Affinity.Timeout > 0
+		kept := m.affinity[lb.BackendKey{Service: id, Address: b.Address.Addr()}]
+		if kept != 0 && (m.backends[kept].Service != id || m.backends[kept].Address.Addr() != b.Address.Addr() || !m.backends[kept].TakesFlows) {
+			e.t.Errorf("%s: clients of %s are led to %+v", s.Name, b.Address, m.backends[kept])
+		}
+	}
+	for key := range m.affinity {
+		if key.Service == id && !takes[key.Address] {
+			e.t.Errorf("%s: clients are led to %s", s.Name, key.Address)
+		}
+	}
+	for address, does := range takes {
+		if _, leads := m.affinity[lb.BackendKey{Service: id, Address: address}]; does && !leads {
+			e.t.Errorf("%s: no client is led to %s", s.Name, address)
 		}
 	}
 }
@@ -315,6 +369,20 @@ func (e *expectation) verifyNothingElse(m *memory, w *world) {
 	e.t.Helper()
 	if m.timeouts != w.timeouts || m.rateLimits != w.limits {
 		e.t.Errorf("settings: got %v and %v, want %v and %v", m.timeouts, m.rateLimits, w.timeouts, w.limits)
+	}
+	used := map[uint32]bool{}
+	for _, policy := range m.policies {
+		used[policy.SourceRules] = true
+	}
+	for number := range m.rules {
+		if !used[number] {
+			e.t.Errorf("source rules %d are left over", number)
+		}
+	}
+	for key := range m.affinity {
+		if _, named := m.serviceNames[key.Service]; !named {
+			e.t.Errorf("affinity to %v is left over", key)
+		}
 	}
 	if len(m.serviceNames) != len(w.services) {
 		e.t.Errorf("%d services, want %d", len(m.serviceNames), len(w.services))

@@ -16,14 +16,18 @@ type held struct {
 	nearClients   map[lb.NearClient]uint32
 	quicServers   map[lb.QUICServer]uint32
 	policies      map[uint32]lb.ServicePolicy
+	sourceRules   map[uint32]lb.SourceRules // some may be written in part only: those that no policy has
+	timeouts      map[uint8]lb.Timeouts
+	affinity      map[lb.BackendKey]uint32
 	serviceNames  map[uint32]lb.ServiceName
 	backendNames  nameColumn
 }
 
 func newHeld(t lb.Tables) held {
 	h := held{
-		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients, quicServers: t.QUICServers,
-		policies: t.Policies, serviceNames: t.ServiceNames,
+		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients,
+		policies: t.Policies, sourceRules: t.SourceRules, timeouts: t.Timeouts, affinity: t.AffinityBackends, serviceNames: t.ServiceNames,
+		quicServers: t.QUICServers,
 	}
 	h.backends.sourceAt = map[netip.Prefix]uint32{}
 	for id, entry := range t.Backends {
@@ -111,7 +115,10 @@ type packedBackend struct {
 	lb.PortRange
 	source                                  uint32 // in sources, from 1
 	service, nextHop, generation, snatFirst uint32
+	maxFlows                                uint32
 	snatCount, guePort, weight              uint16
+	timeouts                                uint8
+	takesFlows                              bool
 	quic                                    lb.QUIC
 }
 
@@ -121,6 +128,7 @@ func (c *backendColumn) unpack(p packedBackend) lb.BackendEntry {
 	b := lb.BackendEntry{
 		Address: p.address.unpack(), Service: p.service, NextHop: p.nextHop, Generation: p.generation,
 		SNATFirst: p.snatFirst, SNATCount: p.snatCount, SNATPorts: p.PortRange, GUEPort: p.guePort,
+		Timeouts: p.timeouts, TakesFlows: p.takesFlows, MaxFlows: p.maxFlows,
 		Weight: uint32(p.weight), QUIC: p.quic,
 	}
 	if p.source > 0 {
@@ -133,6 +141,7 @@ func (c *backendColumn) set(id uint32, b lb.BackendEntry) {
 	p := packedBackend{
 		address: packAddress(b.Address), service: b.Service, nextHop: b.NextHop, generation: b.Generation,
 		snatFirst: b.SNATFirst, snatCount: b.SNATCount, PortRange: b.SNATPorts, guePort: b.GUEPort,
+		timeouts: b.Timeouts, takesFlows: b.TakesFlows, maxFlows: b.MaxFlows,
 		weight: uint16(b.Weight), quic: b.QUIC,
 	}
 	if b.TunnelSource.IsValid() {

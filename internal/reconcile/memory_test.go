@@ -32,6 +32,9 @@ type memory struct {
 	snat         map[uint32]lb.SNATAddress
 	tables       []uint32
 	policies     map[uint32]lb.ServicePolicy
+	rules        map[uint32]lb.SourceRules
+	ownTimeouts  map[uint8]lb.Timeouts
+	affinity     map[lb.BackendKey]uint32
 	serviceNames map[uint32]lb.ServiceName
 	backendNames map[uint32]lb.BackendName
 	lastLive     map[uint32]lb.BackendEntry // each id's last real backend
@@ -55,6 +58,9 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 		snat:         map[uint32]lb.SNATAddress{},
 		tables:       make([]uint32, chunks(limits.TableEntries)),
 		policies:     map[uint32]lb.ServicePolicy{},
+		rules:        map[uint32]lb.SourceRules{},
+		ownTimeouts:  map[uint8]lb.Timeouts{},
+		affinity:     map[lb.BackendKey]uint32{},
 		serviceNames: map[uint32]lb.ServiceName{},
 		backendNames: map[uint32]lb.BackendName{},
 		lastLive:     map[uint32]lb.BackendEntry{},
@@ -69,7 +75,9 @@ func (m *memory) clone() *memory {
 	c.answering, c.near = maps.Clone(m.answering), maps.Clone(m.near)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
-	c.policies, c.quic = maps.Clone(m.policies), maps.Clone(m.quic)
+	c.policies, c.rules = maps.Clone(m.policies), maps.Clone(m.rules)
+	c.ownTimeouts, c.affinity = maps.Clone(m.ownTimeouts), maps.Clone(m.affinity)
+	c.quic = maps.Clone(m.quic)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
 	c.lastLive, c.last = maps.Clone(m.lastLive), map[string]struct{}{}
 	return &c
@@ -81,15 +89,18 @@ func chunks(entries uint32) uint32 {
 
 func (m *memory) ReadTables() (lb.Tables, error) {
 	t := lb.Tables{
-		Services:      maps.Clone(m.services),
-		Backends:      map[uint32]lb.BackendEntry{},
-		NextHops:      map[uint32]lb.NextHop{},
-		SNATAddresses: maps.Clone(m.snat),
-		NearClients:   maps.Clone(m.near),
-		QUICServers:   maps.Clone(m.quic),
-		Policies:      maps.Clone(m.policies),
-		ServiceNames:  maps.Clone(m.serviceNames),
-		BackendNames:  maps.Clone(m.backendNames),
+		Services:         maps.Clone(m.services),
+		Backends:         map[uint32]lb.BackendEntry{},
+		NextHops:         map[uint32]lb.NextHop{},
+		SNATAddresses:    maps.Clone(m.snat),
+		NearClients:      maps.Clone(m.near),
+		QUICServers:      maps.Clone(m.quic),
+		Policies:         maps.Clone(m.policies),
+		SourceRules:      maps.Clone(m.rules),
+		Timeouts:         maps.Clone(m.ownTimeouts),
+		AffinityBackends: maps.Clone(m.affinity),
+		ServiceNames:     maps.Clone(m.serviceNames),
+		BackendNames:     maps.Clone(m.backendNames),
 	}
 	for id, b := range m.backends {
 		if b != (lb.BackendEntry{}) {
@@ -213,6 +224,33 @@ func (m *memory) PutPolicy(id uint32, p lb.ServicePolicy) error {
 			delete(m.policies, id)
 		}
 	})
+}
+
+func (m *memory) PutTimeouts(number uint8, t lb.Timeouts) error {
+	return m.write("PutTimeouts", func() { m.checkTimeoutsWrite(number) }, func() { m.ownTimeouts[number] = t })
+}
+
+// PutSourceRules that fails has written some.
+func (m *memory) PutSourceRules(number uint32, rules lb.SourceRules) error {
+	m.rules[number] = lb.SourceRules{Allow: rules.Allow[:len(rules.Allow)/2], Deny: rules.Deny[:len(rules.Deny)/2]}
+	return m.write("PutSourceRules", func() { m.checkRulesWrite(number) }, func() { m.rules[number] = rules })
+}
+
+func (m *memory) DeleteSourceRules(number uint32, rules lb.SourceRules) error {
+	return m.write("DeleteSourceRules", func() { m.checkRulesWrite(number) }, func() {
+		if has := m.rules[number]; len(has.Allow) > len(rules.Allow) || len(has.Deny) > len(rules.Deny) {
+			m.violation("not all of the source rules %d are removed", number)
+		}
+		delete(m.rules, number)
+	})
+}
+
+func (m *memory) PutAffinityBackend(key lb.BackendKey, id uint32) error {
+	return m.write("PutAffinityBackend", always, func() { m.affinity[key] = id })
+}
+
+func (m *memory) DeleteAffinityBackend(key lb.BackendKey) error {
+	return m.write("DeleteAffinityBackend", always, func() { delete(m.affinity, key) })
 }
 
 func (m *memory) PutServiceName(id uint32, name lb.ServiceName) error {

@@ -202,7 +202,7 @@ func (w *world) change(s *worldService) {
 		o := &s.Backends[w.rng.IntN(len(s.Backends))]
 		b.ServerID, o.ServerID = o.ServerID, b.ServerID
 	case 23:
-		s.MaxFlows = uint32(w.rng.IntN(3))
+		w.choosePolicy(s)
 	case 0:
 		w.services = slices.DeleteFunc(w.services, func(o *worldService) bool { return o == s })
 	case 1:
@@ -298,6 +298,39 @@ func (w *world) addService() {
 		w.addBackend(s)
 	}
 	w.services = append(w.services, s)
+}
+
+// choosePolicy changes one or more of what a service asks of new flows, or its timeouts.
+func (w *world) choosePolicy(s *worldService) {
+	s.MaxFlows, s.NewFlowsPerSecond = uint32(w.rng.IntN(3)), uint32(w.rng.IntN(3))
+	switch w.rng.IntN(6) {
+	case 0:
+		s.Allow, s.Deny = w.sources(), w.sources()
+	case 1:
+		s.Allow, s.Deny = nil, nil
+	case 2:
+		s.Timeouts = lb.Timeouts{}
+	case 3:
+		s.Timeouts = lb.Timeouts{TCPEstablished: time.Duration(1+w.rng.IntN(3)) * time.Hour}
+	case 4:
+		s.PerClient = lb.ClientRate{NewFlowsPerSecond: uint32(w.rng.IntN(2)), PrefixV4: 24, PrefixV6: uint8(w.rng.IntN(2))}
+	case 5:
+		s.Affinity = lb.Affinity{
+			Timeout: time.Duration(w.rng.IntN(2)) * time.Hour, PrefixV4: 32, PrefixV6: 64, Group: []string{"", "a", "b"}[w.rng.IntN(3)],
+		}
+	}
+	for i := range s.Backends {
+		s.Backends[i].MaxFlows = uint32(w.rng.IntN(2))
+	}
+}
+
+// sources are few, so that lists are often the same.
+func (w *world) sources() []netip.Prefix {
+	all := []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("192.0.2.1/32"),
+		netip.MustParsePrefix("2001:db8::/32"),
+	}
+	return all[w.rng.IntN(2) : w.rng.IntN(4)+1]
 }
 
 func (w *world) chooseSNAT(s *worldService) {

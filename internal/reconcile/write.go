@@ -26,6 +26,11 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 	if err := r.setSettings(settings); err != nil {
 		return err
 	}
+	if r.untidy {
+		if err := r.clearStrayRules(); err != nil {
+			return err
+		}
+	}
 	addressesDue := p.moves || r.untidy
 	if addressesDue {
 		if err := r.setAddresses(p); err != nil {
@@ -37,6 +42,9 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 		if err := r.anticipate(c); err != nil {
 			return fmt.Errorf("service %s: %w", c.config.Name, err)
 		}
+	}
+	if err := r.writeTimeouts(p); err != nil {
+		return err
 	}
 	if err := r.writeBackends(p.changes); err != nil {
 		return err
@@ -239,7 +247,7 @@ func (r *Reconciler) writeService(c *change) error {
 		}
 		r.contents[c.entry.TableOffset] = c.content
 	}
-	if err := r.setPolicy(c.service.id, c.policy); err != nil {
+	if err := r.writePolicy(c); err != nil {
 		return err
 	}
 	if err := r.anticipateQUIC(c); err != nil {
@@ -253,21 +261,6 @@ func (r *Reconciler) writeService(c *change) error {
 	return r.settleNear(c)
 }
 
-// setPolicy writes what a service asks of new flows, if it is to change.
-func (r *Reconciler) setPolicy(id uint32, policy lb.ServicePolicy) error {
-	if r.actual.policies[id] == policy {
-		return nil
-	}
-	if err := r.tables.PutPolicy(id, policy); err != nil {
-		return err
-	}
-	r.actual.policies[id] = policy
-	if policy == (lb.ServicePolicy{}) {
-		delete(r.actual.policies, id)
-	}
-	return nil
-}
-
 func (r *Reconciler) remove(p *plan) error {
 	for _, key := range p.goneKeys {
 		if err := drop(r.actual.services, key, r.tables.DeleteService); err != nil {
@@ -276,6 +269,11 @@ func (r *Reconciler) remove(p *plan) error {
 	}
 	if err := r.dropNear(p.goneNear); err != nil {
 		return err
+	}
+	for _, key := range p.goneAffinity {
+		if err := drop(r.actual.affinity, key, r.tables.DeleteAffinityBackend); err != nil {
+			return err
+		}
 	}
 	if err := r.dropQUIC(p.goneQUIC); err != nil {
 		return err
@@ -293,6 +291,9 @@ func (r *Reconciler) remove(p *plan) error {
 		if err := drop(r.actual.serviceNames, id, r.tables.DeleteServiceName); err != nil {
 			return err
 		}
+	}
+	if err := r.clearRules(p.goneRules); err != nil {
+		return err
 	}
 	if r.untidy {
 		return r.clearHops(slices.Collect(maps.Keys(r.actual.nextHops)))

@@ -91,7 +91,9 @@ func (w *World) changeServices(rng *rand.Rand) {
 
 // changeService changes one thing about a service that is not in the world just now.
 func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
-	switch rng.IntN(13) {
+	switch rng.IntN(15) {
+	case 10, 11:
+		changePolicy(rng, s)
 	case 12:
 		s.QUIC = randomQUIC(rng)
 	case 0:

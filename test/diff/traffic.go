@@ -86,12 +86,22 @@ func (t *Traffic) pause() time.Duration {
 // untilItsEnd is how long it takes until one of the timeouts is over for a
 // conversation, or a nanosecond more. Not positive: it is over already.
 func (t *Traffic) untilItsEnd(c *conversation) time.Duration {
-	all := t.world.Config.Timeouts
+	all := t.world.timeoutsOf(c)
 	timeout := pick(t.rng, all.TCPUnconfirmed, all.TCPClosed, all.UDPUnconfirmed, all.UDPStream, all.TCPHalfClosed)
 	if chance(t.rng, 10) {
 		timeout = all.TCPEstablished
 	}
 	return c.seen.Add(timeout).Sub(t.now) + time.Duration(t.rng.IntN(2))
+}
+
+// timeoutsOf are those of a conversation's service, or some service with its VIP.
+func (w World) timeoutsOf(c *conversation) lb.Timeouts {
+	for _, s := range w.Config.Services {
+		if own := s.Timeouts; own != (lb.Timeouts{}) && s.Address.Contains(c.dst) {
+			return own
+		}
+	}
+	return w.Config.Timeouts
 }
 
 func (t *Traffic) someone() *conversation {

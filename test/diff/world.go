@@ -36,7 +36,7 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 		Config: lb.Config{
 			Timeouts:   randomTimeouts(rng),
 			RateLimits: randomRateLimits(rng),
-			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
+			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768, Prefixes: 256, Clients: 16384, Affinity: 16384},
 			Seed:       pick(rng, 0, rng.Uint32()),
 		},
 		Hops: map[netip.Addr]lb.NextHop{},
@@ -107,6 +107,9 @@ func (w *World) addServiceOf(rng *rand.Rand, k Kind) {
 	}
 	if len(s.Backends) > 0 && w.takes(s) {
 		s.SNAT, s.Tunnel = randomSNAT(rng, s), randomTunnel(rng, s)
+		for range rng.IntN(3) {
+			changePolicy(rng, &s)
+		}
 		w.Config.Services = append(w.Config.Services, s)
 	}
 }
