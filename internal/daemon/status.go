@@ -125,6 +125,9 @@ func (r *statusReader) backends(service uint32) ([]lb.BackendStatus, error) {
 			b.NextHop = &lb.NextHopStatus{Interface: r.interfaceName(hop.Interface), MAC: net.HardwareAddr(hop.MAC[:]).String()}
 		}
 		var err error
+		if b.Active, err = r.datapath.FlowCount(id, entry); err != nil {
+			return nil, err
+		}
 		if b.Counters, err = r.datapath.BackendCounters(id); err != nil {
 			return nil, err
 		}
