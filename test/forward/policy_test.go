@@ -3,7 +3,6 @@ package forward
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,19 +22,19 @@ const (
 // policyNetwork is a network whose service asks something of new flows.
 type policyNetwork struct {
 	*network
-	daemon *testnet.Daemon
+	tableSize uint32 // that the config asks for; another one for each config
 }
 
 func newPolicyNetwork(t *testing.T, w way) *policyNetwork {
 	t.Helper()
-	n := &policyNetwork{network: newNetwork(t, w, 2)}
+	n := &policyNetwork{newNetwork(t, w, 2), 251}
 	n.must(n.client.AddAddress("eth0", n.vip.address(front, otherHost)))
 	for i, backend := range n.backends {
 		for _, port := range []uint16{echoPort, groupPort} {
 			testnet.EchoTCP(t, backend, n.local(i, port))
 		}
 	}
-	n.daemon = n.Run(n.asking("", ""))
+	n.Run(n.asking("", ""))
 	return n
 }
 
@@ -43,7 +42,8 @@ func newPolicyNetwork(t *testing.T, w way) *policyNetwork {
 func (n *policyNetwork) asking(service, backend string) string {
 	text := fmt.Sprintf("interfaces: [eth0]\nmode: %s\nservices:\n", n.mode)
 	for _, port := range []uint16{echoPort, groupPort} {
-		text += fmt.Sprintf("  - {name: s%d, address: %q, forward: %s, %sbackends: [", port, n.at(port), n.forward, service)
+		text += fmt.Sprintf("  - {name: s%d, address: %q, forward: %s, table_size: %d, %sbackends: [",
+			port, n.at(port), n.forward, n.tableSize, service)
 		for i := range n.backends {
 			text += fmt.Sprintf("{address: %q%s}, ", n.backendAddress(i), backend)
 		}
@@ -52,11 +52,19 @@ func (n *policyNetwork) asking(service, backend string) string {
 	return text
 }
 
+// ask changes what new flows are asked for, and returns when they are: a service's entry, with its table, is
+// written last.
 func (n *policyNetwork) ask(service, backend string) {
 	n.t.Helper()
-	n.daemon.Logs(`msg="config reloaded"`, func() { // once: not also for a file half written
-		testnet.WriteFile(n.t, n.ConfigFile()+"~", n.asking(service, backend))
-		n.must(os.Rename(n.ConfigFile()+"~", n.ConfigFile()))
+	n.tableSize = 251 + 509 - n.tableSize
+	n.WriteConfig(n.asking(service, backend))
+	testnet.Eventually(n.t, testnet.DaemonWait, func() error {
+		for _, s := range n.Status().Services {
+			if s.TableSize != n.tableSize {
+				return fmt.Errorf("the table of %s has %d entries, want %d", s.Name, s.TableSize, n.tableSize)
+			}
+		}
+		return nil
 	})
 }
 
@@ -119,7 +127,9 @@ func (n *policyNetwork) run(name string, check func(*policyNetwork)) {
 	n.network.t.Run(name, func(t *testing.T) {
 		network := *n.network
 		network.t, network.Balancer = t, n.In(t)
-		check(&policyNetwork{&network, n.daemon})
+		sub := &policyNetwork{&network, n.tableSize}
+		check(sub)
+		n.tableSize = sub.tableSize
 	})
 }
 
