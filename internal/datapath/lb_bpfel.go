@@ -365,6 +365,8 @@ type lbPacket struct {
 	_      [4]byte
 	Flow   lbFlow
 	Other  lbTuple
+	Hop    lbNextHop
+	_      [4]byte
 	Search struct {
 		_         structs.HostLayout
 		Now       uint64

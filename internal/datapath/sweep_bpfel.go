@@ -285,6 +285,8 @@ type sweepPacket struct {
 		Protocol uint8
 		Pad      [3]uint8
 	}
+	Hop    sweepNextHop
+	_      [4]byte
 	Search struct {
 		_         structs.HostLayout
 		Now       uint64
