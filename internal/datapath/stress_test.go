@@ -56,11 +56,12 @@ func (c stressCase) config() lb.Config {
 
 // stressed is a case under way.
 type stressed struct {
-	t        *testing.T
-	c        stressCase
-	datapath *datapath.Datapath
-	stress   *stresstest.Stress
-	cpus     []int
+	t          *testing.T
+	c          stressCase
+	datapath   *datapath.Datapath
+	reconciler *reconcile.Reconciler
+	stress     *stresstest.Stress
+	cpus       []int
 }
 
 func startStress(t *testing.T, c stressCase) *stressed {
@@ -72,13 +73,14 @@ func startStress(t *testing.T, c stressCase) *stressed {
 	s.datapath, err = datapath.Open(datapath.Options{Limits: cfg.Limits})
 	s.must(err)
 	t.Cleanup(s.datapath.Close)
-	r, err := reconcile.New(s.datapath, cfg.Limits)
+	s.must(s.datapath.StartSweeper()) // it is one more who competes
+	s.reconciler, err = reconcile.New(s.datapath, cfg.Limits)
 	s.must(err)
 	hops := map[netip.Addr]lb.NextHop{}
 	for _, a := range cfg.BackendAddresses() {
 		hops[a] = lb.NextHop{Interface: datapath.LoopbackIndex, MAC: lb.MAC{2, 2, 0, 0, 0, 1}, Source: c.plan.Address(stresstest.Source, 0)}
 	}
-	_, err = r.Apply(cfg, hops)
+	_, err = s.reconciler.Apply(cfg, hops)
 	s.must(err)
 	behind, err := s.datapath.Unloaded(datapath.Attachment{})
 	s.must(err)
@@ -199,6 +201,16 @@ func (s *stressed) counts() map[string]uint64 {
 	return all
 }
 
+// end takes all backends away, whose flows are then cleared, and counted no more.
+func (s *stressed) end() {
+	s.t.Helper()
+	_, err := s.reconciler.Apply(lb.Config{Limits: s.c.config().Limits}, nil)
+	s.must(err)
+	awaitSwept(s.t, s.datapath)
+	_, err = s.datapath.LiveFlows()
+	s.must(err)
+}
+
 // kinds are some of packets, as often as they are named.
 func kinds(some ...stresstest.Kind) []stresstest.Kind {
 	return slices.Repeat(some, 16/len(some))
@@ -293,6 +305,7 @@ func TestCPUsCompeteForRoom(t *testing.T) {
 					t.Errorf("only %d packets ended as %s", counts[reason], reason)
 				}
 			}
+			s.end()
 		})
 	}
 }

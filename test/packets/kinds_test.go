@@ -86,6 +86,11 @@ func kinds() map[string]kind {
 		"no backend has weight: TCP RST":                            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.RST, "").Frame() }},
 		"no backend has weight: UDP datagram":                       {change: weightless, last: func(s *scene) []byte { return s.udp("question").Frame() }},
 		"no backend has weight, reject: drop":                       {change: silent, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"from a source that is denied":                              {change: denyAll, last: func(s *scene) []byte { return s.tcp(packet.ACK, "").Frame() }},
+		"the second new flow within a client's rate of one":         {change: asking(func(s *lb.Service) { s.PerClient = lb.ClientRate{NewFlowsPerSecond: 1} }), last: second},
+		"the second new flow within a service's rate of one":        {change: asking(func(s *lb.Service) { s.NewFlowsPerSecond = 1 }), last: second},
+		"the second new flow of a service that may have one":        {change: asking(func(s *lb.Service) { s.MaxFlows = 1 }), last: second},
+		"the second new flow of a backend that may have one":        {change: asking(func(s *lb.Service) { s.Backends[0].MaxFlows = 1 }), last: second},
 	}
 }
 
@@ -282,6 +287,29 @@ func weightless(cfg *lb.Config) {
 	for i := range cfg.Services {
 		cfg.Services[i].Backends[0].Weight = 0
 	}
+}
+
+// asking changes what each service asks of new flows.
+func asking(change func(*lb.Service)) func(*lb.Config) {
+	return func(cfg *lb.Config) {
+		for i := range cfg.Services {
+			change(&cfg.Services[i])
+		}
+	}
+}
+
+func denyAll(cfg *lb.Config) {
+	asking(func(s *lb.Service) {
+		s.Deny = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	})(cfg)
+}
+
+// second is the first packet of a second flow.
+func second(s *scene) []byte {
+	other := *s
+	other.port += 1000
+	other.open()
+	return s.tcp(packet.SYN, "").Frame()
 }
 
 func silent(cfg *lb.Config) {
