@@ -212,9 +212,10 @@ func quicBackends(cfg *lb.Config) {
 		s.Protocols, s.QUIC = []lb.Protocol{lb.UDP}, lb.QUIC{ConfigID: 2, ServerIDLength: 1}
 		first := s.Backends[0].Address
 		s.Backends = []lb.Backend{
-			{Address: first, Weight: 0, ServerID: "01"},
-			{Address: netip.AddrPortFrom(first.Addr().Next(), first.Port()), Weight: 1, ServerID: "02"},
+			{Address: first, Weight: 0},
+			{Address: netip.AddrPortFrom(first.Addr().Next(), first.Port()), Weight: 1},
 		}
+		s.ServerIDs = map[netip.AddrPort]string{s.Backends[0].Address: "01", s.Backends[1].Address: "02"}
 	}
 }
 
