@@ -34,10 +34,15 @@ static __always_inline bool flow_is_wide(enum flow_flags flags)
 	return flags & (FLOW_REQUEST_V6 | FLOW_ANSWER_V6);
 }
 
-static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags flags)
+/* Where the backend's packets do not pass, the client's FIN is all that is seen of a connection's end. */
+static __always_inline enum flow_phase flow_phase(struct flow_life life)
 {
-	if (protocol == IPPROTO_UDP)
+	enum flow_flags flags = life.flags;
+
+	if (life.protocol == IPPROTO_UDP)
 		return flags & FLOW_CONFIRMED ? PHASE_UDP_STREAM : PHASE_UDP_UNCONFIRMED;
+	if (flags & FLOW_FIN_CLIENT && !translates(life.forward))
+		flags |= FLOW_FIN_BACKEND;
 	if (flags & FLOW_RESET || (flags & FLOW_FIN_CLIENT && flags & FLOW_FIN_BACKEND))
 		return PHASE_TCP_CLOSED;
 	if (!(flags & FLOW_CONFIRMED))
@@ -527,7 +532,7 @@ static __always_inline void flow_track(const struct packet *pkt, __u64 now)
 		is.flags |= flow_ends(pkt);
 		if (pkt->direction == FROM_BACKEND || !(pkt->tcp_flags & TCP_SYN))
 			is.flags |= flow_hears(pkt->direction, was);
-		is.phase = flow_phase(was.protocol, is.flags);
+		is.phase = flow_phase(is);
 		if (is.flags == was.flags && is.phase == was.phase)
 			break;
 		if (flow_life_change(flow, was, is)) {

@@ -97,7 +97,7 @@ func (f *flow) phase() Phase {
 		return Stream
 	case udp:
 		return UDPUnconfirmed
-	case f.reset, f.finClient && f.finBackend:
+	case f.reset, f.finClient && f.finBackend, f.finClient && !f.forward.Translates(): // the backend's is not seen
 		return Closed
 	case !f.confirmed:
 		return TCPUnconfirmed

@@ -270,6 +270,8 @@ func flowMutants() []Mutant {
 			"if (pkt->direction == FROM_BACKEND || !(pkt->tcp_flags & TCP_SYN))", "if (pkt)"},
 		{"a one-way flow waits for an answer", "flow.h",
 			"life.flags & FLOW_ANSWERED || !translates(life.forward) ?", "life.flags & FLOW_ANSWERED ?"},
+		{"in the one-way modes a client's FIN closes nothing", "flow.h",
+			"if (flags & FLOW_FIN_CLIENT && !translates(life.forward))", "if (!life.protocol)"},
 		{"half-closed connections give way", "flow.h",
 			"phase < PHASE_UDP_STREAM", "phase < PHASE_TCP_HALF_CLOSED"},
 		{"the latest flow gives way instead of the longest idle", "flow.h",

@@ -46,29 +46,34 @@ func kinds() map[string]kind {
 		"QUIC, names another backend than its flow's":  {change: quicBackends, last: func(s *scene) []byte { s.run(s.quic(2)); return s.quic(1) }},
 		"QUIC, names nobody, known flow":               {change: quicBackends, last: func(s *scene) []byte { s.run(s.quic(2)); return s.quic(3) }},
 
-		"one VLAN tag":                              {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 1) }},
-		"two VLAN tags":                             {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 2) }},
-		"three VLAN tags":                           {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 3) }},
-		"three VLAN tags, to another port":          {last: func(s *scene) []byte { return tagged(s.toOtherPort(), 3) }},
-		"IPv4 options":                              {only: v4, last: withOptions(1, 1, 1, 0)},
-		"IPv4 source route":                         {only: v4, last: withOptions(sourceRoute()...)},
-		"IPv4 source route, to an IPv6 backend":     {only: v4, change: backendOfOtherFamily, last: withOptions(sourceRoute()...)},
-		"6 IPv6 extension headers":                  {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 6) }},
-		"7 IPv6 extension headers":                  {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 7) }},
-		"7 IPv6 extension headers, to another port": {only: v6, last: func(s *scene) []byte { return extended(s.toOtherPort(), 7) }},
-		"IPv6 routing header, segments left":        {only: v6, last: withSegmentsLeft},
-		"first fragment":                            {last: fragment(0)},
-		"later fragment":                            {last: fragment(185)},
-		"ICMP echo to the VIP":                      {last: func(s *scene) []byte { return s.echo().Frame() }},
-		"cut off behind the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-1] }},
-		"cut off before the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-tcpSize+3] }},
-		"TCP data offset below 5":                   {last: tcpDataOffset4},
-		"UDP length below 8":                        {last: udpLength7},
-		"as long as IP allows":                      {last: longest},
-		"to another port of the VIP":                {last: (*scene).toOtherPort},
-		"to another address":                        {last: toOtherAddress},
-		"ARP":                                       {only: v4, last: arp},
-		"no backend has weight":                     {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"one VLAN tag":                                       {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 1) }},
+		"two VLAN tags":                                      {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 2) }},
+		"three VLAN tags":                                    {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 3) }},
+		"three VLAN tags, to another port":                   {last: func(s *scene) []byte { return tagged(s.toOtherPort(), 3) }},
+		"IPv4 options":                                       {only: v4, last: withOptions(1, 1, 1, 0)},
+		"IPv4 source route":                                  {only: v4, last: withOptions(sourceRoute()...)},
+		"IPv4 source route, to an IPv6 backend":              {only: v4, change: backendOfOtherFamily, last: withOptions(sourceRoute()...)},
+		"6 IPv6 extension headers":                           {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 6) }},
+		"7 IPv6 extension headers":                           {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 7) }},
+		"7 IPv6 extension headers, to another port":          {only: v6, last: func(s *scene) []byte { return extended(s.toOtherPort(), 7) }},
+		"IPv6 routing header, segments left":                 {only: v6, last: withSegmentsLeft},
+		"first fragment":                                     {last: fragment(0)},
+		"later fragment":                                     {last: fragment(185)},
+		"ICMP echo to the VIP":                               {last: func(s *scene) []byte { return s.echo().Frame() }},
+		"cut off behind the ports":                           {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-1] }},
+		"cut off before the ports":                           {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-tcpSize+3] }},
+		"TCP data offset below 5":                            {last: tcpDataOffset4},
+		"UDP length below 8":                                 {last: udpLength7},
+		"as long as IP allows":                               {last: longest},
+		"to another port of the VIP":                         {last: (*scene).toOtherPort},
+		"to another address":                                 {last: toOtherAddress},
+		"ARP":                                                {only: v4, last: arp},
+		"from a source that is denied":                       {change: denyAll, last: func(s *scene) []byte { return s.tcp(packet.ACK, "").Frame() }},
+		"the second new flow within a client's rate of one":  {change: asking(func(s *lb.Service) { s.PerClient = lb.ClientRate{NewFlowsPerSecond: 1} }), last: second},
+		"the second new flow within a service's rate of one": {change: asking(func(s *lb.Service) { s.NewFlowsPerSecond = 1 }), last: second},
+		"the second new flow of a service that may have one": {change: asking(func(s *lb.Service) { s.MaxFlows = 1 }), last: second},
+		"the second new flow of a backend that may have one": {change: asking(func(s *lb.Service) { s.Backends[0].MaxFlows = 1 }), last: second},
+		"no backend has weight":                              {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
 	}
 }
 
@@ -196,6 +201,29 @@ func weightless(cfg *lb.Config) {
 	for i := range cfg.Services {
 		cfg.Services[i].Backends[0].Weight = 0
 	}
+}
+
+// asking changes what each service asks of new flows.
+func asking(change func(*lb.Service)) func(*lb.Config) {
+	return func(cfg *lb.Config) {
+		for i := range cfg.Services {
+			change(&cfg.Services[i])
+		}
+	}
+}
+
+func denyAll(cfg *lb.Config) {
+	asking(func(s *lb.Service) {
+		s.Deny = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	})(cfg)
+}
+
+// second is the first packet of a second flow.
+func second(s *scene) []byte {
+	other := *s
+	other.port += 1000
+	other.open()
+	return s.tcp(packet.SYN, "").Frame()
 }
 
 // backendOfOtherFamily exchanges the services' backends.
