@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -44,6 +45,9 @@ func (d *decoder) checkServerIDs(s *service) {
 		d.fail(s.quic.keyAt, "set protocol: udp, and put other protocols into a service of their own",
 			"quic: only UDP carries QUIC, and the service has other protocols, too")
 	}
+	if s.quic != nil {
+		s.ServerIDs = make(map[netip.AddrPort]string, len(s.servers))
+	}
 	first := map[string]position{}
 	for i, server := range s.servers {
 		switch {
@@ -58,7 +62,7 @@ func (d *decoder) checkServerIDs(s *service) {
 				d.fail(server.id.position, "give each backend of a service its own", "server_id: %s was already given in line %d", id, before.line)
 			}
 			if ok {
-				first[id], s.Backends[i].ServerID = server.id.position, id
+				first[id], s.ServerIDs[s.Backends[i].Address] = server.id.position, id
 			}
 		}
 	}

@@ -66,7 +66,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
 		"backends":             limits.Backends + 1,
 		"next_hops":            limits.Backends + 1,
-		"quic_servers":         2 * limits.Backends, // before a change and after it
+		"quic_servers":         limits.Backends,
 		"snat_addresses":       max(minSNATAddresses, limits.Backends),
 		"flows":                table.slots,
 		"all_flow_prefixes":    table.slots,

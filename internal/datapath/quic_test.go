@@ -14,13 +14,14 @@ import (
 func quicService(forward lb.Forward, w wire, length int) lb.Service {
 	s := service("quic", "203.0.113.5:443", lb.UDP)
 	s.Forward, s.QUIC = forward, lb.QUIC{ConfigID: 5, ServerIDLength: uint8(length)}
-	s.Address.Addr = w.of(s.Address.Addr)
+	s.Address.Addr, s.ServerIDs = w.of(s.Address.Addr), map[netip.AddrPort]string{}
 	for i := range 4 {
 		s.Backends = append(s.Backends, lb.Backend{
 			Name:    string(rune('a' + i)),
 			Address: w.at(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(10 + i)}), 443)),
-			Weight:  1, ServerID: strings.Repeat(fmt.Sprint(i+1), 2*length),
+			Weight:  1,
 		})
+		s.ServerIDs[s.Backends[i].Address] = strings.Repeat(fmt.Sprint(i+1), 2*length)
 	}
 	return s
 }
@@ -120,11 +121,8 @@ func TestQUICClientsShareAnAddress(t *testing.T) {
 func TestQUICUnknownIDs(t *testing.T) {
 	eachQUIC(t, 2, func(t *testing.T, b *balancer, s lb.Service, at func(int) quicClient) {
 		plain := s
-		plain.QUIC = lb.QUIC{}
-		for i := range plain.Backends {
-			plain.Backends[i].ServerID = ""
-		}
-		named := quicService(s.Forward, wire{six: s.Address.Addr.Is6()}, 2)
+		plain.QUIC, plain.ServerIDs = lb.QUIC{}, nil
+		named := s
 		id := connectionID(named, 2)
 		payloads := map[string]string{
 			"another config":            shortHeader("\x20" + id[1:]),
@@ -170,7 +168,8 @@ func TestQUICDrainedAndUnusable(t *testing.T) {
 		b.apply(config(s))
 		at(3).sends(shortHeader(connectionID(s, 2)), "new-flow", "b")
 
-		s.Backends[0].ServerID, s.Backends[1].ServerID = s.Backends[1].ServerID, s.Backends[0].ServerID
+		first, second := s.Backends[0].Address, s.Backends[1].Address
+		s.ServerIDs[first], s.ServerIDs[second] = s.ServerIDs[second], s.ServerIDs[first]
 		b.apply(config(s))
 		at(4).sends(shortHeader(connectionID(s, 2)), "new-flow", "a")
 		at(5).sends(shortHeader(connectionID(s, 1)), "new-flow", "b")

@@ -192,7 +192,6 @@ type Backend struct {
 	Weight  uint32         // 0 takes no new flow
 	// MaxFlows is how many active flows it may have before new ones go elsewhere; 0: any number.
 	MaxFlows uint32 `json:",omitzero"`
-	ServerID string `json:",omitempty"` // in QUIC connection ids, in lower-case hexadecimal; "" in a service without them
 }
 
 // ClientRate bounds how fast each client may open flows. A client is whoever has an address with the
@@ -245,10 +244,13 @@ type Service struct {
 	Silent bool
 	// MSS is what SYNs may say at most that a segment may have, in bytes: 0 is any,
 	// MSSAuto what fits into the packets.
-	MSS      uint16
-	SNAT     SNAT
-	Tunnel   Tunnel
-	Backends []Backend
+	MSS uint16
+	// ServerIDs are what QUIC connection ids call the backends, by address, in lower-case
+	// hexadecimal; nil without QUIC. (They are not in Backend, of which there are many.)
+	ServerIDs map[netip.AddrPort]string `json:",omitempty"`
+	SNAT      SNAT
+	Tunnel    Tunnel
+	Backends  []Backend
 }
 
 // MSSAuto stands for the MSS that fits.

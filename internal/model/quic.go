@@ -19,7 +19,7 @@ func (s *service) namedBy(p *parsed) *backend {
 		return nil
 	}
 	name := hex.EncodeToString(id[1 : 1+length])
-	i := slices.IndexFunc(s.backends, func(b *backend) bool { return b.config.ServerID == name && s.takes(b) })
+	i := slices.IndexFunc(s.backends, func(b *backend) bool { return s.config.ServerIDs[b.config.Address] == name && s.takes(b) })
 	if i < 0 {
 		return nil
 	}

@@ -110,8 +110,9 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 		{"seed", func(s *state) { s.Seed = 1 }, "PutTable PutService PutTable PutService PutTable PutService"},
 		{"connection ids of QUIC", func(s *state) {
 			first(s).QUIC = lb.QUIC{ConfigID: 1, ServerIDLength: 1}
-			for i := range first(s).Backends {
-				first(s).Backends[i].ServerID = fmt.Sprintf("0%d", i)
+			first(s).ServerIDs = map[netip.AddrPort]string{}
+			for i, b := range first(s).Backends {
+				first(s).ServerIDs[b.Address] = fmt.Sprintf("0%d", i)
 			}
 		}, "PutBackend PutBackend PutBackend PutQUICServer PutQUICServer PutQUICServer PutService"},
 		{"timeouts", func(s *state) { s.Timeouts.TCPClosed++ }, "SetSettings"},

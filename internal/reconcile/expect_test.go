@@ -355,8 +355,8 @@ func (e *expectation) verifyQUIC(m *memory, w *world) {
 			}
 			hop, known := w.hops[b.Address.Addr()]
 			sent := known && problemOf(s.Forward, hop, sources{m.sources(entry), entry.TunnelSource}) == ""
-			if sent && s.QUIC.ServerIDLength > 0 {
-				want[lb.QUICServer{Service: entry.Service, ID: b.ServerID}] = id
+			if name, has := s.ServerIDs[b.Address]; sent && has {
+				want[lb.QUICServer{Service: entry.Service, ID: name}] = id
 			}
 		}
 	}

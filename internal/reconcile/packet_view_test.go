@@ -39,7 +39,7 @@ func (m *memory) check(what string) {
 	}
 	m.inRange("number of ports", uint32(len(m.services))-blocks, 0, 2*m.limits.Services)
 	m.inRange("number of blocks of ports", blocks, 0, 64*m.limits.Services)
-	m.inRange("number of QUIC servers", uint32(len(m.quic)), 0, 2*m.limits.Backends)
+	m.inRange("number of QUIC servers", uint32(len(m.quic)), 0, m.limits.Backends)
 	for server, id := range m.quic {
 		if b := m.backends[id]; b.Service != server.Service {
 			m.violation("%s: connection ids with %v lead to backend %d, which is %+v", what, server, id, b)

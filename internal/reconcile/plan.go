@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -217,7 +218,7 @@ func sameService(a, b *lb.Service) bool {
 		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize && a.Silent == b.Silent && a.MSS == b.MSS &&
 		slices.Equal(a.Allow, b.Allow) && slices.Equal(a.Deny, b.Deny) &&
 		a.MaxFlows == b.MaxFlows && a.NewFlowsPerSecond == b.NewFlowsPerSecond && a.PerClient == b.PerClient &&
-		a.Affinity == b.Affinity && a.Timeouts == b.Timeouts && a.QUIC == b.QUIC &&
+		a.Affinity == b.Affinity && a.Timeouts == b.Timeouts && a.QUIC == b.QUIC && maps.Equal(a.ServerIDs, b.ServerIDs) &&
 		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
 		slices.Equal(a.Tunnel.Sources, b.Tunnel.Sources) && a.Tunnel.Port == b.Tunnel.Port &&
 		slices.Equal(a.Backends, b.Backends)
@@ -243,6 +244,7 @@ func (p *plan) planService(s *service, config lb.Service) error {
 	// the caller may change what it handed over
 	config.Backends = slices.Clone(config.Backends)
 	config.Protocols = slices.Clone(config.Protocols)
+	config.ServerIDs = maps.Clone(config.ServerIDs)
 	config.SNAT.Addresses = slices.Clone(config.SNAT.Addresses)
 	config.Tunnel.Sources = slices.Clone(config.Tunnel.Sources)
 	config.Allow, config.Deny = slices.Clone(config.Allow), slices.Clone(config.Deny)

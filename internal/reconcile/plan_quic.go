@@ -11,10 +11,11 @@ func (p *plan) planQUIC(c *change) {
 		c.quic = map[lb.QUICServer]uint32{}
 	}
 	for i, b := range c.config.Backends {
-		if c.quic == nil || c.backends[i].problem != "" {
+		id, has := c.config.ServerIDs[b.Address]
+		if c.quic == nil || !has || c.backends[i].problem != "" {
 			continue
 		}
-		server := lb.QUICServer{Service: c.service.id, ID: b.ServerID}
+		server := lb.QUICServer{Service: c.service.id, ID: id}
 		c.quic[server] = c.backends[i].id
 		c.service.quic = append(c.service.quic, server)
 	}
@@ -34,6 +35,19 @@ func (r *Reconciler) anticipateQUIC(c *change) error {
 		}
 	}
 	return nil
+}
+
+// makeQUICRoom drops the ids that nobody has any more before others are written, where there is no room
+// for both: packets with them go by the hash a moment earlier.
+func (r *Reconciler) makeQUICRoom(p *plan) error {
+	more := len(r.actual.quicServers)
+	for _, c := range p.changes {
+		more += len(c.quic)
+	}
+	if len(p.goneQUIC) == 0 || more <= int(r.limits.Backends) {
+		return nil
+	}
+	return r.dropQUIC(p.goneQUIC)
 }
 
 func (r *Reconciler) dropQUIC(servers []lb.QUICServer) error {

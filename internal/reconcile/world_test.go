@@ -147,6 +147,7 @@ func (w *world) config() lb.Config {
 	for _, s := range w.services {
 		service := s.Service
 		service.Backends = slices.Clone(service.Backends)
+		service.ServerIDs = maps.Clone(service.ServerIDs)
 		cfg.Services = append(cfg.Services, service)
 	}
 	return cfg
@@ -200,7 +201,9 @@ func (w *world) change(s *worldService) {
 		w.chooseQUIC(s)
 	case 25: // two servers change places
 		o := &s.Backends[w.rng.IntN(len(s.Backends))]
-		b.ServerID, o.ServerID = o.ServerID, b.ServerID
+		if s.ServerIDs != nil {
+			s.ServerIDs[b.Address], s.ServerIDs[o.Address] = s.ServerIDs[o.Address], s.ServerIDs[b.Address]
+		}
 	case 23:
 		w.choosePolicy(s)
 	case 0:
@@ -418,7 +421,8 @@ func (w *world) serviceAt(d destination) *worldService {
 
 func (w *world) addBackend(s *worldService) {
 	if address := w.freeBackend(s); address.IsValid() && len(s.Backends) < 8 {
-		s.Backends = append(s.Backends, lb.Backend{Address: address, Weight: uint32(1 + w.rng.IntN(3)), ServerID: w.serverID(s)})
+		s.Backends = append(s.Backends, lb.Backend{Address: address, Weight: uint32(1 + w.rng.IntN(3))})
+		w.nameServer(s, address)
 	}
 }
 
@@ -446,16 +450,19 @@ func (w *world) chooseQUIC(s *worldService) {
 	if w.rng.IntN(4) > 0 {
 		s.QUIC = lb.QUIC{ConfigID: uint8(w.rng.IntN(7)), ServerIDLength: 2}
 	}
-	for i := range s.Backends {
-		s.Backends[i].ServerID = w.serverID(s)
+	s.ServerIDs = nil
+	if s.QUIC.ServerIDLength > 0 {
+		s.ServerIDs = map[netip.AddrPort]string{}
+	}
+	for _, b := range s.Backends {
+		w.nameServer(s, b.Address)
 	}
 }
 
-// serverID is one that no other backend has; "" in a service whose connection ids do not matter.
-func (w *world) serverID(s *worldService) string {
-	if s.QUIC.ServerIDLength == 0 {
-		return ""
+// nameServer gives a backend an id that no other one has, where connection ids matter.
+func (w *world) nameServer(s *worldService, address netip.AddrPort) {
+	if s.ServerIDs != nil {
+		w.servers++
+		s.ServerIDs[address] = fmt.Sprintf("%04x", w.servers)
 	}
-	w.servers++
-	return fmt.Sprintf("%04x", w.servers)
 }

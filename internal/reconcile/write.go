@@ -53,6 +53,9 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 	if err := r.writeBackends(p.changes); err != nil {
 		return err
 	}
+	if err := r.makeQUICRoom(p); err != nil {
+		return err
+	}
 	if err := r.writeServices(p.changes); err != nil {
 		return err
 	}

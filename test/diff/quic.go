@@ -24,16 +24,19 @@ func (w *World) nameServers(rng *rand.Rand) {
 		if s.QUIC.ServerIDLength == 0 || !slices.Equal(s.Protocols, []lb.Protocol{lb.UDP}) {
 			s.QUIC = lb.QUIC{}
 		}
-		used := map[string]bool{"": s.QUIC.ServerIDLength > 0}
-		for j := range s.Backends {
-			b := &s.Backends[j]
-			if len(b.ServerID) != 2*int(s.QUIC.ServerIDLength) {
-				b.ServerID = ""
+		before := s.ServerIDs
+		s.ServerIDs = nil
+		if s.QUIC.ServerIDLength == 0 {
+			continue
+		}
+		s.ServerIDs = map[netip.AddrPort]string{}
+		used := map[string]bool{}
+		for _, b := range s.Backends {
+			id := before[b.Address]
+			for len(id) != 2*int(s.QUIC.ServerIDLength) || used[id] {
+				id = fmt.Sprintf("%0*x", 2*s.QUIC.ServerIDLength, rng.IntN(256)) // they often begin alike
 			}
-			for used[b.ServerID] { // two of which often begin alike
-				b.ServerID = fmt.Sprintf("%0*x", 2*s.QUIC.ServerIDLength, rng.IntN(256))
-			}
-			used[b.ServerID] = s.QUIC.ServerIDLength > 0
+			used[id], s.ServerIDs[b.Address] = true, id
 		}
 	}
 }
@@ -63,7 +66,7 @@ func quicPayload(rng *rand.Rand, s lb.Service, flow netip.AddrPort) []byte {
 	if i := slices.IndexFunc(s.Backends, func(b lb.Backend) bool { return b.Address == flow }); i >= 0 && !chance(rng, 3) {
 		b = s.Backends[i]
 	}
-	server, _ := hex.DecodeString(b.ServerID)
+	server, _ := hex.DecodeString(s.ServerIDs[b.Address])
 	if chance(rng, 8) { // whoever that is
 		server[rng.IntN(len(server))] ^= byte(1 << rng.IntN(8))
 	}
