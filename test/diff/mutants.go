@@ -625,7 +625,7 @@ func icmpMutants() []Mutant {
 		{"ICMPv6's checksum forgets the outer addresses", "error.h",
 			"outside + quote_put_v6(", "quote_put_v6("},
 		{"no port is no route", "error.h",
-			"v6->code = V6_NO_PORT;", "v6->code = V6_NO_ROUTE;"},
+			"v6->code = ICMPV6_PORT;", "v6->code = V6_NO_ROUTE;"},
 		{"prohibited is unreachable", "error.h",
 			"#define V4_PROHIBITED (1 << 9 | 1 << 10 | 1 << 13 | 1 << 15)", "#define V4_PROHIBITED (1 << 9 | 1 << 10 | 1 << 13)"},
 		{"an MTU below IPv6's least is told", "error.h",
