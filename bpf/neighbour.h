@@ -285,12 +285,16 @@ static __always_inline bool may_ask(const struct packet *pkt)
 	       (pkt->is_v6 && (pkt->reason == REASON_ICMP || pkt->reason == REASON_OTHER_MAC));
 }
 
-/* What becomes of a frame that passes otherwise. Verified by itself, like parse(). */
-__noinline enum verdict neighbour_answer(struct xdp_md *ctx, struct packet *pkt)
+/*
+ * Makes the question the answer to it, for whoever asked. False: there is none, and the frame is as it was. Verified
+ * by itself, like parse().
+ */
+__noinline bool neighbour_answer(struct xdp_md *ctx, struct packet *pkt)
 {
 	if (!pkt || !(pkt->is_arp ? arp_answer(ctx, pkt) : nd_answer(ctx, pkt)))
-		return VERDICT_PASS;
-	return leave(pkt, leave_by(ctx, ctx->ingress_ifindex), REASON_NEIGHBOUR);
+		return false;
+	pkt->reason = REASON_NEIGHBOUR;
+	return true;
 }
 
 #endif

@@ -95,5 +95,9 @@ func nextHopText(b lb.BackendStatus) string {
 	if b.NextHop == nil {
 		return "none"
 	}
-	return b.NextHop.MAC + " by " + b.NextHop.Interface
+	text := b.NextHop.MAC + " by " + b.NextHop.Interface
+	if b.NextHop.VLAN != 0 {
+		text += fmt.Sprintf(", VLAN %d", b.NextHop.VLAN)
+	}
+	return text
 }

@@ -67,7 +67,9 @@ type attacher struct {
 	// current is what was asked for, by interface index: a native attachment
 	// that became a generic one is not tried again, which would detach that one.
 	current map[int]datapath.Attachment
-	told    map[notice]bool // notices that are in the log and still hold
+	// interfaces are those that the last Set put the program on.
+	interfaces []nexthop.Interface
+	told       map[notice]bool // notices that are in the log and still hold
 }
 
 // Set puts the program on all the named interfaces and takes it off all others.
@@ -99,6 +101,7 @@ func (a *attacher) Set(names []string, wanted lb.Mode) error {
 		delete(a.current, old.Index)
 		a.log.Info("detached", "interface", old.Name)
 	}
+	a.interfaces = interfaces
 	return a.tell(interfaces)
 }
 

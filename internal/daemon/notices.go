@@ -105,11 +105,11 @@ func tagNotice(i nexthop.Interface) string {
 		if peer == "" {
 			peer = "PEER"
 		}
-		return fmt.Sprintf("frames in the VLANs of %s reach XDP without their tags, so that answers leave without; run, at the other end of %s: "+
+		return fmt.Sprintf("frames in the VLANs of %s reach XDP without their tags, and are taken for untagged ones; run, at the other end of %s: "+
 			"ethtool -K %s txvlan off", on, i.Name, peer)
 	}
-	return fmt.Sprintf("%s takes the VLAN tags off frames before XDP sees them (rx-vlan-offload), so that those in the VLANs of %s are answered "+
-		"without a tag; run: ethtool -K %s rxvlan off", i.Name, on, i.Name)
+	return fmt.Sprintf("%s takes the VLAN tags off frames before XDP sees them (rx-vlan-offload), so that those in the VLANs of %s are taken "+
+		"for untagged ones; run: ethtool -K %s rxvlan off", i.Name, on, i.Name)
 }
 
 func redirectHint(out nexthop.Out) string {

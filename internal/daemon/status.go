@@ -159,7 +159,9 @@ func (r *statusReader) backends(service uint32) ([]lb.BackendStatus, error) {
 		entry := r.tables.Backends[id]
 		if hop, known := r.tables.NextHops[entry.NextHop]; known && entry.Service != 0 && hasSource(r.entries[service].Forward, entry) {
 			b.Usable = true
-			b.NextHop = &lb.NextHopStatus{Interface: r.interfaceName(hop.Interface), MAC: net.HardwareAddr(hop.MAC[:]).String()}
+			b.NextHop = &lb.NextHopStatus{
+				Interface: r.interfaceName(hop.Interface), MAC: net.HardwareAddr(hop.MAC[:]).String(), VLAN: hop.VLAN,
+			}
 		}
 		var err error
 		if b.Counters, err = r.datapath.BackendCounters(id); err != nil {

@@ -44,6 +44,7 @@ type BackendStatus struct {
 type NextHopStatus struct {
 	Interface string `json:"interface"`
 	MAC       string `json:"mac"`
+	VLAN      uint16 `json:"vlan,omitempty"` // 0: packets leave without a tag
 }
 
 // ReasonStatus counts the packets that ended for one reason.

@@ -51,3 +51,13 @@ func (r *Reconciler) setForeign(vips map[netip.Addr]bool) error {
 	}
 	return nil
 }
+
+// AnsweredVIPs lists the VIPs that the data plane tells neighbours the MAC of, sorted.
+func (r *Reconciler) AnsweredVIPs() (vips []netip.Addr) {
+	for vip, answers := range r.actual.foreignVIPs {
+		if answers.Neighbours {
+			vips = append(vips, vip)
+		}
+	}
+	return sortedOnce(vips)
+}

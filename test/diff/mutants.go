@@ -59,7 +59,7 @@ func parserMutants() []Mutant {
 		{"a flow of dnat that is source-NATed is not counted", "stats.h",
 			"if (outcome->reason == REASON_NEW_FLOW || outcome->reason == REASON_NEW_FLOW_SNAT)", "if (outcome->reason == REASON_NEW_FLOW)"},
 		{"errors to the client are counted as going to the backend", "stats.h",
-			"outcome->direction == FROM_BACKEND)", "outcome->direction != FROM_BACKEND)"},
+			"outcome->to_client)", "!outcome->to_client)"},
 	}
 }
 
@@ -455,7 +455,7 @@ func icmpMutants() []Mutant {
 		{"errors of routers to a client of dnat pass", "parse.h",
 			"(!carries_icmp(ctx, pkt) || !sent_to_us(eth))", "(eth || !sent_to_us(eth))"},
 		{"so do they in the short way", "fast.h",
-			"return protocol == icmp_of(q->is_v6) ? GUESS_NOTHING : GUESS_NOBODY;", "return protocol == 255 ? GUESS_NOTHING : GUESS_NOBODY;"},
+			"return protocol && *protocol == icmp_of(is_v6);", "return protocol && *protocol == 255;"},
 		{"a fragment of an error is taken for all of it", "parse.h",
 			"verdict == VERDICT_CONTINUE && !pkt->flaw;", "verdict == VERDICT_CONTINUE;"},
 		{"source quench is an error", "quote.h",

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,41 @@ func TestVIPOfNoInterface(t *testing.T) {
 				t.Errorf("the client knows %s by %q, want %s", vip, mac, own.HardwareAddr)
 			}
 		}
+		const group = "33:33:ff:00:00:99"
+		if !n.takesGroup(group) {
+			t.Errorf("eth0 does not take frames to %s", group)
+		}
+		n.Down()
+		if n.takesGroup(group) {
+			t.Errorf("eth0 still takes frames to %s", group)
+		}
+	})
+}
+
+// takesGroup reports whether the balancer's interface takes frames to a group.
+func (n *network) takesGroup(mac string) (known bool) {
+	n.t.Helper()
+	err := n.balancer.Do(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/dev_mcast")
+		known = strings.Contains(string(text), strings.ReplaceAll(mac, ":", ""))
+		return err
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return known
+}
+
+// What neighbours are told is counted.
+func TestAnswersToNeighboursAreCounted(t *testing.T) {
+	t.Parallel()
+	inBothModes(t, func(t *testing.T, mode lb.Mode) {
+		n := newNetwork(t, mode)
+		n.addSix()
+		n.websOfBothFamilies()
+		n.Run(n.config(foreignServices()...))
+		n.whoAnswers(n.client, foreignVIP+":80")
+		n.whoAnswers(n.client, "["+foreignVIP6+"]:80")
 		if answered := testnet.Packets(n.Status(), "", "neighbour"); answered < 2 {
 			t.Errorf("%d questions were answered, want 2 at least", answered)
 		}

@@ -21,7 +21,7 @@ func TestNarrow(t *testing.T) {
 	file := makeNoise(t)
 	for _, mode := range []lb.Mode{lb.ModeNative, lb.ModeGeneric} {
 		for _, w := range ways(mode, lb.ForwardIPIP, lb.ForwardGUE) {
-			w.narrow = true
+			w.tight = true
 			if mode == lb.ModeGeneric && (w.vip != w.backend || !w.twoArm) {
 				continue
 			}
@@ -38,7 +38,7 @@ func TestNarrow(t *testing.T) {
 					t.Error("nobody was told how large packets may be")
 				}
 				if w.vip == v4 {
-					n.checkFragments()
+					n.checkTunnelledFragments()
 				}
 				n.checkTunnels()
 			})
@@ -46,8 +46,8 @@ func TestNarrow(t *testing.T) {
 	}
 }
 
-// checkFragments sends datagrams that may be fragmented, and have to be.
-func (n *network) checkFragments() {
+// checkTunnelledFragments sends datagrams that may be fragmented, and have to be.
+func (n *network) checkTunnelledFragments() {
 	n.t.Helper()
 	from := netip.AddrPortFrom(n.vip.address(front, clientHost).Addr(), 0).String()
 	socket := testnet.ListenUDP(n.t, n.client, from, testnet.MayBeFragmented)

@@ -74,7 +74,13 @@ func kinds() map[string]kind {
 		"as long as IP allows":                                      {last: longest},
 		"to another port of the VIP":                                {last: (*scene).toOtherPort},
 		"to another address":                                        {last: toOtherAddress},
-		"ARP":                                                       {only: v4, last: arp},
+		"ARP request for the VIP":                                   {only: v4, last: func(s *scene) []byte { return s.arp(s.client(), s.vip()) }},
+		"ARP probe for the VIP":                                     {only: v4, last: func(s *scene) []byte { return s.arp(netip.IPv4Unspecified(), s.vip()) }},
+		"ARP announcement of the VIP":                               {only: v4, last: func(s *scene) []byte { return s.arp(s.vip(), s.vip()) }},
+		"ARP request for another address":                           {only: v4, last: func(s *scene) []byte { return s.arp(s.client(), s.vip().Next()) }},
+		"neighbour solicitation for the VIP":                        {only: v6, last: func(s *scene) []byte { return s.solicitation(s.client()).Frame() }},
+		"is the VIP free (DAD)":                                     {only: v6, last: func(s *scene) []byte { return s.solicitation(netip.IPv6Unspecified()).Frame() }},
+		"neighbour solicitation, hop limit 64":                      {only: v6, last: func(s *scene) []byte { return withTTL(s.solicitation(s.client()), 64).Frame() }},
 		"no backend has weight: TCP SYN":                            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
 		"no backend has weight: TCP without SYN":                    {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.ACK, "").Frame() }},
 		"no backend has weight: TCP RST":                            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.RST, "").Frame() }},
@@ -252,10 +258,24 @@ func sized(size int, dontFragment bool) func(*scene) []byte {
 	}
 }
 
-func arp(s *scene) []byte {
-	frame := s.tcp(packet.SYN, "").Frame()
-	binary.BigEndian.PutUint16(frame[ethernetSize-2:], 0x0806)
-	return frame
+func (s *scene) client() netip.Addr { client, _ := s.ends(); return client.Addr() }
+func (s *scene) vip() netip.Addr    { _, vip := s.ends(); return vip.Addr() }
+
+// arp asks everybody who has an address (RFC 826).
+func (s *scene) arp(sender, target netip.Addr) []byte {
+	from := fromClient(packet.Packet{}).SrcMAC
+	frame := slices.Concat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, from[:], []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1})
+	return slices.Concat(frame, from[:], sender.AsSlice(), make([]byte, 6), target.AsSlice())
+}
+
+// solicitation asks everybody who has the VIP (RFC 4861, 4.3).
+func (s *scene) solicitation(sender netip.Addr) packet.Packet {
+	vip := s.vip()
+	p := fromClient(packet.NewEcho(sender, lb.SolicitedNode(vip), 0, 0, ""))
+	last := vip.As16()
+	p.DstMAC = lb.MAC{0x33, 0x33, 0xff, last[13], last[14], last[15]}
+	p.TTL, p.ICMPType, p.ICMPRest, p.Payload = 255, 135, 0, vip.AsSlice()
+	return p
 }
 
 func weightless(cfg *lb.Config) {
