@@ -763,7 +763,7 @@ func lengthMutants() []Mutant {
 		{"offsets count in bytes", "cut.h",
 			"walk->offset / 8 | (more", "walk->offset | (more"},
 		{"pieces are of any length", "cut.h",
-			"walk->most = (pkt->cut_to - before) & ~7U;", "walk->most = pkt->cut_to - before;"},
+			"return ((left + pieces - 1) / pieces + 7) & ~7U;", "return (left + pieces - 1) / pieces;"},
 		{"all options are in each piece", "cut.h",
 			"walk->drop = !(*byte & IPV4_OPTION_COPIED);", "walk->drop = false;"},
 		{"options that go stay in the checksum", "cut.h",
