@@ -24,12 +24,6 @@
 /* Enough for Ethernet, two VLAN tags, an IPv6 header and GUE's. */
 #define FRAME_HEAD_MAX 96
 
-/* A slot, as somebody saw it; turn 0: none. */
-struct frame_ref {
-	__u32 index;
-	__u32 turn;
-};
-
 /* Whose a slot is; eight bytes, so that it changes at once. */
 struct frame_life {
 	__u32 turn; /* odd: taken */

@@ -25,7 +25,8 @@ static __always_inline __sum16 *l4_checksum_field(struct xdp_md *ctx, const stru
 
 static __always_inline bool l4_is_partial(const struct packet *pkt, __u16 csum)
 {
-	if (checksum_mode == CHECKSUM_FULL || (pkt->tuple.protocol == IPPROTO_UDP && !csum))
+	if (checksum_mode == CHECKSUM_FULL || pkt->is_fragment ||
+	    (pkt->tuple.protocol == IPPROTO_UDP && !csum))
 		return false;
 	return csum ==
 	       csum_pseudo(&pkt->tuple.src, &pkt->tuple.dst, pkt->tuple.protocol, pkt->l4_length);

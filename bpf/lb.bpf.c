@@ -9,6 +9,7 @@
 #include "config.h"
 #include "fast.h"
 #include "flow.h"
+#include "frag.h"
 #include "icmp.h"
 #include "maps.h"
 #include "nat.h"
@@ -178,6 +179,8 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
 		next_hop_to_client(&pkt->flow, &hop);
 	}
 	next_hop_complete(&hop, ctx, eth);
+	if (pkt->is_fragment)
+		return fragment_toward(&hop);
 	if (!rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
 			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);
@@ -199,21 +202,68 @@ __noinline enum verdict answer(struct xdp_md *ctx, struct packet *pkt, const str
 	return answered ? send_back(ctx) : VERDICT_DROP;
 }
 
+/* A later fragment of a datagram that goes on with a flow. */
+static __always_inline enum verdict known_fragment(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct backend *backend;
+
+	if (!fragment_read_flow(pkt))
+		return leave(pkt, VERDICT_DROP, REASON_NO_FLOW);
+	backend = flow_backend(pkt);
+	name_flow(pkt, backend);
+	if (pkt->flaw)
+		return refuse_flawed(pkt);
+	if (!backend)
+		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
+	if (ttl_is_over(ctx, pkt, pkt->flow.life.forward))
+		return leave(pkt, VERDICT_DROP, REASON_TTL_EXPIRED);
+	pkt->reason = pkt->direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY;
+	return VERDICT_LATER;
+}
+
+/*
+ * What its datagram says of a fragment; of a first one, what parse() does, if the ports are not in it. Verified by itself,
+ * like parse().
+ */
+__noinline enum verdict decide_fragment(struct xdp_md *ctx, struct packet *pkt, enum verdict parsed,
+					__u64 now)
+{
+	enum verdict verdict;
+
+	if (!pkt)
+		return VERDICT_ABORTED;
+	verdict = fragment_arrive(ctx, pkt, now);
+	if (verdict == VERDICT_CONTINUE && parsed == VERDICT_PASS)
+		return parsed;
+	return verdict == VERDICT_LATER ? known_fragment(ctx, pkt) : verdict;
+}
+
 static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *pkt)
 {
 	enum verdict verdict;
 	__u64 now;
 
 	verdict = parse(ctx, pkt);
-	if (verdict != VERDICT_CONTINUE)
+	if (verdict != VERDICT_CONTINUE && !pkt->is_fragment)
 		return verdict;
 	now = clock_now();
-	verdict = decide(ctx, pkt, now);
+	if (pkt->is_fragment)
+		verdict = decide_fragment(ctx, pkt, verdict, now);
+	if (verdict == VERDICT_CONTINUE)
+		verdict = decide(ctx, pkt, now);
 	if (verdict == VERDICT_OPEN)
 		verdict = open_flow(ctx, pkt, now);
 	if (verdict == VERDICT_ANSWER)
-		return answer(ctx, pkt, our_address(pkt), now);
-	return verdict == VERDICT_CONTINUE ? forward(ctx, pkt) : verdict;
+		verdict = answer(ctx, pkt, our_address(pkt), now);
+	else if (verdict == VERDICT_CONTINUE || verdict == VERDICT_LATER)
+		verdict = forward(ctx, pkt);
+	if (!pkt->is_fragment)
+		return verdict;
+	if (verdict == VERDICT_LATER)
+		verdict = fragment_forward(ctx, pkt, now);
+	if (pkt->settles)
+		fragment_end(pkt, verdict, now);
+	return pkt->held.turn ? fragment_release(ctx, pkt, verdict, now) : verdict;
 }
 
 /* All stages, for any packet. Verified by itself, like parse(). */

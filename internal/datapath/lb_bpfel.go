@@ -92,6 +92,61 @@ const (
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
 
+type lbDatagram struct {
+	_        structs.HostLayout
+	Deadline uint64
+	Key      struct {
+		_        structs.HostLayout
+		Src      lbAddr
+		Dst      lbAddr
+		Id       uint32
+		Protocol uint8
+		Pad      [3]uint8
+	}
+	Held struct {
+		_     structs.HostLayout
+		First struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+		Last struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+	}
+	Slot      uint32
+	Turn      uint32
+	Id        uint32
+	End       uint32
+	Reach     uint32
+	Received  uint32
+	Reason    lbReason
+	Dport     uint16
+	State     lbDatagramState
+	Direction uint8
+	Protocol  uint8
+	Pad       [3]uint8
+	_         [4]byte
+}
+
+type lbDatagramState uint8
+
+const (
+	lbDatagramStateDATAGRAM_NONE      lbDatagramState = 0
+	lbDatagramStateDATAGRAM_WAITING   lbDatagramState = 1
+	lbDatagramStateDATAGRAM_FORWARDED lbDatagramState = 2
+	lbDatagramStateDATAGRAM_PASSED    lbDatagramState = 3
+	lbDatagramStateDATAGRAM_REFUSED   lbDatagramState = 4
+)
+
+type lbDatagramUnits struct {
+	_      structs.HostLayout
+	There  [128]uint64
+	Starts [128]uint64
+}
+
 type lbDecision struct {
 	_        structs.HostLayout
 	Verdict  lbVerdict
@@ -182,6 +237,45 @@ const (
 	lbForwardModeFORWARD_GUE  lbForwardMode = 4
 )
 
+type lbFragmentWork struct {
+	_  structs.HostLayout
+	In struct {
+		_    structs.HostLayout
+		Ip   [10]uint32
+		Link struct {
+			_   structs.HostLayout
+			Eth struct {
+				_        structs.HostLayout
+				H_dest   [6]uint8
+				H_source [6]uint8
+				H_proto  uint16
+			}
+			Tags [2]struct {
+				_        structs.HostLayout
+				Control  uint16
+				Protocol uint16
+			}
+		}
+		Sum           uint16
+		IpLength      uint32
+		L3Offset      uint16
+		HeaderOffset  uint16
+		PayloadOffset uint16
+		Place         uint16
+		More          uint8
+		IsV6          uint8
+		Pad           [2]uint8
+	}
+	Hop      lbNextHop
+	Head     [96]uint8
+	Start    uint32
+	Length   uint32
+	Replaced uint32
+	Id       uint32
+	HasId    bool
+	Pad      [3]uint8
+}
+
 type lbFrameBytes struct {
 	_     structs.HostLayout
 	Bytes [10240]uint8
@@ -209,10 +303,13 @@ type lbFrameSlot struct {
 }
 
 type lbFrameStore struct {
-	_         structs.HostLayout
-	HeldBytes uint64
-	Held      uint32
-	Cursor    uint32
+	_          structs.HostLayout
+	Incomplete uint64
+	HeldBytes  uint64
+	Held       uint32
+	Cursor     uint32
+	Swept      uint32
+	Pad        uint32
 }
 
 type lbHashKeys struct {
@@ -266,30 +363,43 @@ type lbPacket struct {
 		VictimAt uint32
 		Enough   uint32
 	}
-	Tuple             lbTuple
-	Hash              uint64
-	LockSeen          uint32
-	Slot              uint32
-	Place             uint32
-	L3Offset          uint32
-	L4Offset          uint32
-	L4Length          uint32
-	IpLength          uint32
-	Length            uint32
+	Tuple          lbTuple
+	Hash           uint64
+	LockSeen       uint32
+	Slot           uint32
+	Place          uint32
+	L3Offset       uint32
+	L4Offset       uint32
+	L4Length       uint32
+	IpLength       uint32
+	Length         uint32
+	FragmentId     uint32
+	FragmentOffset uint32
+	FragmentHeader uint32
+	PayloadOffset  uint32
+	DatagramHash   uint64
+	Held           struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	DatagramId        uint32
 	Service           uint32
 	Backend           uint32
 	Reason            lbReason
 	Flaw              lbReason
 	Direction         uint32
-	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
 	HasFragmentHeader bool
+	IsFragment        bool
+	MoreFragments     bool
+	Settles           bool
 	Known             bool
 	SourceNat         bool
 	IsParcel          bool
 	Forward           lbForwardMode
-	_                 [3]byte
+	_                 [6]byte
 }
 
 type lbPortPool struct {
@@ -303,32 +413,38 @@ type lbPortPool struct {
 type lbReason uint32
 
 const (
-	lbReasonREASON_NONE            lbReason = 0
-	lbReasonREASON_NOT_IP          lbReason = 1
-	lbReasonREASON_NOT_OURS        lbReason = 2
-	lbReasonREASON_OTHER_MAC       lbReason = 3
-	lbReasonREASON_BAD_IP_HEADER   lbReason = 4
-	lbReasonREASON_OTHER_PROTOCOL  lbReason = 5
-	lbReasonREASON_NEW_FLOW        lbReason = 6
-	lbReasonREASON_FORWARDED       lbReason = 7
-	lbReasonREASON_REPLY           lbReason = 8
-	lbReasonREASON_TRUNCATED       lbReason = 9
-	lbReasonREASON_MALFORMED       lbReason = 10
-	lbReasonREASON_FRAGMENT        lbReason = 11
-	lbReasonREASON_NO_FLOW         lbReason = 12
-	lbReasonREASON_NO_BACKEND      lbReason = 13
-	lbReasonREASON_NO_NEXT_HOP     lbReason = 14
-	lbReasonREASON_BACKEND_GONE    lbReason = 15
-	lbReasonREASON_FLOW_TABLE_FULL lbReason = 16
-	lbReasonREASON_SNAT_EXHAUSTED  lbReason = 17
-	lbReasonREASON_MANY_HEADERS    lbReason = 18
-	lbReasonREASON_ICMP            lbReason = 19
-	lbReasonREASON_NEW_FLOW_SNAT   lbReason = 20
-	lbReasonREASON_TTL_EXPIRED     lbReason = 21
-	lbReasonREASON_TOO_BIG         lbReason = 22
-	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
-	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
-	lbReasonREASON_COUNT           lbReason = 25
+	lbReasonREASON_NONE               lbReason = 0
+	lbReasonREASON_NOT_IP             lbReason = 1
+	lbReasonREASON_NOT_OURS           lbReason = 2
+	lbReasonREASON_OTHER_MAC          lbReason = 3
+	lbReasonREASON_BAD_IP_HEADER      lbReason = 4
+	lbReasonREASON_OTHER_PROTOCOL     lbReason = 5
+	lbReasonREASON_NEW_FLOW           lbReason = 6
+	lbReasonREASON_FORWARDED          lbReason = 7
+	lbReasonREASON_REPLY              lbReason = 8
+	lbReasonREASON_TRUNCATED          lbReason = 9
+	lbReasonREASON_MALFORMED          lbReason = 10
+	lbReasonREASON_FRAGMENT           lbReason = 11
+	lbReasonREASON_NO_FLOW            lbReason = 12
+	lbReasonREASON_NO_BACKEND         lbReason = 13
+	lbReasonREASON_NO_NEXT_HOP        lbReason = 14
+	lbReasonREASON_BACKEND_GONE       lbReason = 15
+	lbReasonREASON_FLOW_TABLE_FULL    lbReason = 16
+	lbReasonREASON_SNAT_EXHAUSTED     lbReason = 17
+	lbReasonREASON_MANY_HEADERS       lbReason = 18
+	lbReasonREASON_ICMP               lbReason = 19
+	lbReasonREASON_NEW_FLOW_SNAT      lbReason = 20
+	lbReasonREASON_TTL_EXPIRED        lbReason = 21
+	lbReasonREASON_TOO_BIG            lbReason = 22
+	lbReasonREASON_SOURCE_ROUTE       lbReason = 23
+	lbReasonREASON_FLOW_TABLE_BUSY    lbReason = 24
+	lbReasonREASON_FRAGMENT_HELD      lbReason = 25
+	lbReasonREASON_FRAGMENT_OVERLAP   lbReason = 26
+	lbReasonREASON_FRAGMENT_TINY      lbReason = 27
+	lbReasonREASON_FRAGMENT_DUPLICATE lbReason = 28
+	lbReasonREASON_FRAGMENT_FULL      lbReason = 29
+	lbReasonREASON_NO_CHECKSUM        lbReason = 30
+	lbReasonREASON_COUNT              lbReason = 31
 )
 
 type lbReasonCounters struct {
@@ -430,6 +546,7 @@ const (
 	lbVerdictVERDICT_CONTINUE lbVerdict = 5
 	lbVerdictVERDICT_OPEN     lbVerdict = 6
 	lbVerdictVERDICT_ANSWER   lbVerdict = 7
+	lbVerdictVERDICT_LATER    lbVerdict = 8
 )
 
 // Names of all BPF objects in the ELF.
@@ -438,6 +555,7 @@ const (
 const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
+	lbMapAllDatagramUnits   = "all_datagram_units"
 	lbMapAllFlowPrefixes    = "all_flow_prefixes"
 	lbMapAllHashKeys        = "all_hash_keys"
 	lbMapAllReasonCounters  = "all_reason_counters"
@@ -448,9 +566,11 @@ const (
 	lbMapBackends           = "backends"
 	lbMapBuckets            = "buckets"
 	lbMapChecksumBuffers    = "checksum_buffers"
+	lbMapDatagrams          = "datagrams"
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
+	lbMapFragmentWorks      = "fragment_works"
 	lbMapFrameSlots         = "frame_slots"
 	lbMapFrameStores        = "frame_stores"
 	lbMapLocks              = "locks"
@@ -530,6 +650,7 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllDatagramUnits   *ebpf.MapSpec `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -540,9 +661,11 @@ type lbMapSpecs struct {
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	Datagrams          *ebpf.MapSpec `ebpf:"datagrams"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	FragmentWorks      *ebpf.MapSpec `ebpf:"fragment_works"`
 	FrameSlots         *ebpf.MapSpec `ebpf:"frame_slots"`
 	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
@@ -598,6 +721,7 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllDatagramUnits   *ebpf.Map `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -608,9 +732,11 @@ type lbMaps struct {
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	Datagrams          *ebpf.Map `ebpf:"datagrams"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	FragmentWorks      *ebpf.Map `ebpf:"fragment_works"`
 	FrameSlots         *ebpf.Map `ebpf:"frame_slots"`
 	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
 	Locks              *ebpf.Map `ebpf:"locks"`
@@ -632,6 +758,7 @@ func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
 		m.AllBackendCounters,
+		m.AllDatagramUnits,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
@@ -642,9 +769,11 @@ func (m *lbMaps) Close() error {
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.Datagrams,
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,
+		m.FragmentWorks,
 		m.FrameSlots,
 		m.FrameStores,
 		m.Locks,
