@@ -219,7 +219,8 @@ __noinline enum reason datagram_judge(__u32 index, __u32 offset, __u32 length, b
 	if (!d || !units)
 		return REASON_FRAGMENT_OVERLAP;
 	walk.to = (end + 7) / 8;
-	if (more ? d->end && end >= d->end : (d->end && end != d->end) || d->reach > end)
+	/* what is behind it, and what is the end, must agree */
+	if (more ? d->end && end >= d->end : d->end ? end != d->end : d->reach >= end)
 		return REASON_FRAGMENT_OVERLAP;
 	bpf_loop(UNIT_WORDS, unit_look_step, &walk, 0);
 	if (!walk.any)

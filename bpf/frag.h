@@ -184,14 +184,17 @@ static __always_inline enum verdict fragment_wait(struct xdp_md *ctx, struct pac
 		return leave(pkt, VERDICT_ABORTED, REASON_FRAGMENT_FULL);
 	if (flaw == REASON_FRAGMENT_DUPLICATE)
 		return leave(pkt, VERDICT_DROP, flaw);
+	if (pkt->fragment_offset && !fragment_hold(ctx, pkt, index, now)) {
+		if (!d->reach && !d->reason)
+			d->state = DATAGRAM_NONE; /* it has just begun */
+		return leave(pkt, VERDICT_DROP, REASON_FRAGMENT_FULL);
+	}
 	/* the host may still want it: so it goes on, or is held, all the same */
 	if (!d->reason)
 		d->reason = flaw;
 	if (!pkt->fragment_offset) {
 		pkt->settles = true;
 		note(pkt, d->reason);
-	} else if (!fragment_hold(ctx, pkt, index, now)) {
-		return leave(pkt, VERDICT_DROP, REASON_FRAGMENT_FULL);
 	}
 	if (!flaw)
 		fragment_mark(pkt, index);
@@ -385,7 +388,7 @@ __noinline bool fragment_ports(struct xdp_md *ctx, struct packet *pkt)
 				 csum_addr(src) + csum_addr(dst));
 }
 
-/* Only the checksum of GUE over IPv6 needs it. */
+/* Only the checksum of GUE over IPv6 needs it. False: it goes on behind the 64 KB that can be read. */
 static __always_inline bool fragment_sum(struct xdp_md *ctx, const struct packet *pkt)
 {
 	struct fragment_work *work = fragment_work();
@@ -526,7 +529,7 @@ __noinline enum verdict fragment_release(struct xdp_md *ctx, struct packet *pkt,
 	if (verdict == VERDICT_PASS)
 		stored = fragment_describe(ctx, pkt) && fragment_head(pkt);
 	else
-		stored = verdict == VERDICT_TX || verdict == VERDICT_REDIRECT;
+		stored = is_forwarded(pkt->reason);
 	if (stored && fragment_store(ctx, pkt, &walk)) {
 		bpf_loop(PARCEL_FRAMES, fragment_follow_step, &walk, 0);
 		parcel_send(ctx, pkt, walk.chain.first);
@@ -538,9 +541,8 @@ __noinline enum verdict fragment_release(struct xdp_md *ctx, struct packet *pkt,
 }
 
 /* The first fragment's datagram goes on with the flow in pkt. False, and pkt->reason set: it cannot. */
-static __always_inline bool fragment_lead(struct xdp_md *ctx, struct packet *pkt)
+static __always_inline bool fragment_lead(struct xdp_md *ctx, struct packet *pkt, bool translated)
 {
-	bool translated = translates(pkt->flow.life.forward);
 	enum reason reason = REASON_NONE;
 
 	if (translated && pkt->is_v6 == addr_is_v4(&pkt->other.src))
@@ -549,26 +551,33 @@ static __always_inline bool fragment_lead(struct xdp_md *ctx, struct packet *pkt
 		pkt->reason = reason;
 	/* several senders may become one: their ids must not meet */
 	pkt->datagram_id = translated ? random_u32() : 0;
-	return !reason && (!translated || fragment_ports(ctx, pkt));
+	return !reason;
 }
 
 /* Stage 6 for fragments; the next hop is in fragment_work(). Verified by itself, like parse(). */
 __noinline enum verdict fragment_forward(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
 	struct fragment_work *work = fragment_work();
+	bool is_first, translated;
 	__u32 interface;
 
 	if (!pkt || !work)
 		return VERDICT_ABORTED;
+	is_first = !pkt->fragment_offset;
+	translated = translates(pkt->flow.life.forward);
 	interface = work->hop.interface;
-	if (!fragment_describe(ctx, pkt) || !fragment_sum(ctx, pkt))
+	if (!fragment_describe(ctx, pkt))
 		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
-	if (!pkt->fragment_offset && !fragment_lead(ctx, pkt))
+	if (is_first && !fragment_lead(ctx, pkt, translated))
 		return VERDICT_DROP;
-	if (!fragment_head(pkt))
+	if (!fragment_sum(ctx, pkt) || !fragment_head(pkt))
 		return leave(pkt, VERDICT_DROP, REASON_TOO_BIG);
 	if (pkt->settles)
 		datagram_settle(pkt, DATAGRAM_FORWARDED, now);
+	if (pkt->held.turn && pkt->length > FRAME_MAX)
+		return leave(pkt, VERDICT_DROP, REASON_FRAGMENT_FULL);
+	if (is_first && translated && !fragment_ports(ctx, pkt))
+		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
 	if (pkt->held.turn)
 		return leaving_by(ctx, interface);
 	return fragment_apply(ctx, pkt) ? leave_by(ctx, interface) :

@@ -95,11 +95,12 @@ __noinline bool fragment_describe(struct xdp_md *ctx, const struct packet *pkt)
 	return v4;
 }
 
-/* The link header, as it came, or toward the next hop. False: it cannot be that long. */
+/* The link header, toward the next hop; up to the host only Ethernet's, as it came. False: it cannot be that long. */
 static __always_inline bool head_link(struct fragment_work *work)
 {
+	__u32 size = work->hop.interface ? work->in.l3_offset : sizeof(struct ethhdr);
+	__u32 start = HEAD_L3 - size;
 	struct link_header *link;
-	__u32 start = HEAD_L3 - work->in.l3_offset;
 
 	asm volatile("" : "+r"(start)); /* so that clang keeps the next line for the verifier */
 	if (start > HEAD_L3 - sizeof(struct ethhdr))
@@ -111,7 +112,7 @@ static __always_inline bool head_link(struct fragment_work *work)
 		mac_copy(link->eth.h_source, work->hop.source_mac);
 	}
 	work->start = start;
-	work->length = work->replaced = work->in.l3_offset;
+	work->length = work->replaced = size;
 	work->has_id = false;
 	return true;
 }

@@ -149,7 +149,9 @@ func (d *Datapath) assign() {
 }
 
 // fragmentMaps refer to each other, but no other map does: what they hold lives for a second or so.
-func fragmentMaps() []string { return []string{"frame_slots", "stored_frames", "frame_stores", "datagrams", "all_datagram_units"} }
+func fragmentMaps() []string {
+	return []string{"frame_slots", "stored_frames", "frame_stores", "datagrams", "all_datagram_units"}
+}
 
 // dropIncompatible unpins every map when one of them has another layout: the
 // maps refer to each other, so they are kept or dropped together. Those for fragments are by themselves.

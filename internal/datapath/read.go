@@ -50,3 +50,25 @@ func (d *Datapath) BackendCounters(id uint32) (lb.BackendCounters, error) {
 	}
 	return total, nil
 }
+
+// FragmentCounts reads what is held of fragments, and how many datagrams had never been completed when it was `now`, in
+// ns of the data plane's clock.
+func (d *Datapath) FragmentCounts(now uint64) (lb.FragmentCounts, error) {
+	var store lbFrameStore
+	if err := d.maps.FrameStores.Lookup(uint32(0), &store); err != nil {
+		return lb.FragmentCounts{}, fmt.Errorf("read the count of held fragments: %w", err)
+	}
+	counts := lb.FragmentCounts{Held: store.Held, Bytes: store.HeldBytes, Incomplete: store.Incomplete}
+	var index uint32
+	var datagram lbDatagram
+	for entries := d.maps.Datagrams.Iterate(); entries.Next(&index, &datagram); {
+		switch datagram.State {
+		case lbDatagramStateDATAGRAM_WAITING, lbDatagramStateDATAGRAM_FORWARDED:
+			isComplete := datagram.End > 0 && datagram.Received == (datagram.End+7)/8
+			if !isComplete && int64(now-datagram.Deadline) > 0 {
+				counts.Incomplete++
+			}
+		}
+	}
+	return counts, nil
+}

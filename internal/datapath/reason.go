@@ -87,6 +87,18 @@ func (r Reason) String() string {
 		return "source-route"
 	case lbReasonREASON_FLOW_TABLE_BUSY:
 		return "flow-table-busy"
+	case lbReasonREASON_FRAGMENT_HELD:
+		return "fragment-held"
+	case lbReasonREASON_FRAGMENT_OVERLAP:
+		return "fragment-overlap"
+	case lbReasonREASON_FRAGMENT_TINY:
+		return "fragment-tiny"
+	case lbReasonREASON_FRAGMENT_DUPLICATE:
+		return "fragment-duplicate"
+	case lbReasonREASON_FRAGMENT_FULL:
+		return "fragment-full"
+	case lbReasonREASON_NO_CHECKSUM:
+		return "no-checksum"
 	}
 	return "unknown"
 }

@@ -30,7 +30,7 @@ func (p *parsed) mayBeAnswered() bool {
 // answerWithReset tells the sender of a segment that its connection does not exist
 // (RFC 9293, section 3.10.7.1).
 func (m *Model) answerWithReset(p *parsed, s *service) decision {
-	if p.flags&packet.RST != 0 || !p.mayBeAnswered() || !m.resets.allow(m.now, m.rates.Resets) {
+	if p.piece != nil || p.flags&packet.RST != 0 || !p.mayBeAnswered() || !m.resets.allow(m.now, m.rates.Resets) {
 		return p.drop(NoFlow, s, nil)
 	}
 	reset := packet.Packet{

@@ -15,10 +15,12 @@ type decision struct {
 	service *service // nil where none is meant
 	backend *backend // nil where none was chosen
 	frame   []byte
+	behind  [][]byte // held fragments that go the same way
+	carried []uint64 // their sizes as they came, if they count for the backend
 }
 
 func (d decision) outcome() Outcome {
-	o := Outcome{Verdict: d.verdict, Reason: d.reason, Frame: d.frame}
+	o := Outcome{Verdict: d.verdict, Reason: d.reason, Frame: d.frame, Behind: d.behind}
 	if d.service != nil {
 		o.Service = d.service.config.Name
 	}
@@ -47,8 +49,9 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 		return p.pass(p.unreadable), nil
 	}
 	if !m.isOurs(p.tuple) { // the filter that says so may let it by all the same
-		if got.Reason == NotOurs {
+		if got.Reason == NotOurs && len(got.Behind) == 0 {
 			m.doubt(p)
+			m.doubtDatagram(p)
 			return p.pass(NotOurs), nil
 		}
 		m.Imprecise++
@@ -56,6 +59,8 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 	switch mac := p.dstMAC(); {
 	case m.opts.MAC != lb.MAC{} && mac != m.opts.MAC:
 		return p.pass(OtherMAC), nil
+	case p.piece != nil:
+		return m.decideFragment(p, observed{got, list})
 	case p.badHeader != "":
 		return p.pass(p.badHeader), nil
 	case p.isICMP():

@@ -8,6 +8,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -45,9 +46,10 @@ type Options struct {
 type Outcome struct {
 	Verdict Verdict
 	Reason  Reason
-	Service string // name; "" where none was meant
-	Backend string // label; "" where none was chosen
-	Frame   []byte // as it is afterwards, wherever it goes
+	Service string   // name; "" where none was meant
+	Backend string   // label; "" where none was chosen
+	Frame   []byte   // as it is afterwards, wherever it goes
+	Behind  [][]byte // held fragments that go the same way, in order
 }
 
 func (o Outcome) String() string {
@@ -70,6 +72,14 @@ type Model struct {
 	// What the data plane says of its own accord.
 	resets, icmpErrors rateLimit
 
+	// Fragments.
+	fragments   lb.Fragments
+	datagrams   map[datagramKey]*datagram
+	expiredHeld []expired
+	incomplete  uint64
+	idsKept     int
+	complaint   error
+
 	// Imprecise counts the frames to an address of nobody's that passed for
 	// another reason than not-ours. The address filter may err so, but rarely.
 	Imprecise uint64
@@ -78,7 +88,7 @@ type Model struct {
 // New is a data plane with cfg, whose backends are reached by hops: one for
 // each backend's address. The limits stay as they are in cfg.
 func New(cfg lb.Config, hops map[netip.Addr]lb.NextHop, opts Options) (*Model, error) {
-	m := &Model{opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}}
+	m := &Model{opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}, datagrams: map[datagramKey]*datagram{}}
 	return m, m.Apply(cfg, hops)
 }
 
@@ -94,7 +104,7 @@ func (m *Model) Check(now time.Time, frame []byte, got Outcome, list func() ([]F
 	if err != nil {
 		return err
 	}
-	if err := compare(want.outcome(), got); err != nil {
+	if err := errors.Join(compare(want.outcome(), got), m.complaint); err != nil {
 		return err
 	}
 	m.count(want, uint64(len(frame)))
@@ -108,6 +118,14 @@ func compare(want, got Outcome) error {
 	}
 	if diff := packet.Diff(want.Frame, got.Frame); diff != "" {
 		wrong = append(wrong, diff)
+	}
+	if len(want.Behind) != len(got.Behind) {
+		wrong = append(wrong, fmt.Sprintf("want %d frames behind it, got %d", len(want.Behind), len(got.Behind)))
+	}
+	for i := range min(len(want.Behind), len(got.Behind)) {
+		if diff := packet.Diff(want.Behind[i], got.Behind[i]); diff != "" {
+			wrong = append(wrong, fmt.Sprintf("frame %d behind it: %s", i+1, diff))
+		}
 	}
 	if len(wrong) == 0 {
 		return nil

@@ -39,6 +39,13 @@ const (
 	TTLExpired    Reason = "ttl-expired"
 	TooBig        Reason = "too-big"
 	SourceRoute   Reason = "source-route"
+
+	FragmentHeld      Reason = "fragment-held"
+	FragmentOverlap   Reason = "fragment-overlap"
+	FragmentTiny      Reason = "fragment-tiny"
+	FragmentDuplicate Reason = "fragment-duplicate"
+	FragmentFull      Reason = "fragment-full"
+	NoChecksum        Reason = "no-checksum"
 )
 
 // Reasons lists all of them.
@@ -47,6 +54,7 @@ func Reasons() []Reason {
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
 		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute,
+		FragmentHeld, FragmentOverlap, FragmentTiny, FragmentDuplicate, FragmentFull, NoChecksum,
 	}
 }
 

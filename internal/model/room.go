@@ -194,7 +194,8 @@ func sourceOf(f *flow, p *parsed, got observed) (netip.AddrPort, error) {
 	if got.Verdict.sends() {
 		return sourceIn(got.Frame, p.ip), nil
 	}
-	if got.Reason != TooBig && got.Reason != SourceRoute {
+	afterwards := []Reason{TooBig, SourceRoute, NoChecksum, ManyHeaders, FragmentFull}
+	if !slices.Contains(afterwards, got.Reason) {
 		return netip.AddrPort{}, nil
 	}
 	listed, err := got.list()

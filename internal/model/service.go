@@ -50,7 +50,7 @@ func (m *Model) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) error {
 			old.setBackends(nil, nil)
 		}
 	}
-	m.services, m.timeouts, m.rates = services, cfg.Timeouts, cfg.RateLimits
+	m.services, m.timeouts, m.rates, m.fragments = services, cfg.Timeouts, cfg.RateLimits, cfg.Fragments
 	for _, s := range services {
 		s.setBackends(s.config.Backends, hops)
 		if err := s.fillTable(); err != nil {

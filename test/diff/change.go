@@ -49,7 +49,9 @@ func (w *World) changeAService(rng *rand.Rand) {
 }
 
 func (w *World) changeNetwork(rng *rand.Rand) {
-	switch rng.IntN(7) {
+	switch rng.IntN(8) {
+	case 7:
+		w.Config.Fragments = randomFragments(rng)
 	case 0:
 		w.Config.Timeouts = randomTimeouts(rng)
 	case 1:

@@ -27,6 +27,7 @@ type Pair struct {
 	services   map[uint32]string
 	backends   map[uint32]model.BackendOf
 	now        time.Time
+	last       time.Time // when a frame came
 }
 
 // seed of the data plane's random numbers.
@@ -40,7 +41,7 @@ func Open(c Case) (*Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pair{datapath: d, now: start()}
+	p := &Pair{datapath: d, now: start(), last: start()}
 	if err := p.fill(c.Port, c.Hash, c.World); err != nil {
 		p.Close()
 		return nil, err
@@ -108,7 +109,8 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 	if e.World != nil {
 		return model.Outcome{}, p.change(*e.World)
 	}
-	decision, out, err := p.runner.Run(p.now, e.Frame)
+	p.last = p.now
+	decision, frames, err := p.runner.Run(p.now, e.Frame)
 	if err != nil {
 		return model.Outcome{}, err
 	}
@@ -117,7 +119,10 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 		Reason:  model.Reason(decision.Reason.String()),
 		Service: p.services[decision.Service],
 		Backend: p.backends[decision.Backend].Backend,
-		Frame:   out[0].Data,
+		Frame:   frames[0].Data,
+	}
+	for _, behind := range frames[1:] {
+		got.Behind = append(got.Behind, behind.Data)
 	}
 	if decision.Service != 0 && got.Service == "" || decision.Backend != 0 && got.Backend == "" {
 		return got, disagree(fmt.Errorf("nobody has service id %d or backend id %d", decision.Service, decision.Backend))
@@ -193,6 +198,11 @@ func (p *Pair) counters() (model.Counters, error) {
 	for _, n := range counts {
 		c.Reasons[model.ReasonOf{Service: p.services[n.Service], Reason: model.Reason(n.Reason.String())}] = n.Packets
 	}
+	fragments, err := p.datapath.FragmentCounts(uint64(p.last.UnixNano()))
+	if err != nil {
+		return c, err
+	}
+	c.Incomplete = fragments.Incomplete
 	for id, of := range p.backends {
 		if c.Backends[of], err = p.datapath.BackendCounters(id); err != nil {
 			return c, err

@@ -36,7 +36,8 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 		Config: lb.Config{
 			Timeouts:   randomTimeouts(rng),
 			RateLimits: randomRateLimits(rng),
-			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
+			Fragments:  randomFragments(rng),
+			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768, Held: heldAtMost},
 		},
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
