@@ -75,7 +75,8 @@ func config(services ...lb.Service) lb.Config {
 			TCPClosed: 10 * time.Second, UDPUnconfirmed: 30 * time.Second, UDPStream: 2 * time.Minute,
 		},
 		RateLimits: lb.RateLimits{Resets: 1_000_000, ICMPErrors: 1_000_000},
-		Limits:     lb.Limits{Flows: 4096, Services: 16, Backends: 64, TableEntries: 16384},
+		Fragments:  lb.Fragments{Held: 64, Bytes: 1 << 20, Timeout: time.Second},
+		Limits:     lb.Limits{Flows: 4096, Services: 16, Backends: 64, TableEntries: 16384, Held: 64},
 	}
 }
 

@@ -47,12 +47,6 @@ func reasonCases() map[string]reasonCase {
 		"malformed": {ofWeb("DROP", "malformed", ""), first(func(frame []byte) []byte {
 			return put16(frame, 14+20+12, 0x4002) // a data offset of 4 words
 		})},
-		"fragment": {ofWeb("DROP", "fragment", ""), first(func(frame []byte) []byte {
-			return put16(frame, 14+6, 0x2000) // more fragments
-		})},
-		"no-flow": {ofWeb("TX", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
-			return c.request(packet.ACK, "").Frame()
-		}},
 		"no-backend": {ofWeb("DROP", "no-backend", ""), func(b *balancer, c *conversation) []byte {
 			b.cfg.Services[0].Backends[0].Weight = 0
 			b.apply(b.cfg)
@@ -117,6 +111,49 @@ func reasonCases() map[string]reasonCase {
 			p.IPOptions = []byte{131, 7, 4, 192, 0, 2, 1, 0}
 			return p.Frame()
 		}},
+		"no-flow": {ofWeb("TX", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
+			return c.request(packet.ACK, "").Frame()
+		}},
+		"fragment": {outcome{verdict: "PASS", reason: "fragment"}, func(b *balancer, c *conversation) []byte {
+			c.vip = netip.AddrPortFrom(c.vip.Addr(), 9999)
+			pieces := c.pieces(b)
+			b.want(notOurs, pieces[0])
+			return pieces[1]
+		}},
+		"fragment-held": {outcome{verdict: "DROP", reason: "fragment-held"}, func(b *balancer, c *conversation) []byte {
+			return c.pieces(b)[1]
+		}},
+		"fragment-overlap": {ofWeb("DROP", "fragment-overlap", backendA), func(b *balancer, c *conversation) []byte {
+			pieces := c.pieces(b)
+			b.run(pieces[0])
+			return put16(pieces[1], ipAt(pieces[1])+6, 0x2000|4)
+		}},
+		"fragment-tiny": {ofWeb("DROP", "fragment-tiny", ""), func(_ *balancer, c *conversation) []byte {
+			return packet.Cut(c.request(packet.SYN, "").Frame(), 8, 1)[0]
+		}},
+		"fragment-duplicate": {ofWeb("DROP", "fragment-duplicate", backendA), func(b *balancer, c *conversation) []byte {
+			pieces := c.pieces(b)
+			b.run(pieces[0])
+			return pieces[0]
+		}},
+		"fragment-full": {outcome{verdict: "DROP", reason: "fragment-full"}, func(b *balancer, c *conversation) []byte {
+			b.cfg.Fragments.Held = 1
+			b.apply(b.cfg)
+			pieces := c.pieces(b)
+			b.run(pieces[1])
+			return pieces[2]
+		}},
+		"no-checksum": {
+			outcome{verdict: "DROP", reason: "no-checksum", service: "web", backend: backendSix},
+			func(b *balancer, c *conversation) []byte {
+				b.cfg.Services[0].Protocols = []lb.Protocol{lb.UDP}
+				b.cfg.Services[0].Backends = backends(backendSix)
+				b.apply(b.cfg)
+				p := packet.NewUDP(c.client, c.vip, strings.Repeat("x", 100))
+				p.SrcMAC, p.DstMAC, p.NoUDPChecksum = c.request(packet.SYN, "").SrcMAC, localMAC(), true
+				return packet.Cut(p.Frame(), 64, 1)[0]
+			},
+		},
 		"snat-exhausted": {ofWeb("DROP", "snat-exhausted", backendA), func(b *balancer, c *conversation) []byte {
 			b.tcp(clientAt(0), webVIP).establish()
 			return c.request(packet.SYN, "").Frame()

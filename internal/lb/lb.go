@@ -229,13 +229,6 @@ type Fragments struct {
 	Timeout time.Duration // for the first fragment to come; then, without another one, for the datagram
 }
 
-// FragmentCounts say what became of fragments that came out of order, or not at all.
-type FragmentCounts struct {
-	Held       uint32 // now, for their first fragment; those whose time is over until their room is needed
-	Bytes      uint64 // of these frames
-	Incomplete uint64 // datagrams that were for a service, or never had a first fragment, and of which not all came in time
-}
-
 // Limits size the kernel's maps. They are fixed while the data plane is loaded.
 type Limits struct {
 	Flows        uint32

@@ -41,29 +41,39 @@ func kinds() map[string]kind {
 		"TTL 1, known flow":        {last: func(s *scene) []byte { s.open(); return withTTL(s.tcp(packet.ACK, ""), 1).Frame() }},
 		"TTL 1, from the backend":  {last: func(s *scene) []byte { return withTTL(s.answer(s.open()), 1).Frame() }},
 
-		"one VLAN tag":                              {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 1) }},
-		"two VLAN tags":                             {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 2) }},
-		"three VLAN tags":                           {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 3) }},
-		"three VLAN tags, to another port":          {last: func(s *scene) []byte { return tagged(s.toOtherPort(), 3) }},
-		"IPv4 options":                              {only: v4, last: withOptions(1, 1, 1, 0)},
-		"IPv4 source route":                         {only: v4, last: withOptions(sourceRoute()...)},
-		"IPv4 source route, to an IPv6 backend":     {only: v4, change: backendOfOtherFamily, last: withOptions(sourceRoute()...)},
-		"6 IPv6 extension headers":                  {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 6) }},
-		"7 IPv6 extension headers":                  {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 7) }},
-		"7 IPv6 extension headers, to another port": {only: v6, last: func(s *scene) []byte { return extended(s.toOtherPort(), 7) }},
-		"IPv6 routing header, segments left":        {only: v6, last: withSegmentsLeft},
-		"first fragment":                            {last: fragment(0)},
-		"later fragment":                            {last: fragment(185)},
-		"ICMP echo to the VIP":                      {last: func(s *scene) []byte { return s.echo().Frame() }},
-		"cut off behind the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-1] }},
-		"cut off before the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-tcpSize+3] }},
-		"TCP data offset below 5":                   {last: tcpDataOffset4},
-		"UDP length below 8":                        {last: udpLength7},
-		"as long as IP allows":                      {last: longest},
-		"to another port of the VIP":                {last: (*scene).toOtherPort},
-		"to another address":                        {last: toOtherAddress},
-		"ARP":                                       {only: v4, last: arp},
-		"no backend has weight":                     {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"one VLAN tag":                                        {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 1) }},
+		"two VLAN tags":                                       {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 2) }},
+		"three VLAN tags":                                     {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 3) }},
+		"three VLAN tags, to another port":                    {last: func(s *scene) []byte { return tagged(s.toOtherPort(), 3) }},
+		"IPv4 options":                                        {only: v4, last: withOptions(1, 1, 1, 0)},
+		"IPv4 source route":                                   {only: v4, last: withOptions(sourceRoute()...)},
+		"IPv4 source route, to an IPv6 backend":               {only: v4, change: backendOfOtherFamily, last: withOptions(sourceRoute()...)},
+		"6 IPv6 extension headers":                            {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 6) }},
+		"7 IPv6 extension headers":                            {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 7) }},
+		"7 IPv6 extension headers, to another port":           {only: v6, last: func(s *scene) []byte { return extended(s.toOtherPort(), 7) }},
+		"IPv6 routing header, segments left":                  {only: v6, last: withSegmentsLeft},
+		"first fragment":                                      {last: func(s *scene) []byte { return s.pieces()[0] }},
+		"later fragment, after the first":                     {last: func(s *scene) []byte { s.run(s.pieces()[0]); return s.pieces()[1] }},
+		"later fragment, before the first":                    {last: func(s *scene) []byte { return s.pieces()[1] }},
+		"first fragment, to another port":                     {last: func(s *scene) []byte { return s.piecesForTheHost()[0] }},
+		"later fragment, to another port":                     {last: func(s *scene) []byte { s.run(s.piecesForTheHost()[0]); return s.piecesForTheHost()[1] }},
+		"fragment that was there":                             {last: func(s *scene) []byte { s.run(s.pieces()[0]); return s.pieces()[0] }},
+		"fragment that overlaps another":                      {last: overlapping},
+		"fragment of a datagram that was refused":             {last: func(s *scene) []byte { s.run(overlapping(s)); return s.pieces()[1] }},
+		"TCP header in several fragments":                     {last: func(s *scene) []byte { return packet.Cut(s.tcp(packet.SYN, "").Frame(), 16, uint32(s.port))[0] }},
+		"fragment of 30 bytes with more to come":              {last: uneven},
+		"fragmented UDP without checksum, to an IPv6 backend": {only: v4, change: backendOfOtherFamily, last: piecesWithoutChecksum},
+		"no room to hold a fragment":                          {change: holdNothing, last: func(s *scene) []byte { return s.pieces()[1] }},
+		"ICMP echo to the VIP":                                {last: func(s *scene) []byte { return s.echo().Frame() }},
+		"cut off behind the ports":                            {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-1] }},
+		"cut off before the ports":                            {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-tcpSize+3] }},
+		"TCP data offset below 5":                             {last: tcpDataOffset4},
+		"UDP length below 8":                                  {last: udpLength7},
+		"as long as IP allows":                                {last: longest},
+		"to another port of the VIP":                          {last: (*scene).toOtherPort},
+		"to another address":                                  {last: toOtherAddress},
+		"ARP":                                                 {only: v4, last: arp},
+		"no backend has weight":                               {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
 	}
 }
 
@@ -144,22 +154,47 @@ func withSegmentsLeft(s *scene) []byte {
 	return withIPv6Headers(frame, header)
 }
 
-// fragment is one at an offset in units of 8 bytes, with more to come.
-func fragment(offset uint16) func(*scene) []byte {
-	return func(s *scene) []byte {
-		frame := s.tcp(packet.SYN, strings.Repeat("x", 100)).Frame()
-		if !s.six {
-			binary.BigEndian.PutUint16(frame[ethernetSize+6:], 1<<13|offset)
-			binary.BigEndian.PutUint16(frame[ethernetSize+10:], 0)
-			binary.BigEndian.PutUint16(frame[ethernetSize+10:], packet.Checksum(frame[ethernetSize:ethernetSize+20], 0))
-			return frame
-		}
-		const fragmentHeader = 44
-		header := []byte{frame[ethernetSize+6], 0, byte(offset >> 5), byte(offset<<3) | 1, 0, 0, 0, 1}
-		frame[ethernetSize+6] = fragmentHeader
-		return withIPv6Headers(frame, header)
-	}
+// pieces are the fragments of a SYN with data.
+func (s *scene) pieces() [][]byte {
+	return packet.Cut(s.tcp(packet.SYN, strings.Repeat("x", 200)).Frame(), 80, uint32(s.port))
 }
+
+func (s *scene) piecesForTheHost() [][]byte {
+	p := s.udp(strings.Repeat("x", 200))
+	p.Dst = netip.AddrPortFrom(p.Dst.Addr(), 8080)
+	return packet.Cut(p.Frame(), 80, uint32(s.port))
+}
+
+// overlapping begins in the midst of the first fragment, which has come.
+func overlapping(s *scene) []byte {
+	first := s.pieces()[0]
+	s.run(first)
+	at, units := ethernetSize+6, uint16(1<<13|5)
+	if s.six {
+		at, units = ethernetSize+ipv6Size+2, 5<<3|1
+	}
+	binary.BigEndian.PutUint16(first[at:], units)
+	return first
+}
+
+// uneven is a first fragment whose length says that nothing can follow.
+func uneven(s *scene) []byte {
+	frame := packet.Cut(s.tcp(packet.SYN, strings.Repeat("x", 200)).Frame(), 32, uint32(s.port))[0]
+	at := ethernetSize + 2
+	if s.six {
+		at = ethernetSize + 4
+	}
+	binary.BigEndian.PutUint16(frame[at:], binary.BigEndian.Uint16(frame[at:])-2)
+	return frame
+}
+
+func piecesWithoutChecksum(s *scene) []byte {
+	p := s.udp(strings.Repeat("x", 200))
+	p.NoUDPChecksum = true
+	return packet.Cut(p.Frame(), 80, uint32(s.port))[0]
+}
+
+func holdNothing(cfg *lb.Config) { cfg.Fragments.Held = 0 }
 
 func tcpDataOffset4(s *scene) []byte {
 	frame := s.tcp(packet.SYN, "").Frame()
