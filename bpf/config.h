@@ -17,6 +17,9 @@ volatile const enum checksum_handling checksum_mode = CHECKSUM_FULL;
 /* The interface's MAC: frames to another one pass. Zero: frames to any MAC count. */
 volatile const __u8 interface_mac[6] __attribute__((aligned(4))) = {};
 
+/* What neighbours are told that has a VIP; zero: those that ask everybody are told nothing. */
+volatile const __u8 neighbour_mac[6] __attribute__((aligned(4))) = {};
+
 /*
  * Send back by redirecting to the same interface: XDP_TX on a veth wakes a peer
  * only when that has an XDP program (veth_xdp_flush), a redirect also when it has GRO on.

@@ -6,6 +6,7 @@
 #ifndef TINYLB_FRAG_H
 #define TINYLB_FRAG_H
 
+#include "cut.h"
 #include "datagram.h"
 #include "flow.h"
 #include "fragment_head.h"
@@ -424,7 +425,7 @@ __noinline bool fragment_apply(struct xdp_md *ctx, const struct packet *pkt)
 }
 
 /* Finishes a stored frame, which is the caller's, with the new head. */
-static __always_inline bool frame_finish(struct frame_ref ref)
+static __always_inline bool frame_finish(struct frame_ref ref, __u32 interface)
 {
 	struct frame_bytes *frame = frame_bytes(ref.index);
 	struct frame_slot *slot = frame_slot(ref.index);
@@ -444,23 +445,45 @@ static __always_inline bool frame_finish(struct frame_ref ref)
 	slot->head_length = work->length;
 	slot->offset = work->replaced;
 	slot->length -= work->replaced;
-	slot->interface = work->hop.interface;
+	slot->interface = work->to_host ? 0 : interface;
 	return true;
 }
 
 struct fragment_walk {
 	struct packet *pkt;
 	__u64 now;
+	struct frame_life life; /* of the slot in hand */
 	struct frame_ref next;
 	struct frame_chain chain;
 };
 
-/* As far as the stages have anything against a later fragment by itself. */
-static __always_inline bool fragment_may_go(const struct packet *pkt,
-					    const struct fragment_work *work)
+/* A later fragment's time is over; nobody is told. */
+static __always_inline bool fragment_expires(const struct packet *pkt,
+					     const struct fragment_work *work)
 {
-	return !work->hop.interface || !translates(pkt->flow.life.forward) ||
-	       fragment_ttl(&work->in) > 1;
+	return !work->to_host && translates(pkt->flow.life.forward) && fragment_ttl(&work->in) <= 1;
+}
+
+/* With its new head it is not too long; what is longer than its link allows, the kernel has made. */
+static __always_inline bool fragment_fits(const struct fragment_work *work)
+{
+	__u32 before = work->replaced - work->in.l3_offset, link = HEAD_L3 - work->start;
+	__u32 length = work->in.ip_length - before + work->length - link;
+
+	return work->to_host || !work->limit || length <= work->limit ||
+	       (work->came_by && work->in.ip_length > work->came_by);
+}
+
+/* One that was held goes to, or comes from, the backend. Verified by itself, like parse(). */
+__noinline int fragment_count(const struct packet *pkt, __u32 length)
+{
+	if (pkt)
+		count_backend(&(struct outcome){
+			.reason = pkt->direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY,
+			.backend = pkt->backend,
+			.length = length,
+		});
+	return 0;
 }
 
 /* One that was held follows those in the chain. */
@@ -470,27 +493,23 @@ static long fragment_follow_step(__u32 i, struct fragment_walk *walk)
 	struct frame_slot *slot = frame_slot(ref.index);
 	struct fragment_work *work = fragment_work();
 	struct packet *pkt = walk->pkt;
-	struct frame_life life;
 	__u32 length;
 
-	if (!slot || !work || !frame_renew(slot, &ref, walk->now, &life))
+	if (!slot || !work || !frame_renew(slot, &ref, walk->now, &walk->life))
 		return 1;
 	walk->next = slot->next;
 	slot->next = (struct frame_ref){};
 	frame_unhold(slot);
 	length = slot->length;
 	__builtin_memcpy(&work->in, slot->head, sizeof(work->in));
-	if (!fragment_may_go(pkt, work) || !fragment_head(pkt) || !frame_finish(ref)) {
-		frame_free(slot, life);
+	if (fragment_expires(pkt, work) || !fragment_head(pkt) || !fragment_fits(work) ||
+	    !frame_finish(ref, pkt->hop.interface)) {
+		frame_free(slot, walk->life);
 		return 0;
 	}
 	chain_append(&walk->chain, ref);
-	if (work->hop.interface)
-		count_backend(&(struct outcome){
-			.reason = pkt->direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY,
-			.backend = pkt->backend,
-			.length = length,
-		});
+	if (!work->to_host)
+		fragment_count(pkt, length);
 	return 0;
 }
 
@@ -502,7 +521,7 @@ static __always_inline bool fragment_store(struct xdp_md *ctx, struct packet *pk
 
 	if (pkt->length > FRAME_MAX || !frame_take(&ref, walk->now, walk->now + PARCEL_NS))
 		return false;
-	if (!frame_keep(ctx, ref.index, 0, pkt->length) || !frame_finish(ref)) {
+	if (!frame_keep(ctx, ref.index, 0, pkt->length) || !frame_finish(ref, pkt->hop.interface)) {
 		chain_free(ref.index, ref.turn);
 		return false;
 	}
@@ -524,9 +543,8 @@ __noinline enum verdict fragment_release(struct xdp_md *ctx, struct packet *pkt,
 	if (!pkt || !work)
 		return VERDICT_ABORTED;
 	walk.next = pkt->held;
-	if (verdict == VERDICT_PASS)
-		work->hop.interface = 0;
-	if (verdict == VERDICT_PASS)
+	work->to_host = verdict == VERDICT_PASS;
+	if (work->to_host)
 		stored = fragment_describe(ctx, pkt) && fragment_head(pkt);
 	else
 		stored = is_forwarded(pkt->reason);
@@ -554,18 +572,42 @@ static __always_inline bool fragment_lead(struct xdp_md *ctx, struct packet *pkt
 	return !reason;
 }
 
-/* Stage 6 for fragments; the next hop is in fragment_work(). Verified by itself, like parse(). */
+/* Sends the frame in hand with its new head, in pieces if it must be. */
+static __always_inline enum verdict fragment_send(struct xdp_md *ctx, struct packet *pkt, __u64 now)
+{
+	struct fragment_work *work = fragment_work();
+
+	if (!work || !fragment_apply(ctx, pkt))
+		return leave(pkt, VERDICT_DROP, REASON_TOO_BIG);
+	if (!pkt->cut_to)
+		return leave_by(ctx, pkt->hop.interface);
+	pkt->l3_offset = HEAD_L3 - work->start;
+	return cut_up(ctx, pkt, pkt->hop.interface, now) ?
+		       leaving_by(ctx, pkt->hop.interface) :
+		       leave(pkt, VERDICT_DROP, REASON_MTU_EXCEEDED);
+}
+
+static __always_inline __u32 fragment_limit(const struct packet *pkt, __u64 now)
+{
+	struct backend *backend = flow_backend(pkt);
+
+	return backend ? limit_out(pkt, backend, pkt->hop.mtu, now) : 0;
+}
+
+/* Stage 6 for fragments; the next hop is in pkt->hop. Verified by itself, like parse(). */
 __noinline enum verdict fragment_forward(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
 	struct fragment_work *work = fragment_work();
 	bool is_first, translated;
-	__u32 interface;
 
 	if (!pkt || !work)
 		return VERDICT_ABORTED;
 	is_first = !pkt->fragment_offset;
 	translated = translates(pkt->flow.life.forward);
-	interface = work->hop.interface;
+	work->to_host = false;
+	work->tags = tags_toward(pkt, &pkt->hop);
+	work->limit = fragment_limit(pkt, now);
+	work->came_by = interface_mtu(ctx->ingress_ifindex);
 	if (!fragment_describe(ctx, pkt))
 		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
 	if (is_first && !fragment_lead(ctx, pkt, translated))
@@ -574,31 +616,21 @@ __noinline enum verdict fragment_forward(struct xdp_md *ctx, struct packet *pkt,
 		return leave(pkt, VERDICT_DROP, REASON_TOO_BIG);
 	if (pkt->settles)
 		datagram_settle(pkt, DATAGRAM_FORWARDED, now);
-	if (pkt->held.turn && pkt->length > FRAME_MAX)
+	if (pkt->held.turn && (pkt->length > FRAME_MAX || pkt->cut_to))
 		return leave(pkt, VERDICT_DROP, REASON_FRAGMENT_FULL);
 	if (is_first && translated && !fragment_ports(ctx, pkt))
 		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
-	if (pkt->held.turn)
-		return leaving_by(ctx, interface);
-	return fragment_apply(ctx, pkt) ? leave_by(ctx, interface) :
-					  leave(pkt, VERDICT_DROP, REASON_TOO_BIG);
+	return pkt->held.turn ? leaving_by(ctx, pkt->hop.interface) : fragment_send(ctx, pkt, now);
 }
 
-/* The next hop of a fragment. It is copied: the verifier wants pointers to the stack aligned. */
-static __always_inline enum verdict fragment_toward(const struct next_hop *hop)
+/* The end of the stages for fragments: what becomes of a first one becomes of the others. */
+static __always_inline enum verdict fragment_done(struct xdp_md *ctx, struct packet *pkt,
+						  enum verdict verdict, __u64 now)
 {
-	struct fragment_work *work = fragment_work();
-
-	if (!work)
-		return VERDICT_ABORTED;
-	work->hop = *hop;
-	return VERDICT_LATER;
-}
-
-/* What becomes of a first fragment becomes of the others. */
-static __always_inline void fragment_end(struct packet *pkt, enum verdict verdict, __u64 now)
-{
-	datagram_settle(pkt, verdict == VERDICT_PASS ? DATAGRAM_PASSED : DATAGRAM_REFUSED, now);
+	if (pkt->settles)
+		datagram_settle(pkt, verdict == VERDICT_PASS ? DATAGRAM_PASSED : DATAGRAM_REFUSED,
+				now);
+	return pkt->held.turn ? fragment_release(ctx, pkt, verdict, now) : verdict;
 }
 
 #endif

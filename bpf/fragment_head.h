@@ -15,7 +15,7 @@
 /* A fragment as it came. */
 struct fragment {
 	__u32 ip[10]; /* its header, without options and extension headers */
-	struct link_header link;
+	struct ethhdr eth;
 	__u16 sum; /* over the IP packet */
 	__u32 ip_length;
 	__u16 l3_offset;
@@ -44,14 +44,17 @@ static __always_inline struct ipv6hdr *fragment_v6(const struct fragment *in)
 /* The fragment in hand, or one that is taken out of its slot, and its new head. */
 struct fragment_work {
 	struct fragment in;
-	struct next_hop hop; /* interface 0: it goes up to the host, as it came */
+	struct link_tags tags; /* that it leaves with */
+	__u32 limit; /* how long IP packets may be then, and those that come in; 0: that is not known */
+	__u32 came_by;
 	__u8 head[FRAME_HEAD_MAX];
 	__u32 start; /* of the head's first byte */
 	__u32 length; /* of the head */
 	__u32 replaced; /* bytes that the head takes the place of */
 	__u32 id; /* for the fragment header, if that stays */
 	bool has_id;
-	__u8 pad[3];
+	bool to_host; /* as it came */
+	__u8 pad[2];
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -70,12 +73,14 @@ static __always_inline struct fragment_work *fragment_work(void)
 /* Puts down the frame in hand, but for its sum. Verified by itself, like parse(). */
 __noinline bool fragment_describe(struct xdp_md *ctx, const struct packet *pkt)
 {
+	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	struct fragment_work *work = fragment_work();
 	struct ipv6hdr *v6;
 	struct iphdr *v4;
 
-	if (!pkt || !work || !link_read(ctx, pkt, &work->in.link))
+	if (!pkt || !work || !eth)
 		return false;
+	work->in.eth = *eth;
 	work->in.ip_length = pkt->ip_length;
 	work->in.l3_offset = pkt->l3_offset;
 	work->in.header_offset = pkt->fragment_header;
@@ -95,38 +100,46 @@ __noinline bool fragment_describe(struct xdp_md *ctx, const struct packet *pkt)
 	return v4;
 }
 
-/* The link header, toward the next hop; up to the host only Ethernet's, as it came. False: it cannot be that long. */
-static __always_inline bool head_link(struct fragment_work *work)
-{
-	__u32 size = work->hop.interface ? work->in.l3_offset : sizeof(struct ethhdr);
-	__u32 start = HEAD_L3 - size;
-	struct link_header *link;
-
-	asm volatile("" : "+r"(start)); /* so that clang keeps the next line for the verifier */
-	if (start > HEAD_L3 - sizeof(struct ethhdr))
-		return false;
-	link = (struct link_header *)(work->head + start);
-	*link = work->in.link;
-	if (work->hop.interface) {
-		mac_copy(link->eth.h_dest, work->hop.mac);
-		mac_copy(link->eth.h_source, work->hop.source_mac);
-	}
-	work->start = start;
-	work->length = work->replaced = size;
-	work->has_id = false;
-	return true;
-}
-
-/* Puts `what` into the head, so far behind the link header. */
-#define head_put(work, offset, what) \
-	__builtin_memcpy((work)->head + HEAD_L3 + (offset), what, sizeof(*(what)))
-
 static __always_inline void head_set_family(struct fragment_work *work, bool is_v6)
 {
 	__be16 protocol = is_v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 
 	__builtin_memcpy(work->head + HEAD_L3 - sizeof(protocol), &protocol, sizeof(protocol));
 }
+
+/* The link header toward the next hop; up to the host Ethernet's, as it came. */
+static __always_inline void head_link(struct fragment_work *work, const struct next_hop *hop)
+{
+	struct ethhdr *eth = (struct ethhdr *)(work->head + HEAD_L3 - sizeof(*eth));
+	__be16 *words = (__be16 *)work->head;
+	__u32 inner = work->tags.tag[1] ? work->tags.tag[1] : work->tags.tag[0];
+	__u32 size = sizeof(*eth) + (work->to_host ? 0 : tags_size(&work->tags));
+
+	work->start = HEAD_L3 - size;
+	work->length = size;
+	work->replaced = work->to_host ? sizeof(*eth) : work->in.l3_offset;
+	work->has_id = false;
+	if (work->to_host) {
+		*eth = work->in.eth;
+		return;
+	}
+	/* as many tags as there are stand before the EtherType */
+	words[6] = bpf_htons(work->tags.tag[0] >> 16);
+	words[7] = bpf_htons(work->tags.tag[0]);
+	words[8] = bpf_htons(inner >> 16);
+	words[9] = bpf_htons(inner);
+	if (size == sizeof(*eth) + 2 * sizeof(struct vlan_tag))
+		eth = (struct ethhdr *)work->head;
+	else if (size > sizeof(*eth))
+		eth = (struct ethhdr *)(work->head + sizeof(struct vlan_tag));
+	mac_copy(eth->h_dest, hop->mac);
+	mac_copy(eth->h_source, hop->source_mac);
+	head_set_family(work, work->in.is_v6);
+}
+
+/* Puts `what` into the head, so far behind the link header. */
+#define head_put(work, offset, what) \
+	__builtin_memcpy((work)->head + HEAD_L3 + (offset), what, sizeof(*(what)))
 
 static __always_inline __u8 fragment_tos(const struct fragment *in)
 {
@@ -279,10 +292,11 @@ __noinline bool fragment_head(const struct packet *pkt)
 	enum forward_mode forward;
 	struct backend *backend;
 
-	if (!pkt || !work || !head_link(work))
+	if (!pkt || !work)
 		return false;
+	head_link(work, &pkt->hop);
 	forward = pkt->flow.life.forward;
-	if (!work->hop.interface || forward == FORWARD_DSR)
+	if (work->to_host || forward == FORWARD_DSR)
 		return true;
 	if (translates(forward))
 		return work->in.is_v6 == addr_is_v4(&pkt->other.src) ? head_translate(pkt) :

@@ -11,7 +11,7 @@ func badKeysAndSettings() []badConfig {
 		{"upper case", webService + "    Protocol: tcp\n" + oneBackend,
 			`5:5: a service: unknown key "Protocol" (did you mean "protocol"?)`},
 		{"unknown key", webService + "    colour: red\n" + oneBackend,
-			`5:5: a service: unknown key "colour" (expected one of: name, address, protocol, forward, scheduler, table_size, snat, tunnel, backends, check)`},
+			`5:5: a service: unknown key "colour" (expected one of: name, address, protocol, forward, scheduler, table_size, reject, mss, snat, tunnel, backends, check)`},
 		{"unknown key in a backend", webService + "    backends: [{address: 192.17.0.2:80, port: 80}]\n",
 			`5:41: a backend: unknown key "port" (expected one of: name, address, weight)`},
 		{"unknown key in snat", webService + oneBackend + "snat: {address: [10.0.0.1]}\n",
@@ -62,7 +62,7 @@ func badKeysAndSettings() []badConfig {
 			`1:1: interfaces: expected a list, found nothing (write it as interfaces: [eth0])` + "\n" +
 				`2:7: mode: expected one of auto, native, generic, found nothing` + "\n" +
 				`3:1: snat: expected a map, found nothing (its keys are: addresses, ports)` + "\n" +
-				`5:3: a service: expected a map, found nothing (its keys are: name, address, protocol, forward, scheduler, table_size, snat, tunnel, backends, check)` + "\n" +
+				`5:3: a service: expected a map, found nothing (its keys are: name, address, protocol, forward, scheduler, table_size, reject, mss, snat, tunnel, backends, check)` + "\n" +
 				`6:11: name: expected a name, found nothing` + "\n" +
 				`7:5: address: expected an address and port such as 192.17.0.5:80 or "[2001:db8::5]:80", found nothing` + "\n" +
 				`9:7: a backend: expected a map, found nothing (its keys are: name, address, weight)`},

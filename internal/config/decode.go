@@ -102,6 +102,21 @@ func (d *decoder) number(n *node, least, most uint32) (uint32, bool) {
 	return 0, false
 }
 
+// boolean reads true or false; what is neither is otherwise.
+func (d *decoder) boolean(n *node, otherwise bool) bool {
+	hint := ""
+	switch text := strings.ToLower(n.text); {
+	case n.kind == scalar && !n.quoted && (n.text == "true" || n.text == "false"):
+		return n.text == "true"
+	case n.kind == scalar && (text == "yes" || text == "on" || text == "true" || text == "1"):
+		hint = "write true, without quotes"
+	case n.kind == scalar && (text == "no" || text == "off" || text == "false" || text == "0"):
+		hint = "write false, without quotes"
+	}
+	d.fail(n.position, hint, "%s: expected true or false, found %s", n.name, n.found())
+	return otherwise
+}
+
 // size reads a number of bytes: a whole number, or one with KiB or MiB.
 func (d *decoder) size(n *node, most uint32) (uint32, bool) {
 	digits, unit := n.text, uint64(1)

@@ -32,7 +32,9 @@ func defaultTimeouts() lb.Timeouts {
 	}
 }
 
-func defaultRateLimits() lb.RateLimits { return lb.RateLimits{Resets: 1000, ICMPErrors: 1000} }
+func defaultRateLimits() lb.RateLimits {
+	return lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000}
+}
 
 func defaultFragments() lb.Fragments {
 	return lb.Fragments{Held: 512, Bytes: 2 << 20, Timeout: time.Second}
@@ -105,6 +107,7 @@ func (d *decoder) rateLimits(n *node) lb.RateLimits {
 	d.fields(n, "rate_limits",
 		rate("resets", &r.Resets),
 		rate("icmp_errors", &r.ICMPErrors),
+		rate("echo_replies", &r.EchoReplies),
 	)
 	return r
 }

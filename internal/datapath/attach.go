@@ -31,6 +31,9 @@ type Attachment struct {
 	Name      string  // for the pin
 	MAC       lb.MAC  // frames sent to another one pass; zero: all count
 	Mode      lb.Mode // native or generic
+	// NeighbourMAC is what ARP and ND are told that has a VIP; zero: only those who
+	// ask the MAC itself are.
+	NeighbourMAC lb.MAC
 	// PartialChecksums says that local senders may hand over packets whose
 	// checksum is not complete (CHECKSUM_PARTIAL): veth, tun, virtio.
 	PartialChecksums bool
@@ -52,13 +55,14 @@ func (a Attachment) checksumHandling() lbChecksumHandling {
 type knobs struct {
 	checksum        lbChecksumHandling
 	mac             lb.MAC
+	neighbourMAC    lb.MAC
 	txByRedirect    bool
 	testClock       bool
 	recordDecisions bool
 }
 
 func (a Attachment) knobs() knobs {
-	return knobs{checksum: a.checksumHandling(), mac: a.MAC, txByRedirect: a.TXByRedirect}
+	return knobs{checksum: a.checksumHandling(), mac: a.MAC, neighbourMAC: a.NeighbourMAC, txByRedirect: a.TXByRedirect}
 }
 
 // Load returns the program that Attach would attach, for whoever runs it by other
@@ -99,6 +103,7 @@ func (d *Datapath) spec(k knobs) (*ebpf.CollectionSpec, error) {
 		"frame_count":         frameCount(d.limits.Held),
 		"checksum_mode":       k.checksum,
 		"interface_mac":       k.mac,
+		"neighbour_mac":       k.neighbourMAC,
 		"tx_by_redirect":      k.txByRedirect,
 		"test_clock":          k.testClock,
 		"record_decisions":    k.recordDecisions,

@@ -37,6 +37,9 @@ type Datapath struct {
 // minNearClients keeps room for both those to come and those to go.
 const minNearClients = 1024
 
+// minTunnelEnds is the same for tunnels.
+const minTunnelEnds = 1024
+
 // minSNATAddresses keeps room for address lists in installations with few backends.
 const minSNATAddresses = 1024
 
@@ -50,6 +53,9 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"services":             2 * limits.Services,
 		"service_blocks":       64 * limits.Services,               // 30 are the most of a range, for TCP and UDP each
 		"near_clients":         3*limits.Backends + minNearClients, // addresses, and links before and after a change
+		"foreign_vips":         2 * limits.Services,
+		"tunnel_ends":          2*limits.Backends + minTunnelEnds,
+		"path_mtus":            limits.Backends + 1,
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
 		"backends":             limits.Backends + 1,
 		"next_hops":            limits.Backends + 1,
@@ -127,6 +133,7 @@ func (d *Datapath) assign() {
 		AllFlowPrefixes:    d.all["all_flow_prefixes"],
 		AllHashKeys:        d.all["all_hash_keys"],
 		AnswerSlots:        d.all["answer_slots"],
+		InterfaceMtus:      d.all["interface_mtus"],
 		FlowHistories:      d.all["flow_histories"],
 		Buckets:            d.all["buckets"],
 		Locks:              d.all["locks"],
@@ -136,6 +143,9 @@ func (d *Datapath) assign() {
 		FrameStores:        d.all["frame_stores"],
 		StoredFrames:       d.all["stored_frames"],
 		NearClients:        d.all["near_clients"],
+		ForeignVips:        d.all["foreign_vips"],
+		PathMtus:           d.all["path_mtus"],
+		TunnelEnds:         d.all["tunnel_ends"],
 		NextHops:           d.all["next_hops"],
 		PortPools:          d.all["port_pools"],
 		AllReasonCounters:  d.all["all_reason_counters"],

@@ -31,7 +31,7 @@ type lbAddressFilter struct {
 
 type lbAnswerClock struct {
 	_   structs.HostLayout
-	Due [2]uint64
+	Due [3]uint64
 }
 
 type lbBackend struct {
@@ -48,6 +48,8 @@ type lbBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
+	Mss              uint16
+	Pad              uint16
 }
 
 type lbBackendCounters struct {
@@ -91,6 +93,48 @@ const (
 	lbChecksumHandlingCHECKSUM_COMPLETE     lbChecksumHandling = 1
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
+
+type lbConvertedError struct {
+	_     structs.HostLayout
+	Outer struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Inner struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Icmp struct {
+		_     structs.HostLayout
+		Type  uint8
+		Code  uint8
+		Check uint16
+		Rest  uint32
+	}
+	Source lbAddr
+	Kept   uint32
+	Before uint16
+	Pad    uint16
+}
+
+type lbCutHeaders struct {
+	_     structs.HostLayout
+	Words [16]uint64
+	Room  [16]uint64
+	Link  [3]uint64
+}
 
 type lbDatagram struct {
 	_        structs.HostLayout
@@ -174,9 +218,9 @@ type lbFlow struct {
 		Local  [6]uint8
 		Client [6]uint8
 	}
-	ClientInterface uint32
-	Request         lbFlowEnds
-	Answer          lbFlowEnds
+	ClientLink uint32
+	Request    lbFlowEnds
+	Answer     lbFlowEnds
 }
 
 type lbFlowEnds struct {
@@ -224,7 +268,17 @@ type lbFlowPrefixes struct {
 	AnswerSrc  lbAddrPrefix
 	AnswerDst  lbAddrPrefix
 	Change     uint32
-	Pad        [3]uint32
+	ClientTags struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
+	Pad uint32
+}
+
+type lbForeignVip struct {
+	_       structs.HostLayout
+	Answers lbVipAnswers
+	Pad     [3]uint8
 }
 
 type lbForwardMode uint8
@@ -240,21 +294,13 @@ const (
 type lbFragmentWork struct {
 	_  structs.HostLayout
 	In struct {
-		_    structs.HostLayout
-		Ip   [10]uint32
-		Link struct {
-			_   structs.HostLayout
-			Eth struct {
-				_        structs.HostLayout
-				H_dest   [6]uint8
-				H_source [6]uint8
-				H_proto  uint16
-			}
-			Tags [2]struct {
-				_        structs.HostLayout
-				Control  uint16
-				Protocol uint16
-			}
+		_   structs.HostLayout
+		Ip  [10]uint32
+		Eth struct {
+			_        structs.HostLayout
+			H_dest   [6]uint8
+			H_source [6]uint8
+			H_proto  uint16
 		}
 		Sum           uint16
 		IpLength      uint32
@@ -266,14 +312,20 @@ type lbFragmentWork struct {
 		IsV6          uint8
 		Pad           [2]uint8
 	}
-	Hop      lbNextHop
+	Tags struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
+	Limit    uint32
+	CameBy   uint32
 	Head     [96]uint8
 	Start    uint32
 	Length   uint32
 	Replaced uint32
 	Id       uint32
 	HasId    bool
-	Pad      [3]uint8
+	ToHost   bool
+	Pad      [2]uint8
 }
 
 type lbFrameBytes struct {
@@ -328,13 +380,17 @@ type lbNextHop struct {
 	_         structs.HostLayout
 	Interface uint32
 	Mac       [6]uint8
+	Vlan      uint16
 	SourceMac [6]uint8
+	Mtu       uint16
 }
 
 type lbPacket struct {
 	_      structs.HostLayout
 	Flow   lbFlow
 	Other  lbTuple
+	Hop    lbNextHop
+	_      [4]byte
 	Search struct {
 		_         structs.HostLayout
 		Now       uint64
@@ -363,16 +419,22 @@ type lbPacket struct {
 		VictimAt uint32
 		Enough   uint32
 	}
-	Tuple          lbTuple
-	Hash           uint64
-	LockSeen       uint32
-	Slot           uint32
-	Place          uint32
-	L3Offset       uint32
-	L4Offset       uint32
-	L4Length       uint32
-	IpLength       uint32
-	Length         uint32
+	Tuple    lbTuple
+	Hash     uint64
+	LockSeen uint32
+	Slot     uint32
+	Place    uint32
+	L3Offset uint32
+	L4Offset uint32
+	L4Length uint32
+	IpLength uint32
+	Length   uint32
+	ToldMtu  uint32
+	CutTo    uint32
+	Tags     struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
 	FragmentId     uint32
 	FragmentOffset uint32
 	FragmentHeader uint32
@@ -389,17 +451,31 @@ type lbPacket struct {
 	Reason            lbReason
 	Flaw              lbReason
 	Direction         uint32
+	Vlan              uint16
 	TcpFlags          uint8
 	IsV6              bool
+	IsArp             bool
 	HasFragmentHeader bool
 	IsFragment        bool
 	MoreFragments     bool
 	Settles           bool
+	IsStranger        bool
+	HasPorts          bool
+	IsError           bool
 	Known             bool
 	SourceNat         bool
 	IsParcel          bool
+	IsCompleted       bool
 	Forward           lbForwardMode
-	_                 [6]byte
+	_                 [7]byte
+}
+
+type lbPathMtu struct {
+	_       structs.HostLayout
+	Backend lbAddr
+	Until   uint64
+	Mtu     uint32
+	Pad     uint32
 }
 
 type lbPortPool struct {
@@ -438,13 +514,18 @@ const (
 	lbReasonREASON_TOO_BIG            lbReason = 22
 	lbReasonREASON_SOURCE_ROUTE       lbReason = 23
 	lbReasonREASON_FLOW_TABLE_BUSY    lbReason = 24
-	lbReasonREASON_FRAGMENT_HELD      lbReason = 25
-	lbReasonREASON_FRAGMENT_OVERLAP   lbReason = 26
-	lbReasonREASON_FRAGMENT_TINY      lbReason = 27
-	lbReasonREASON_FRAGMENT_DUPLICATE lbReason = 28
-	lbReasonREASON_FRAGMENT_FULL      lbReason = 29
-	lbReasonREASON_NO_CHECKSUM        lbReason = 30
-	lbReasonREASON_COUNT              lbReason = 31
+	lbReasonREASON_NEIGHBOUR          lbReason = 25
+	lbReasonREASON_MTU_EXCEEDED       lbReason = 26
+	lbReasonREASON_ECHO               lbReason = 27
+	lbReasonREASON_ICMP_ERROR         lbReason = 28
+	lbReasonREASON_PATH_MTU           lbReason = 29
+	lbReasonREASON_FRAGMENT_HELD      lbReason = 30
+	lbReasonREASON_FRAGMENT_OVERLAP   lbReason = 31
+	lbReasonREASON_FRAGMENT_TINY      lbReason = 32
+	lbReasonREASON_FRAGMENT_DUPLICATE lbReason = 33
+	lbReasonREASON_FRAGMENT_FULL      lbReason = 34
+	lbReasonREASON_NO_CHECKSUM        lbReason = 35
+	lbReasonREASON_COUNT              lbReason = 36
 )
 
 type lbReasonCounters struct {
@@ -472,6 +553,7 @@ type lbServiceFlags uint8
 
 const (
 	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
+	lbServiceFlagsSERVICE_SILENT lbServiceFlags = 2
 )
 
 type lbServiceKey struct {
@@ -496,7 +578,8 @@ type lbServiceName struct {
 type lbSettings struct {
 	_               structs.HostLayout
 	Timeout         [7]uint64
-	Interval        [2]uint64
+	SmallestMtu     uint64
+	Interval        [3]uint64
 	FragmentTimeout uint64
 	Held            uint32
 	HeldBytes       uint32
@@ -525,6 +608,15 @@ type lbTick struct {
 	Now     uint64
 }
 
+type lbTunnelEnd struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Backend lbAddr
+	GuePort uint16
+	Pad     uint16
+	Source  lbAddr
+}
+
 type lbTuple struct {
 	_        structs.HostLayout
 	Src      lbAddr
@@ -544,9 +636,17 @@ const (
 	lbVerdictVERDICT_TX       lbVerdict = 3
 	lbVerdictVERDICT_REDIRECT lbVerdict = 4
 	lbVerdictVERDICT_CONTINUE lbVerdict = 5
-	lbVerdictVERDICT_OPEN     lbVerdict = 6
-	lbVerdictVERDICT_ANSWER   lbVerdict = 7
-	lbVerdictVERDICT_LATER    lbVerdict = 8
+	lbVerdictVERDICT_ICMP     lbVerdict = 6
+	lbVerdictVERDICT_OPEN     lbVerdict = 7
+	lbVerdictVERDICT_ANSWER   lbVerdict = 8
+	lbVerdictVERDICT_LATER    lbVerdict = 9
+)
+
+type lbVipAnswers uint8
+
+const (
+	lbVipAnswersVIP_ANSWERS_ECHO       lbVipAnswers = 1
+	lbVipAnswersVIP_ANSWERS_NEIGHBOURS lbVipAnswers = 2
 )
 
 // Names of all BPF objects in the ELF.
@@ -555,6 +655,7 @@ const (
 const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
+	lbMapAllCutHeaders      = "all_cut_headers"
 	lbMapAllDatagramUnits   = "all_datagram_units"
 	lbMapAllFlowPrefixes    = "all_flow_prefixes"
 	lbMapAllHashKeys        = "all_hash_keys"
@@ -566,17 +667,21 @@ const (
 	lbMapBackends           = "backends"
 	lbMapBuckets            = "buckets"
 	lbMapChecksumBuffers    = "checksum_buffers"
+	lbMapConvertedErrors    = "converted_errors"
 	lbMapDatagrams          = "datagrams"
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
+	lbMapForeignVips        = "foreign_vips"
 	lbMapFragmentWorks      = "fragment_works"
 	lbMapFrameSlots         = "frame_slots"
 	lbMapFrameStores        = "frame_stores"
+	lbMapInterfaceMtus      = "interface_mtus"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
 	lbMapPackets            = "packets"
+	lbMapPathMtus           = "path_mtus"
 	lbMapPortPools          = "port_pools"
 	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceNames       = "service_names"
@@ -586,6 +691,7 @@ const (
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
 	lbMapTicks              = "ticks"
+	lbMapTunnelEnds         = "tunnel_ends"
 	lbProgTinylb            = "tinylb"
 	lbVarAnswerBucketCount  = "answer_bucket_count"
 	lbVarChecksumMode       = "checksum_mode"
@@ -593,6 +699,7 @@ const (
 	lbVarFlowHashKeys       = "flow_hash_keys"
 	lbVarFrameCount         = "frame_count"
 	lbVarInterfaceMac       = "interface_mac"
+	lbVarNeighbourMac       = "neighbour_mac"
 	lbVarRecordDecisions    = "record_decisions"
 	lbVarStoresAreOrdered   = "stores_are_ordered"
 	lbVarTestClock          = "test_clock"
@@ -650,6 +757,7 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
 	AllDatagramUnits   *ebpf.MapSpec `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
@@ -661,17 +769,21 @@ type lbMapSpecs struct {
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.MapSpec `ebpf:"converted_errors"`
 	Datagrams          *ebpf.MapSpec `ebpf:"datagrams"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
 	FragmentWorks      *ebpf.MapSpec `ebpf:"fragment_works"`
 	FrameSlots         *ebpf.MapSpec `ebpf:"frame_slots"`
 	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
+	PathMtus           *ebpf.MapSpec `ebpf:"path_mtus"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
@@ -681,6 +793,7 @@ type lbMapSpecs struct {
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
+	TunnelEnds         *ebpf.MapSpec `ebpf:"tunnel_ends"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -693,6 +806,7 @@ type lbVariableSpecs struct {
 	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
 	FrameCount        *ebpf.VariableSpec `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.VariableSpec `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
@@ -721,6 +835,7 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
 	AllDatagramUnits   *ebpf.Map `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
@@ -732,17 +847,21 @@ type lbMaps struct {
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.Map `ebpf:"converted_errors"`
 	Datagrams          *ebpf.Map `ebpf:"datagrams"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
 	FragmentWorks      *ebpf.Map `ebpf:"fragment_works"`
 	FrameSlots         *ebpf.Map `ebpf:"frame_slots"`
 	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
+	PathMtus           *ebpf.Map `ebpf:"path_mtus"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
@@ -752,12 +871,14 @@ type lbMaps struct {
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
+	TunnelEnds         *ebpf.Map `ebpf:"tunnel_ends"`
 }
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
 		m.AllBackendCounters,
+		m.AllCutHeaders,
 		m.AllDatagramUnits,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
@@ -769,17 +890,21 @@ func (m *lbMaps) Close() error {
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.ConvertedErrors,
 		m.Datagrams,
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,
+		m.ForeignVips,
 		m.FragmentWorks,
 		m.FrameSlots,
 		m.FrameStores,
+		m.InterfaceMtus,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,
 		m.Packets,
+		m.PathMtus,
 		m.PortPools,
 		m.ServiceBlocks,
 		m.ServiceNames,
@@ -789,6 +914,7 @@ func (m *lbMaps) Close() error {
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
+		m.TunnelEnds,
 	)
 }
 
@@ -802,6 +928,7 @@ type lbVariables struct {
 	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
 	FrameCount        *ebpf.Variable `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.Variable `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.Variable `ebpf:"test_clock"`

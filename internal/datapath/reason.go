@@ -85,6 +85,8 @@ func (r Reason) String() string {
 		return "too-big"
 	case lbReasonREASON_SOURCE_ROUTE:
 		return "source-route"
+	case lbReasonREASON_MTU_EXCEEDED:
+		return "mtu-exceeded"
 	case lbReasonREASON_FLOW_TABLE_BUSY:
 		return "flow-table-busy"
 	case lbReasonREASON_FRAGMENT_HELD:
@@ -99,6 +101,14 @@ func (r Reason) String() string {
 		return "fragment-full"
 	case lbReasonREASON_NO_CHECKSUM:
 		return "no-checksum"
+	case lbReasonREASON_NEIGHBOUR:
+		return "neighbour"
+	case lbReasonREASON_ECHO:
+		return "echo"
+	case lbReasonREASON_ICMP_ERROR:
+		return "icmp-error"
+	case lbReasonREASON_PATH_MTU:
+		return "path-mtu"
 	}
 	return "unknown"
 }

@@ -56,13 +56,9 @@ func (d *Datapath) NewRunner(opts RunnerOptions) (*Runner, error) {
 			return nil, err
 		}
 	}
-	program, err := d.load(knobs{
-		checksum:        opts.Attachment.checksumHandling(),
-		mac:             opts.Attachment.MAC,
-		txByRedirect:    opts.Attachment.TXByRedirect,
-		testClock:       true,
-		recordDecisions: true,
-	})
+	k := opts.Attachment.knobs()
+	k.testClock, k.recordDecisions = true, true
+	program, err := d.load(k)
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,7 @@ const (
 type Options struct {
 	Interface    int    // its index
 	MAC          lb.MAC // frames to another one pass; zero: all are for it
+	NeighbourMAC lb.MAC // what neighbours are told that ask everybody; zero: nothing
 	Checksums    Checksums
 	TXByRedirect bool // frames are sent back by REDIRECT instead of TX
 }
@@ -49,7 +50,7 @@ type Outcome struct {
 	Service string   // name; "" where none was meant
 	Backend string   // label; "" where none was chosen
 	Frame   []byte   // as it is afterwards, wherever it goes
-	Behind  [][]byte // held fragments that go the same way, in order
+	Behind  [][]byte // further ones that go there, in order
 }
 
 func (o Outcome) String() string {
@@ -58,19 +59,25 @@ func (o Outcome) String() string {
 
 // Model is a data plane at one interface. It is for one goroutine.
 type Model struct {
-	opts     Options
-	services []*service
-	timeouts lb.Timeouts
-	limits   lb.Limits
-	rates    lb.RateLimits
-	now      time.Time
-	flows    *flowTable
-	passed   map[Reason]uint64 // packets of no service
+	opts      Options
+	services  []*service
+	timeouts  lb.Timeouts
+	limits    lb.Limits
+	rates     lb.RateLimits
+	answers   lb.VIPAnswers
+	hostKnown bool
+	mtus      map[int]int // of interfaces, by index
+	now       time.Time
+	flows     *flowTable
+	passed    map[Reason]uint64 // packets of no service
 
 	poolFull time.Time // until when a search that found nothing free may be believed
 
 	// What the data plane says of its own accord.
-	resets, icmpErrors rateLimit
+	resets, icmpErrors, echoes rateLimit
+
+	host     []netip.Addr           // the addresses of the balancer's host
+	pathMTUs map[netip.Addr]PathMTU // by backend's address
 
 	// Fragments.
 	fragments   lb.Fragments
@@ -88,7 +95,10 @@ type Model struct {
 // New is a data plane with cfg, whose backends are reached by hops: one for
 // each backend's address. The limits stay as they are in cfg.
 func New(cfg lb.Config, hops map[netip.Addr]lb.NextHop, opts Options) (*Model, error) {
-	m := &Model{opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}, datagrams: map[datagramKey]*datagram{}}
+	m := &Model{
+		opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}, pathMTUs: map[netip.Addr]PathMTU{},
+		datagrams: map[datagramKey]*datagram{},
+	}
 	return m, m.Apply(cfg, hops)
 }
 
@@ -116,15 +126,15 @@ func compare(want, got Outcome) error {
 	if want.String() != got.String() {
 		wrong = append(wrong, fmt.Sprintf("want %v\n got %v", want, got))
 	}
+	if len(want.Behind) != len(got.Behind) {
+		wrong = append(wrong, fmt.Sprintf("want %d frames behind the first one, got %d", len(want.Behind), len(got.Behind)))
+	}
 	if diff := packet.Diff(want.Frame, got.Frame); diff != "" {
 		wrong = append(wrong, diff)
 	}
-	if len(want.Behind) != len(got.Behind) {
-		wrong = append(wrong, fmt.Sprintf("want %d frames behind it, got %d", len(want.Behind), len(got.Behind)))
-	}
 	for i := range min(len(want.Behind), len(got.Behind)) {
 		if diff := packet.Diff(want.Behind[i], got.Behind[i]); diff != "" {
-			wrong = append(wrong, fmt.Sprintf("frame %d behind it: %s", i+1, diff))
+			wrong = append(wrong, fmt.Sprintf("frame %d behind the first one: %s", i+1, diff))
 		}
 	}
 	if len(wrong) == 0 {

@@ -56,6 +56,7 @@ type parsed struct {
 	frame []byte
 	// unreadable is why not even the destination address can be known.
 	unreadable Reason
+	isARP      bool
 	badHeader  Reason // the IP header contradicts itself or goes too far, so nothing behind the addresses is known
 	tuple      tuple  // ports are 0 unless hasPorts
 	hasPorts   bool
@@ -63,7 +64,7 @@ type parsed struct {
 	end        int // of the IP packet, by its total length; at most the frame's
 	ttl        uint8
 	class      uint8   // TOS, or traffic class
-	said       int     // length of the IP packet, as its header has it
+	total      int     // length of the IP packet, as its header has it
 	fragmentID *uint32 // of a fragment header (RFC 8200, section 4.5); nil without
 	piece      *piece  // of a datagram; nil for a whole packet
 	datagram   *datagram
@@ -103,7 +104,7 @@ func parse(frame []byte) *parsed {
 	case packet.EtherTypeIPv6:
 		p.readIPv6(frame[p.ip:])
 	default:
-		p.unreadable = NotIP
+		p.unreadable, p.isARP = NotIP, etherType == etherTypeARP
 	}
 	return p
 }
@@ -125,7 +126,7 @@ func (p *parsed) readIPv4(b []byte) {
 	}
 	p.class, p.ttl = b[1], b[ipv4TTLAt]
 	p.l4 = p.ip + header
-	p.said, p.end = total, p.ip+min(total, len(b))
+	p.total, p.end = total, p.ip+min(total, len(b))
 	fragment := binary.BigEndian.Uint16(b[ipv4FragmentAt:])
 	switch {
 	case header > len(b): // the ports cannot be reached
@@ -134,7 +135,10 @@ func (p *parsed) readIPv4(b []byte) {
 	case total > len(b):
 		p.note(Truncated)
 	}
-	if p.tuple.protocol == lb.TCP || p.tuple.protocol == lb.UDP {
+	switch isPiece := fragment&(moreFragments|fragmentOffsetField) != 0; {
+	case isPiece && p.tuple.protocol != lb.TCP && p.tuple.protocol != lb.UDP:
+		p.note(Fragment)
+	case isPiece:
 		id := binary.BigEndian.Uint16(b[ipv4IDAt:])
 		p.readPiece(uint32(id), int(fragment&fragmentOffsetField)*8, fragment&moreFragments != 0, header)
 	}

@@ -46,13 +46,14 @@ func (p *parsed) readIPv6(b []byte) {
 	if total > len(b) {
 		p.note(Truncated)
 	}
-	p.said, p.l4, p.end = total, p.ip+ipv6Size, p.ip+min(total, len(b))
+	p.total, p.l4, p.end = total, p.ip+ipv6Size, p.ip+min(total, len(b))
 	next, reached := b[6], true
 	for n := 0; reached && isExtension(next); n++ {
 		next, reached = p.readExtension(next, n)
 	}
 	if p.piece != nil && p.l4 == p.piece.at && !isExtension(next) && next != byte(lb.TCP) && next != byte(lb.UDP) {
 		p.piece = nil // no datagram of which any part could be for a service
+		p.note(Fragment)
 		p.tuple.protocol = lb.Protocol(next)
 		return
 	}

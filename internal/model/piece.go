@@ -26,7 +26,6 @@ func (p *piece) end() int { return p.offset + p.size }
 
 // Limits of what a fragment may be.
 const (
-	fragmentUnit    = 8
 	maxPieceHeaders = 1000 // bytes before it, to be held or handled at all
 	maxHeldFrame    = 9216
 )
@@ -39,7 +38,7 @@ func (p *parsed) readPiece(id uint32, offset int, more bool, counted int) {
 	}
 	p.piece = &piece{
 		key:    datagramKey{src: p.tuple.src.Addr(), dst: p.tuple.dst.Addr(), id: id},
-		offset: offset, size: p.ip + p.said - p.l4, more: more, at: p.l4,
+		offset: offset, size: p.ip + p.total - p.l4, more: more, at: p.l4,
 	}
 	if p.isIPv4() {
 		p.piece.key.protocol = p.tuple.protocol

@@ -46,6 +46,11 @@ const (
 	FragmentDuplicate Reason = "fragment-duplicate"
 	FragmentFull      Reason = "fragment-full"
 	NoChecksum        Reason = "no-checksum"
+	Neighbour         Reason = "neighbour"
+	MTUExceeded       Reason = "mtu-exceeded"
+	Echo              Reason = "echo"
+	ICMPError         Reason = "icmp-error"
+	PathMTUSet        Reason = "path-mtu"
 )
 
 // Reasons lists all of them.
@@ -53,8 +58,9 @@ func Reasons() []Reason {
 	return []Reason{
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
-		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute,
 		FragmentHeld, FragmentOverlap, FragmentTiny, FragmentDuplicate, FragmentFull, NoChecksum,
+		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, Neighbour, MTUExceeded, Echo, ICMPError,
+		PathMTUSet,
 	}
 }
 

@@ -24,7 +24,7 @@ type Fate struct {
 }
 
 func fateOf(got model.Outcome) Fate {
-	mayBe := got.Reason == model.NoFlow || got.Reason == model.TTLExpired
+	mayBe := got.Reason == model.NoFlow || got.Reason == model.NoBackend || got.Reason == model.TTLExpired || got.Reason == model.MTUExceeded
 	return Fate{got.Reason, mayBe && got.Verdict != model.Drop}
 }
 
@@ -51,11 +51,13 @@ func Kinds() []Kind {
 	told := func(reason model.Reason) []Fate { return []Fate{{reason, false}, {reason, true}} }
 	flaws := []Fate{{Reason: model.Truncated}, {Reason: model.Malformed}, {Reason: model.FragmentOverlap}, {Reason: model.FragmentTiny}, {Reason: model.ManyHeaders}}
 	either := append(told(model.TTLExpired), flaws...)
-	withoutBackend := append(told(model.NoFlow), Fate{Reason: model.NoBackend}, Fate{Reason: model.BackendGone})
+	withoutBackend := slices.Concat(told(model.NoFlow), told(model.NoBackend), []Fate{{Reason: model.BackendGone}})
 	withBackend := []Fate{
 		{Reason: model.NewFlow}, {Reason: model.NewFlowSNAT}, {Reason: model.Forwarded}, {Reason: model.Reply}, {Reason: model.NoNextHop},
-		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute}, {Reason: model.FragmentDuplicate}, {Reason: model.NoChecksum},
+		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute}, {Reason: model.ICMPError},
+		{Reason: model.FragmentDuplicate}, {Reason: model.NoChecksum},
 	}
+	withBackend = append(withBackend, told(model.MTUExceeded)...)
 	var all []Kind
 	for _, forward := range lb.Forwards() {
 		for _, client := range families() {
@@ -135,11 +137,15 @@ func (t *Traffic) kind(frame Frame, got model.Outcome, list func() ([]model.Flow
 		k.Backend = familyOf(b.Address.Addr())
 	}
 	from, ok := readEnds(frame)
-	switch datagram, isLater := datagramOf(frame); {
+	datagram, isLater := datagramOf(frame)
+	about, isError := readQuotedEnds(frame)
+	switch {
 	case isLater:
 		from, ok = t.firsts[datagram]
 	case datagram != "" && ok:
 		t.firsts[datagram] = from
+	case isError:
+		from = about.reversed()
 	}
 	switch {
 	case !ok:
@@ -149,7 +155,8 @@ func (t *Traffic) kind(frame Frame, got model.Outcome, list func() ([]model.Flow
 		if out, ok := readEnds(got.Frame); ok && s.Forward.Translates() {
 			t.ways[out.reversed()] = t.ways[from]
 		}
-	case got.Reason == model.TooBig, got.Reason == model.SourceRoute, got.Reason == model.NoChecksum, got.Reason == model.ManyHeaders: // the flow may be a new one
+	case got.Reason == model.TooBig, got.Reason == model.SourceRoute, got.Reason == model.MTUExceeded, got.Reason == model.NoChecksum,
+		got.Reason == model.ManyHeaders: // the flow may be a new one
 		flows, err := list()
 		if err != nil {
 			return k, err
