@@ -418,8 +418,8 @@ __noinline bool fragment_apply(struct xdp_md *ctx, const struct packet *pkt)
 	length = work->length;
 	if (work->replaced != length && bpf_xdp_adjust_head(ctx, (int)work->replaced - (int)length))
 		return false;
-	asm volatile("" : "+r"(start), "+r"(length)); /* for the verifier */
-	if (start > HEAD_L3 || !length || length > FRAME_HEAD_MAX - HEAD_L3)
+	asm volatile("" : "+r"(start)); /* for the verifier */
+	if (start > HEAD_L3 || !is_size(&length, FRAME_HEAD_MAX - HEAD_L3))
 		return false;
 	return !bpf_xdp_store_bytes(ctx, 0, work->head + start, length);
 }

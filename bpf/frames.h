@@ -91,6 +91,18 @@ struct parcel {
 };
 ASSERT_SIZE(struct parcel, 12);
 
+/* A size is from 1 to `most`; said so that Linux 6.1's verifier sees it, too. */
+static __always_inline bool is_size(__u32 *size, __u32 most)
+{
+	__u32 last = *size - 1;
+
+	asm volatile("" : "+r"(last));
+	if (last >= most)
+		return false;
+	*size = last + 1;
+	return true;
+}
+
 static __always_inline struct frame_slot *frame_slot(__u32 index)
 {
 	return bpf_map_lookup_elem(&frame_slots, &index);

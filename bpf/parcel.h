@@ -119,8 +119,7 @@ __noinline bool frame_keep(struct xdp_md *ctx, __u32 index, __u32 offset, __u32 
 	struct frame_slot *slot = frame_slot(index);
 	struct frame_bytes *frame = frame_bytes(index);
 
-	asm volatile("" : "+r"(length)); /* so that clang keeps the next line for the verifier */
-	if (!slot || !frame || !length || length > FRAME_MAX)
+	if (!slot || !frame || !is_size(&length, FRAME_MAX))
 		return false;
 	slot->offset = 0;
 	slot->length = length;
