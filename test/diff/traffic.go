@@ -26,6 +26,9 @@ type Traffic struct {
 	known   []*conversation
 	// ways has how every flow that ever was goes, by both of its ends.
 	ways map[ends]way
+	// line has fragments that come next, and firsts the ends of the datagrams whose first has come.
+	line   [][]byte
+	firsts map[string]ends
 	// orphans are those known whose backends a change took away, for a while.
 	orphans []*conversation
 	// left are the IP packets that have left of late.
@@ -35,7 +38,7 @@ type Traffic struct {
 // NewTraffic is traffic through a balancer.
 func NewTraffic(rng *rand.Rand, port model.Options, w World) *Traffic {
 	isSmall := w.Config.Limits.Flows <= 16 // such a table does get full
-	return &Traffic{rng: rng, world: w, port: port, patient: chance(rng, 3) || isSmall && chance(rng, 2), now: start(), ways: map[ends]way{}}
+	return &Traffic{rng: rng, world: w, port: port, patient: chance(rng, 3) || isSmall && chance(rng, 2), now: start(), ways: map[ends]way{}, firsts: map[string]ends{}}
 }
 
 // Next is what happens next.
@@ -122,6 +125,14 @@ func (t *Traffic) someone() *conversation {
 }
 
 func (t *Traffic) frame() []byte {
+	if len(t.line) == 0 && chance(t.rng, 25) || chance(t.rng, 100) {
+		t.fragmented()
+	}
+	if len(t.line) > 0 && !chance(t.rng, 4) {
+		frame := t.line[0]
+		t.line = t.line[1:]
+		return frame
+	}
 	if chance(t.rng, 60) {
 		return t.noIP()
 	}
