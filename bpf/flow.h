@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "count.h"
 #include "hash.h"
+#include "link.h"
 #include "lock.h"
 #include "maps.h"
 #include "packet.h"
@@ -553,21 +554,34 @@ static __always_inline bool macs_equal(const struct flow_macs *a, const void *fr
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
+/* The tags of the packet's flow's client, as it is remembered: other than a VLAN's one. */
+static __always_inline void client_tags_take(const struct packet *pkt)
+{
+	__u32 slot = pkt->slot;
+	struct flow_prefixes *prefixes = bpf_map_lookup_elem(&all_flow_prefixes, &slot);
+
+	if (prefixes)
+		prefixes->client_tags = tags_without_priority(&pkt->tags);
+}
+
 /* Clients move: a router fails over, a cable is changed. What the packet's flow is known to have is not written: its slot may be another's by now. */
 static __always_inline void flow_learn(const struct packet *pkt, const struct ethhdr *eth,
 				       __u32 interface)
 {
-	bool same_interface = pkt->flow.client_interface == interface;
+	__u32 link = link_of(interface, pkt->vlan);
+	bool same_link = pkt->flow.client_link == link && pkt->vlan != VLAN_OTHER;
 	bool same_macs = macs_equal(&pkt->flow.macs, eth);
 	struct flow *flow;
 
-	if (same_interface && same_macs)
+	if (same_link && same_macs)
 		return;
 	flow = flow_at(pkt->slot);
 	if (!flow || flow_life(flow).turn != pkt->flow.life.turn)
 		return;
-	if (!same_interface)
-		flow->client_interface = interface;
+	if (pkt->vlan == VLAN_OTHER)
+		client_tags_take(pkt);
+	if (!same_link)
+		flow->client_link = link;
 	if (!same_macs)
 		__builtin_memcpy(&flow->macs, eth, sizeof(flow->macs));
 }

@@ -63,13 +63,16 @@ static __always_inline bool has_less(__u32 one, __u32 other)
 {
 	struct backend *a = bpf_map_lookup_elem(&backends, &one),
 		       *b = bpf_map_lookup_elem(&backends, &other);
+	struct backend_policy *asks_a = bpf_map_lookup_elem(&backend_policies, &one),
+			      *asks_b = bpf_map_lookup_elem(&backend_policies, &other);
 	struct flow_count *of_a, *of_b;
 
-	if (!a || !b)
+	if (!a || !b || !asks_a || !asks_b)
 		return false;
 	of_a = flow_count_of(one, a->generation);
 	of_b = flow_count_of(other, b->generation);
-	return of_a && of_b && (__u64)of_a->active * b->weight < (__u64)of_b->active * a->weight;
+	return of_a && of_b &&
+	       (__u64)of_a->active * asks_b->weight < (__u64)of_b->active * asks_a->weight;
 }
 
 /*
@@ -103,13 +106,13 @@ static __always_inline __u32 packet_names(struct xdp_md *ctx, const struct packe
 /* CPUs that race exceed it by their number. */
 static __always_inline bool backend_is_full(__u32 id, const struct backend *backend)
 {
-	__u32 *most = bpf_map_lookup_elem(&backend_max_flows, &id);
+	struct backend_policy *policy = bpf_map_lookup_elem(&backend_policies, &id);
 	struct flow_count *count;
 
-	if (!most || !*most)
+	if (!policy || !policy->max_flows)
 		return false;
 	count = flow_count_of(id, backend->generation);
-	return count && *(volatile __u32 *)&count->active >= *most;
+	return count && *(volatile __u32 *)&count->active >= policy->max_flows;
 }
 
 /* Takes a backend of the service, unless it is full. */

@@ -55,8 +55,10 @@ services:
 			UDPUnconfirmed: 2 * time.Minute,
 			UDPStream:      2 * time.Minute,
 		},
-		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000},
-		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304, Prefixes: 131072, Clients: 65536, Affinity: 65536},
+		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000},
+		Fragments:  lb.Fragments{Held: 512, Bytes: 2 << 20, Timeout: time.Second},
+		Answers:    lb.VIPAnswers{Echo: true, Neighbours: true},
+		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304, Held: 512, Prefixes: 131072, Clients: 65536, Affinity: 65536},
 	}
 	if !reflect.DeepEqual(got, want) || len(warnings) > 0 {
 		t.Errorf("got  %+v\nwant %+v\nwarnings %v", got, want, warnings)
@@ -85,6 +87,8 @@ func TestEveryKey(t *testing.T) {
 					TCPUnconfirmed: 1 * time.Second, TCPEstablished: 20 * time.Second, TCPHalfClosed: 3 * time.Second,
 					TCPClosed: 4 * time.Second, UDPUnconfirmed: 5 * time.Second, UDPStream: 6 * time.Second,
 				},
+				Silent: true,
+				MSS:    1400,
 				SNAT:   lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Ports: lb.PortRange{First: 7, Last: 7}},
 				Tunnel: lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends: []lb.Backend{
@@ -101,6 +105,7 @@ func TestEveryKey(t *testing.T) {
 				TableSize: 127,
 				PerClient: lb.ClientRate{NewFlowsPerSecond: 1, PrefixV4: 32, PrefixV6: 64},
 				Affinity:  lb.Affinity{Timeout: 3 * time.Hour, PrefixV4: 32, PrefixV6: 128},
+				MSS:       lb.MSSAuto,
 				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 2000, Last: 3000}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends:  []lb.Backend{{Address: netip.MustParseAddrPort("10.0.1.1:80"), Weight: 1}},
@@ -127,14 +132,15 @@ func TestEveryKey(t *testing.T) {
 			UDPUnconfirmed: 5 * time.Second,
 			UDPStream:      6 * time.Second,
 		},
-		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0},
-		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304, Prefixes: 5, Clients: 16, Affinity: 17},
+		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0, EchoReplies: 8},
+		Fragments:  lb.Fragments{Held: 8, Bytes: 64 << 10, Timeout: 500 * time.Millisecond},
+		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304, Held: 8, Prefixes: 5, Clients: 16, Affinity: 17},
 		Seed:       4294967295,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:44:5: warning: check: health checks are not performed yet") {
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:48:5: warning: check: health checks are not performed yet") {
 		t.Errorf("warnings %v", warnings)
 	}
 }
@@ -160,6 +166,8 @@ services:
     per_client: {new_flows_per_second: 5, prefix_v4: 24, prefix_v6: 56}
     affinity: {by: client, timeout: 1h, prefix_v4: 31, prefix_v6: 127, group: g}
     timeouts: {tcp_established: 20s}
+    reject: drop
+    mss: 1400
     backends:
       - name: a
         address: 10.0.1.1:5353   # a comment
@@ -173,6 +181,8 @@ services:
     table_size: auto
     per_client: {new_flows_per_second: 1}
     affinity: {by: client}
+    reject: reset
+    mss: auto
     snat:
       addresses: []
       ports: 2000-3000
@@ -188,9 +198,12 @@ services:
 snat: {addresses: [10.0.0.9], ports: 7}
 tunnel: {sources: [172.16.0.0/16, "0100::/64"], port: 6081}
 timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_closed: 4s, udp_unconfirmed: 5s, udp_stream: 6s}
-rate_limits: {resets: 7, icmp_errors: 0}
-limits: {flows: 16, services: 3, backends: 4, table_entries: 2304, prefixes: 5, clients: 16, affinity: 17}
+rate_limits: {resets: 7, icmp_errors: 0, echo_replies: 8}
+fragments: {held: 8, bytes: 64KiB, timeout: 500ms}
+answer_echo: false
+answer_arp: false
 seed: 4294967295
+limits: {flows: 16, services: 3, backends: 4, table_entries: 2304, prefixes: 5, clients: 16, affinity: 17}
 `
 
 func TestTableSizeFollowsBackends(t *testing.T) {

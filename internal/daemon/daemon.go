@@ -48,6 +48,7 @@ type daemon struct {
 	datapath   *datapath.Datapath
 	resolver   *nexthop.Resolver
 	attacher   *attacher
+	groups     *nexthop.Groups
 	pins       string // how this process reaches PinDir
 	reconciler *reconcile.Reconciler
 	inherited  []int     // indices of interfaces that an earlier run has attached
@@ -84,6 +85,10 @@ func Run(ctx context.Context, opts Options) error {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer d.resolver.Close()
+	if d.groups, err = nexthop.NewGroups(); err != nil {
+		return err
+	}
+	defer d.groups.Close()
 	for _, name := range d.config.Interfaces {
 		if _, err := d.resolver.Interface(name); err != nil {
 			return err
@@ -129,8 +134,11 @@ func (d *daemon) open() error {
 		d.inherited = append(d.inherited, a.Index)
 	}
 	d.limits = d.config.Limits
-	if have, err := datapath.PinnedLimits(d.pins); err == nil && d.config.RunsWith(have) {
-		d.limits = have
+	if have, err := datapath.PinnedLimits(d.pins); err == nil {
+		have.Held = max(have.Held, d.config.Limits.Held) // no flow is lost for that
+		if d.config.RunsWith(have) {
+			d.limits = have
+		}
 	}
 	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.pins, Limits: d.limits})
 	if err != nil {
@@ -164,6 +172,7 @@ func (d *daemon) serve(ctx context.Context) error {
 
 // loop is the one writer of configuration maps.
 func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
+	d.resolver.SetAttached(d.config.Interfaces)
 	d.resolver.Set(d.config.BackendAddresses())
 	d.awaitNeighbours(ctx)
 	if err := d.apply(); err != nil {
@@ -172,6 +181,7 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 	if err := d.attacher.Set(d.config.Interfaces, d.config.Mode); err != nil {
 		return errors.Join(err, d.undoStart())
 	}
+	d.joinGroups()
 	d.warnOfMergedPackets()
 	giveBackMemory()
 	d.announceReady()
@@ -218,11 +228,20 @@ func (d *daemon) update() error {
 	}
 	// An interface may have been made anew, or have another MAC.
 	attaching := d.attacher.Set(d.config.Interfaces, d.config.Mode)
+	d.joinGroups()
 	if isNew {
 		d.warnOfMergedPackets()
 		giveBackMemory()
 	}
 	return errors.Join(applying, attaching)
+}
+
+// joinGroups makes the interfaces take the solicitations that the data plane answers. A failure
+// is not worth more than a warning: most cards take all groups when there are many.
+func (d *daemon) joinGroups() {
+	if err := d.groups.Set(d.attacher.interfaces, d.reconciler.AnsweredVIPs()); err != nil {
+		d.Log.Warn("neighbour solicitations for VIPs may not arrive", "error", err)
+	}
 }
 
 // Garbage may be this much of what is in use, in percent, until it is collected: while
@@ -337,6 +356,12 @@ func (d *daemon) apply() error {
 
 func (d *daemon) reconcile() (reconcile.Result, error) {
 	hops := d.resolver.Changes()
+	if own, known := d.resolver.Own(); known {
+		d.reconciler.SetHost(own)
+	}
+	if mtus := d.resolver.MTUs(d.config.Interfaces); len(mtus) > 0 {
+		d.reconciler.SetInterfaceMTUs(mtus)
+	}
 	if d.isApplied {
 		return d.reconciler.Follow(hops)
 	}

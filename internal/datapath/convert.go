@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -93,6 +94,9 @@ func serviceToBPF(entry lb.ServiceEntry) lbService {
 	case lb.LeastConn:
 		flags |= lbServiceFlagsSERVICE_LEAST_CONN
 	}
+	if entry.Silent {
+		flags |= lbServiceFlagsSERVICE_SILENT
+	}
 	return lbService{
 		Id: entry.ID, Forward: forwardToBPF(entry.Forward), Flags: flags, Quic: quicToBPF(entry.QUIC),
 		TableOffset: entry.TableOffset, TableSize: entry.TableSize,
@@ -160,6 +164,7 @@ func serviceFromBPF(s lbService) lb.ServiceEntry {
 		Forward:     forwardFromBPF(s.Forward),
 		Scheduler:   schedulerFromBPF(s.Flags),
 		QUIC:        quicFromBPF(s.Quic),
+		Silent:      s.Flags&lbServiceFlagsSERVICE_SILENT != 0,
 		TableOffset: s.TableOffset,
 		TableSize:   s.TableSize,
 	}
@@ -250,8 +255,8 @@ func backendToBPF(entry lb.BackendEntry) lbBackend {
 		SnatPortLast:  entry.SNATPorts.Last,
 		GuePort:       network(entry.GUEPort),
 		Timeouts:      entry.Timeouts,
-		Weight:        uint16(entry.Weight),
 		Quic:          quicToBPF(entry.QUIC),
+		Mss:           entry.MSS,
 	}
 	if entry.TakesFlows {
 		out.Flags |= lbBackendFlagsBACKEND_TAKES_FLOWS
@@ -266,6 +271,10 @@ func backendToBPF(entry lb.BackendEntry) lbBackend {
 	return out
 }
 
+func backendPolicyToBPF(entry lb.BackendEntry) lbBackendPolicy {
+	return lbBackendPolicy{MaxFlows: entry.MaxFlows, Weight: entry.Weight}
+}
+
 func backendFromBPF(b lbBackend) lb.BackendEntry {
 	out := lb.BackendEntry{
 		Service:    b.Service,
@@ -277,8 +286,8 @@ func backendFromBPF(b lbBackend) lb.BackendEntry {
 		GUEPort:    network(b.GuePort),
 		Timeouts:   b.Timeouts,
 		TakesFlows: b.Flags&lbBackendFlagsBACKEND_TAKES_FLOWS != 0,
-		Weight:     uint32(b.Weight),
 		QUIC:       quicFromBPF(b.Quic),
+		MSS:        b.Mss,
 	}
 	if b.TunnelSourceBits != 0 {
 		source := addrFromBPF(b.TunnelSource)
@@ -311,15 +320,59 @@ func nearClientFromBPF(n lbNearClient) lb.NearClient {
 	}
 }
 
+// tunnelEndBits come before the source in a tunnel's ends.
+const tunnelEndBits = 8 * uint32(unsafe.Offsetof(lbTunnelEnd{}.Source)-unsafe.Offsetof(lbTunnelEnd{}.Backend))
+
+func tunnelEndToBPF(end lb.TunnelEnd) lbTunnelEnd {
+	return lbTunnelEnd{
+		Bits:    tunnelEndBits + uint32(mappedBits(end.Source.Addr())+end.Source.Bits()),
+		Backend: addrToBPF(end.Backend),
+		GuePort: network(end.GUEPort),
+		Source:  addrToBPF(end.Source.Masked().Addr()),
+	}
+}
+
+func tunnelEndFromBPF(end lbTunnelEnd) lb.TunnelEnd {
+	source := addrFromBPF(end.Source)
+	return lb.TunnelEnd{
+		Backend: addrFromBPF(end.Backend),
+		GUEPort: network(end.GuePort),
+		Source:  netip.PrefixFrom(source, int(end.Bits-tunnelEndBits)-mappedBits(source)),
+	}
+}
+
+func foreignVIPToBPF(answers lb.VIPAnswers) (out lbForeignVip) {
+	if answers.Echo {
+		out.Answers |= lbVipAnswersVIP_ANSWERS_ECHO
+	}
+	if answers.Neighbours {
+		out.Answers |= lbVipAnswersVIP_ANSWERS_NEIGHBOURS
+	}
+	return out
+}
+
+func foreignVIPFromBPF(v lbForeignVip) lb.VIPAnswers {
+	return lb.VIPAnswers{
+		Echo:       v.Answers&lbVipAnswersVIP_ANSWERS_ECHO != 0,
+		Neighbours: v.Answers&lbVipAnswersVIP_ANSWERS_NEIGHBOURS != 0,
+	}
+}
+
 func nextHopToBPF(hop lb.NextHop) lbNextHop {
 	if !hop.Usable() {
 		return lbNextHop{}
 	}
-	return lbNextHop{Interface: uint32(hop.Interface), Mac: hop.MAC, SourceMac: hop.SourceMAC}
+	return lbNextHop{
+		Interface: uint32(hop.Interface), Mac: hop.MAC, SourceMac: hop.SourceMAC,
+		Vlan: hop.VLAN, Mtu: uint16(min(hop.MTU, math.MaxUint16)),
+	}
 }
 
 func nextHopFromBPF(hop lbNextHop) lb.NextHop {
-	return lb.NextHop{Interface: int(hop.Interface), MAC: hop.Mac, SourceMAC: hop.SourceMac}
+	return lb.NextHop{
+		Interface: int(hop.Interface), MAC: hop.Mac, SourceMAC: hop.SourceMac,
+		VLAN: hop.Vlan, MTU: int(hop.Mtu),
+	}
 }
 
 func serviceNameToBPF(n lb.ServiceName) lbServiceName {

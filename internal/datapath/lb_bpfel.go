@@ -51,7 +51,7 @@ type lbAffinityBucket struct {
 
 type lbAnswerClock struct {
 	_   structs.HostLayout
-	Due [2]uint64
+	Due [3]uint64
 }
 
 type lbBackend struct {
@@ -70,8 +70,8 @@ type lbBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
-	Weight           uint16
 	Quic             lbQuicLayout
+	Mss              uint16
 }
 
 type lbBackendCounters struct {
@@ -103,6 +103,12 @@ type lbBackendName struct {
 	Pad     uint16
 	Weight  uint32
 	Service uint32
+}
+
+type lbBackendPolicy struct {
+	_        structs.HostLayout
+	MaxFlows uint32
+	Weight   uint32
 }
 
 type lbBucket struct {
@@ -143,12 +149,55 @@ type lbClientBucket struct {
 	}
 }
 
+type lbConvertedError struct {
+	_     structs.HostLayout
+	Outer struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Inner struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Icmp struct {
+		_     structs.HostLayout
+		Type  uint8
+		Code  uint8
+		Check uint16
+		Rest  uint32
+	}
+	Source lbAddr
+	Kept   uint32
+	Before uint16
+	Pad    uint16
+}
+
+type lbCutHeaders struct {
+	_     structs.HostLayout
+	Words [16]uint64
+	Room  [16]uint64
+	Link  [3]uint64
+}
+
 type lbDecision struct {
-	_       structs.HostLayout
-	Verdict lbVerdict
-	Reason  lbReason
-	Service uint32
-	Backend uint32
+	_        structs.HostLayout
+	Verdict  lbVerdict
+	Reason   lbReason
+	Service  uint32
+	Backend  uint32
+	IsParcel uint32
 }
 
 type lbFlow struct {
@@ -169,9 +218,9 @@ type lbFlow struct {
 		Local  [6]uint8
 		Client [6]uint8
 	}
-	ClientInterface uint32
-	Request         lbFlowEnds
-	Answer          lbFlowEnds
+	ClientLink uint32
+	Request    lbFlowEnds
+	Answer     lbFlowEnds
 }
 
 type lbFlowCount struct {
@@ -225,7 +274,17 @@ type lbFlowPrefixes struct {
 	AnswerSrc  lbAddrPrefix
 	AnswerDst  lbAddrPrefix
 	Change     uint32
-	Pad        [3]uint32
+	ClientTags struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
+	Pad uint32
+}
+
+type lbForeignVip struct {
+	_       structs.HostLayout
+	Answers lbVipAnswers
+	Pad     [3]uint8
 }
 
 type lbForwardMode uint8
@@ -237,6 +296,39 @@ const (
 	lbForwardModeFORWARD_IPIP lbForwardMode = 3
 	lbForwardModeFORWARD_GUE  lbForwardMode = 4
 )
+
+type lbFrameBytes struct {
+	_     structs.HostLayout
+	Bytes [10240]uint8
+}
+
+type lbFrameSlot struct {
+	_    structs.HostLayout
+	Life struct {
+		_        structs.HostLayout
+		Turn     uint32
+		Deadline uint32
+	}
+	Next struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	Interface  uint32
+	HeadLength uint16
+	Offset     uint16
+	Length     uint16
+	IsHeld     uint8
+	Pad        [5]uint8
+	Head       [96]uint8
+}
+
+type lbFrameStore struct {
+	_         structs.HostLayout
+	HeldBytes uint64
+	Held      uint32
+	Cursor    uint32
+}
 
 type lbHashKeys struct {
 	_   structs.HostLayout
@@ -254,7 +346,9 @@ type lbNextHop struct {
 	_         structs.HostLayout
 	Interface uint32
 	Mac       [6]uint8
+	Vlan      uint16
 	SourceMac [6]uint8
+	Mtu       uint16
 }
 
 type lbPacket struct {
@@ -271,6 +365,8 @@ type lbPacket struct {
 	_      [4]byte
 	Flow   lbFlow
 	Other  lbTuple
+	Hop    lbNextHop
+	_      [4]byte
 	Search struct {
 		_         structs.HostLayout
 		Now       uint64
@@ -299,29 +395,50 @@ type lbPacket struct {
 		VictimAt uint32
 		Enough   uint32
 	}
-	Tuple             lbTuple
-	Hash              uint64
-	LockSeen          uint32
-	Slot              uint32
-	Place             uint32
-	L3Offset          uint32
-	L4Offset          uint32
-	L4Length          uint32
-	IpLength          uint32
-	Length            uint32
+	Tuple    lbTuple
+	Hash     uint64
+	LockSeen uint32
+	Slot     uint32
+	Place    uint32
+	L3Offset uint32
+	L4Offset uint32
+	L4Length uint32
+	IpLength uint32
+	Length   uint32
+	ToldMtu  uint32
+	CutTo    uint32
+	Tags     struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
 	Service           uint32
 	Backend           uint32
 	Reason            lbReason
 	Flaw              lbReason
 	Direction         uint32
+	Vlan              uint16
 	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
+	IsArp             bool
 	HasFragmentHeader bool
+	IsStranger        bool
+	HasPorts          bool
+	IsError           bool
 	Known             bool
 	SourceNat         bool
+	IsParcel          bool
+	IsCompleted       bool
 	Forward           lbForwardMode
 	_                 [4]byte
+}
+
+type lbPathMtu struct {
+	_       structs.HostLayout
+	Backend lbAddr
+	Until   uint64
+	Mtu     uint32
+	Pad     uint32
 }
 
 type lbPolicy struct {
@@ -390,12 +507,17 @@ const (
 	lbReasonREASON_TOO_BIG           lbReason = 22
 	lbReasonREASON_SOURCE_ROUTE      lbReason = 23
 	lbReasonREASON_FLOW_TABLE_BUSY   lbReason = 24
-	lbReasonREASON_SOURCE_DENIED     lbReason = 25
-	lbReasonREASON_CLIENT_RATE       lbReason = 26
-	lbReasonREASON_SERVICE_RATE      lbReason = 27
-	lbReasonREASON_MAX_FLOWS_SERVICE lbReason = 28
-	lbReasonREASON_MAX_FLOWS_BACKEND lbReason = 29
-	lbReasonREASON_COUNT             lbReason = 30
+	lbReasonREASON_NEIGHBOUR         lbReason = 25
+	lbReasonREASON_MTU_EXCEEDED      lbReason = 26
+	lbReasonREASON_ECHO              lbReason = 27
+	lbReasonREASON_ICMP_ERROR        lbReason = 28
+	lbReasonREASON_PATH_MTU          lbReason = 29
+	lbReasonREASON_SOURCE_DENIED     lbReason = 30
+	lbReasonREASON_CLIENT_RATE       lbReason = 31
+	lbReasonREASON_SERVICE_RATE      lbReason = 32
+	lbReasonREASON_MAX_FLOWS_SERVICE lbReason = 33
+	lbReasonREASON_MAX_FLOWS_BACKEND lbReason = 34
+	lbReasonREASON_COUNT             lbReason = 35
 )
 
 type lbReasonCounters struct {
@@ -424,6 +546,7 @@ type lbServiceFlags uint8
 const (
 	lbServiceFlagsSERVICE_RANDOM     lbServiceFlags = 1
 	lbServiceFlagsSERVICE_LEAST_CONN lbServiceFlags = 2
+	lbServiceFlagsSERVICE_SILENT     lbServiceFlags = 4
 )
 
 type lbServiceKey struct {
@@ -454,8 +577,12 @@ type lbServiceRate struct {
 }
 
 type lbSettings struct {
-	_        structs.HostLayout
-	Interval [2]uint64
+	_               structs.HostLayout
+	SmallestMtu     uint64
+	Interval        [3]uint64
+	FragmentTimeout uint64
+	Held            uint32
+	HeldBytes       uint32
 }
 
 type lbSnatAddress struct {
@@ -512,6 +639,15 @@ type lbTimeouts struct {
 	Pad uint64
 }
 
+type lbTunnelEnd struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Backend lbAddr
+	GuePort uint16
+	Pad     uint16
+	Source  lbAddr
+}
+
 type lbTuple struct {
 	_        structs.HostLayout
 	Src      lbAddr
@@ -531,8 +667,16 @@ const (
 	lbVerdictVERDICT_TX       lbVerdict = 3
 	lbVerdictVERDICT_REDIRECT lbVerdict = 4
 	lbVerdictVERDICT_CONTINUE lbVerdict = 5
-	lbVerdictVERDICT_OPEN     lbVerdict = 6
-	lbVerdictVERDICT_ANSWER   lbVerdict = 7
+	lbVerdictVERDICT_ICMP     lbVerdict = 6
+	lbVerdictVERDICT_OPEN     lbVerdict = 7
+	lbVerdictVERDICT_ANSWER   lbVerdict = 8
+)
+
+type lbVipAnswers uint8
+
+const (
+	lbVipAnswersVIP_ANSWERS_ECHO       lbVipAnswers = 1
+	lbVipAnswersVIP_ANSWERS_NEIGHBOURS lbVipAnswers = 2
 )
 
 // Names of all BPF objects in the ELF.
@@ -543,6 +687,7 @@ const (
 	lbMapAffinityBackends    = "affinity_backends"
 	lbMapAffinityBuckets     = "affinity_buckets"
 	lbMapAllBackendCounters  = "all_backend_counters"
+	lbMapAllCutHeaders       = "all_cut_headers"
 	lbMapAllFlowPrefixes     = "all_flow_prefixes"
 	lbMapAllHashKeys         = "all_hash_keys"
 	lbMapAllReasonCounters   = "all_reason_counters"
@@ -550,20 +695,26 @@ const (
 	lbMapAllTimeouts         = "all_timeouts"
 	lbMapAnswerClocks        = "answer_clocks"
 	lbMapAnswerSlots         = "answer_slots"
-	lbMapBackendMaxFlows     = "backend_max_flows"
 	lbMapBackendNames        = "backend_names"
+	lbMapBackendPolicies     = "backend_policies"
 	lbMapBackends            = "backends"
 	lbMapBuckets             = "buckets"
 	lbMapChecksumBuffers     = "checksum_buffers"
 	lbMapClientBuckets       = "client_buckets"
+	lbMapConvertedErrors     = "converted_errors"
 	lbMapDecisions           = "decisions"
 	lbMapFlowCounts          = "flow_counts"
 	lbMapFlowHistories       = "flow_histories"
 	lbMapFlows               = "flows"
+	lbMapForeignVips         = "foreign_vips"
+	lbMapFrameSlots          = "frame_slots"
+	lbMapFrameStores         = "frame_stores"
+	lbMapInterfaceMtus       = "interface_mtus"
 	lbMapLocks               = "locks"
 	lbMapNearClients         = "near_clients"
 	lbMapNextHops            = "next_hops"
 	lbMapPackets             = "packets"
+	lbMapPathMtus            = "path_mtus"
 	lbMapPolicies            = "policies"
 	lbMapPortPools           = "port_pools"
 	lbMapQuicServers         = "quic_servers"
@@ -574,10 +725,12 @@ const (
 	lbMapServices            = "services"
 	lbMapSnatAddresses       = "snat_addresses"
 	lbMapSourceRules         = "source_rules"
+	lbMapStoredFrames        = "stored_frames"
 	lbMapSweepers            = "sweepers"
 	lbMapTables              = "tables"
 	lbMapTestInputs          = "test_inputs"
 	lbMapTicks               = "ticks"
+	lbMapTunnelEnds          = "tunnel_ends"
 	lbProgTinylb             = "tinylb"
 	lbVarAffinityBucketCount = "affinity_bucket_count"
 	lbVarAnswerBucketCount   = "answer_bucket_count"
@@ -585,7 +738,9 @@ const (
 	lbVarClientBucketCount   = "client_bucket_count"
 	lbVarFlowBucketCount     = "flow_bucket_count"
 	lbVarFlowHashKeys        = "flow_hash_keys"
+	lbVarFrameCount          = "frame_count"
 	lbVarInterfaceMac        = "interface_mac"
+	lbVarNeighbourMac        = "neighbour_mac"
 	lbVarRecordDecisions     = "record_decisions"
 	lbVarStoresAreOrdered    = "stores_are_ordered"
 	lbVarTestClock           = "test_clock"
@@ -645,6 +800,7 @@ type lbMapSpecs struct {
 	AffinityBackends   *ebpf.MapSpec `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -652,20 +808,26 @@ type lbMapSpecs struct {
 	AllTimeouts        *ebpf.MapSpec `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
-	BackendMaxFlows    *ebpf.MapSpec `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
+	BackendPolicies    *ebpf.MapSpec `ebpf:"backend_policies"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
 	ClientBuckets      *ebpf.MapSpec `ebpf:"client_buckets"`
+	ConvertedErrors    *ebpf.MapSpec `ebpf:"converted_errors"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.MapSpec `ebpf:"frame_slots"`
+	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
+	PathMtus           *ebpf.MapSpec `ebpf:"path_mtus"`
 	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	QuicServers        *ebpf.MapSpec `ebpf:"quic_servers"`
@@ -676,10 +838,12 @@ type lbMapSpecs struct {
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
 	SourceRules        *ebpf.MapSpec `ebpf:"source_rules"`
+	StoredFrames       *ebpf.MapSpec `ebpf:"stored_frames"`
 	Sweepers           *ebpf.MapSpec `ebpf:"sweepers"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
+	TunnelEnds         *ebpf.MapSpec `ebpf:"tunnel_ends"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -692,7 +856,9 @@ type lbVariableSpecs struct {
 	ClientBucketCount   *ebpf.VariableSpec `ebpf:"client_bucket_count"`
 	FlowBucketCount     *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
 	FlowHashKeys        *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	FrameCount          *ebpf.VariableSpec `ebpf:"frame_count"`
 	InterfaceMac        *ebpf.VariableSpec `ebpf:"interface_mac"`
+	NeighbourMac        *ebpf.VariableSpec `ebpf:"neighbour_mac"`
 	RecordDecisions     *ebpf.VariableSpec `ebpf:"record_decisions"`
 	StoresAreOrdered    *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
 	TestClock           *ebpf.VariableSpec `ebpf:"test_clock"`
@@ -723,6 +889,7 @@ type lbMaps struct {
 	AffinityBackends   *ebpf.Map `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -730,20 +897,26 @@ type lbMaps struct {
 	AllTimeouts        *ebpf.Map `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
-	BackendMaxFlows    *ebpf.Map `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
+	BackendPolicies    *ebpf.Map `ebpf:"backend_policies"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
 	ClientBuckets      *ebpf.Map `ebpf:"client_buckets"`
+	ConvertedErrors    *ebpf.Map `ebpf:"converted_errors"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.Map `ebpf:"frame_slots"`
+	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
+	PathMtus           *ebpf.Map `ebpf:"path_mtus"`
 	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	QuicServers        *ebpf.Map `ebpf:"quic_servers"`
@@ -754,10 +927,12 @@ type lbMaps struct {
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
 	SourceRules        *ebpf.Map `ebpf:"source_rules"`
+	StoredFrames       *ebpf.Map `ebpf:"stored_frames"`
 	Sweepers           *ebpf.Map `ebpf:"sweepers"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
+	TunnelEnds         *ebpf.Map `ebpf:"tunnel_ends"`
 }
 
 func (m *lbMaps) Close() error {
@@ -766,6 +941,7 @@ func (m *lbMaps) Close() error {
 		m.AffinityBackends,
 		m.AffinityBuckets,
 		m.AllBackendCounters,
+		m.AllCutHeaders,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
@@ -773,20 +949,26 @@ func (m *lbMaps) Close() error {
 		m.AllTimeouts,
 		m.AnswerClocks,
 		m.AnswerSlots,
-		m.BackendMaxFlows,
 		m.BackendNames,
+		m.BackendPolicies,
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
 		m.ClientBuckets,
+		m.ConvertedErrors,
 		m.Decisions,
 		m.FlowCounts,
 		m.FlowHistories,
 		m.Flows,
+		m.ForeignVips,
+		m.FrameSlots,
+		m.FrameStores,
+		m.InterfaceMtus,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,
 		m.Packets,
+		m.PathMtus,
 		m.Policies,
 		m.PortPools,
 		m.QuicServers,
@@ -797,10 +979,12 @@ func (m *lbMaps) Close() error {
 		m.Services,
 		m.SnatAddresses,
 		m.SourceRules,
+		m.StoredFrames,
 		m.Sweepers,
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
+		m.TunnelEnds,
 	)
 }
 
@@ -814,7 +998,9 @@ type lbVariables struct {
 	ClientBucketCount   *ebpf.Variable `ebpf:"client_bucket_count"`
 	FlowBucketCount     *ebpf.Variable `ebpf:"flow_bucket_count"`
 	FlowHashKeys        *ebpf.Variable `ebpf:"flow_hash_keys"`
+	FrameCount          *ebpf.Variable `ebpf:"frame_count"`
 	InterfaceMac        *ebpf.Variable `ebpf:"interface_mac"`
+	NeighbourMac        *ebpf.Variable `ebpf:"neighbour_mac"`
 	RecordDecisions     *ebpf.Variable `ebpf:"record_decisions"`
 	StoresAreOrdered    *ebpf.Variable `ebpf:"stores_are_ordered"`
 	TestClock           *ebpf.Variable `ebpf:"test_clock"`

@@ -53,7 +53,7 @@ func reasonCases() map[string]reasonCase {
 		"no-flow": {ofWeb("TX", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
 			return c.request(packet.ACK, "").Frame()
 		}},
-		"no-backend": {ofWeb("DROP", "no-backend", ""), func(b *balancer, c *conversation) []byte {
+		"no-backend": {ofWeb("TX", "no-backend", ""), func(b *balancer, c *conversation) []byte {
 			b.cfg.Services[0].Backends[0].Weight = 0
 			b.apply(b.cfg)
 			return c.request(packet.SYN, "").Frame()
@@ -105,6 +105,14 @@ func reasonCases() map[string]reasonCase {
 			c.client = netip.AddrPortFrom(netip.MustParseAddrPort(backendA).Addr(), 40000)
 			return c.request(packet.SYN, "").Frame()
 		}},
+		"mtu-exceeded": {ofWeb("TX", "mtu-exceeded", backendA), func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Forward = lb.ForwardIPIP
+			only := b.cfg.Services[0].Backends[0]
+			hop := b.hops[only.Address.Addr()]
+			hop.MTU = 1500
+			b.hopTo(only, hop)
+			return c.request(packet.SYN, strings.Repeat("x", 1500-2*20-20+1)).Frame()
+		}},
 		"too-big": {ofWeb("DROP", "too-big", backendA), func(b *balancer, c *conversation) []byte {
 			b.cfg.Services[0].Forward = lb.ForwardIPIP
 			b.apply(b.cfg)
@@ -128,6 +136,27 @@ func reasonCases() map[string]reasonCase {
 		"service-rate":      {ofWeb("DROP", "service-rate", ""), afterAnother(func(s *lb.Service) { s.NewFlowsPerSecond = 1 })},
 		"max-flows-service": {ofWeb("DROP", "max-flows-service", ""), afterAnother(func(s *lb.Service) { s.MaxFlows = 1 })},
 		"max-flows-backend": {ofWeb("DROP", "max-flows-backend", ""), afterAnother(func(s *lb.Service) { s.Backends[0].MaxFlows = 1 })},
+		"neighbour": {outcome{verdict: "TX", reason: "neighbour"}, func(b *balancer, c *conversation) []byte {
+			b.cfg.Answers.Neighbours = true
+			b.reconciler.SetHost(nil)
+			b.apply(b.cfg)
+			return whoHas(c.client.Addr(), c.vip.Addr())
+		}},
+		"echo": {outcome{verdict: "TX", reason: "echo"}, func(_ *balancer, c *conversation) []byte {
+			return c.fromClient(packet.NewEcho(c.client.Addr(), c.vip.Addr(), 1, 2, "ping")).Frame()
+		}},
+		"icmp-error": {ofWeb("TX", "icmp-error", backendA), func(_ *balancer, c *conversation) []byte {
+			p := packet.NewTCP(c.establish().vip, c.client, packet.ACK, "an answer")
+			return c.fromClient(p.Error(netip.MustParseAddr("192.0.2.9"), packet.TimeExceeded, 0, 0, 8)).Frame()
+		}},
+		"path-mtu": {outcome{verdict: "PASS", reason: "path-mtu", service: "web", backend: backendA}, func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Forward = lb.ForwardIPIP
+			b.apply(b.cfg)
+			_, out := b.run(c.request(packet.SYN, "").Frame())
+			p, err := packet.Read(out)
+			b.must(err)
+			return c.fromClient(p.Error(netip.MustParseAddr("192.0.2.9"), packet.Unreachable, 4, 1400, 8)).Frame()
+		}},
 		"snat-exhausted": {ofWeb("DROP", "snat-exhausted", backendA), func(b *balancer, c *conversation) []byte {
 			b.tcp(clientAt(0), webVIP).establish()
 			return c.request(packet.SYN, "").Frame()
@@ -193,7 +222,7 @@ func TestEveryReason(t *testing.T) {
 			}
 			cfg := bothFamilies(config(withPorts(web(backendA), 2000, 2000)))
 			cfg.Limits.Flows = 64
-			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC()})
+			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC(), NeighbourMAC: localMAC()})
 			frame := tc.last(b, b.tcp(aClient, webVIP))
 			before := b.countOf(tc.want.service, reason)
 			if got, _ := b.run(frame); got != tc.want {

@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type sweepAddr struct {
+	_    structs.HostLayout
+	Word [4]uint32
+}
+
 type sweepAddressFilter struct {
 	_     structs.HostLayout
 	Bits  [8]uint64
@@ -27,17 +32,11 @@ type sweepAffinityBucket struct {
 	}
 	Pad  uint32
 	Kept [4]struct {
-		_      structs.HostLayout
-		Client struct {
-			_    structs.HostLayout
-			Word [4]uint32
-		}
-		Group   uint64
-		Until   uint64
-		Address struct {
-			_    structs.HostLayout
-			Word [4]uint32
-		}
+		_          structs.HostLayout
+		Client     sweepAddr
+		Group      uint64
+		Until      uint64
+		Address    sweepAddr
 		Backend    uint32
 		Generation uint32
 	}
@@ -45,19 +44,13 @@ type sweepAffinityBucket struct {
 
 type sweepAnswerClock struct {
 	_   structs.HostLayout
-	Due [2]uint64
+	Due [3]uint64
 }
 
 type sweepBackend struct {
-	_       structs.HostLayout
-	Address struct {
-		_    structs.HostLayout
-		Word [4]uint32
-	}
-	TunnelSource struct {
-		_    structs.HostLayout
-		Word [4]uint32
-	}
+	_                structs.HostLayout
+	Address          sweepAddr
+	TunnelSource     sweepAddr
 	Port             uint16
 	GuePort          uint16
 	SnatFirst        uint32
@@ -70,12 +63,12 @@ type sweepBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
-	Weight           uint16
 	Quic             struct {
 		_        structs.HostLayout
 		Config   uint8
 		IdLength uint8
 	}
+	Mss uint16
 }
 
 type sweepBackendCounters struct {
@@ -90,23 +83,23 @@ type sweepBackendCounters struct {
 type sweepBackendKey struct {
 	_       structs.HostLayout
 	Service uint32
-	Address struct {
-		_    structs.HostLayout
-		Word [4]uint32
-	}
+	Address sweepAddr
 }
 
 type sweepBackendName struct {
 	_       structs.HostLayout
 	Name    [64]int8
-	Address struct {
-		_    structs.HostLayout
-		Word [4]uint32
-	}
+	Address sweepAddr
 	Port    uint16
 	Pad     uint16
 	Weight  uint32
 	Service uint32
+}
+
+type sweepBackendPolicy struct {
+	_        structs.HostLayout
+	MaxFlows uint32
+	Weight   uint32
 }
 
 type sweepBucket struct {
@@ -140,22 +133,20 @@ type sweepClientBucket struct {
 	}
 	Pad   uint32
 	Rates [4]struct {
-		_      structs.HostLayout
-		Client struct {
-			_    structs.HostLayout
-			Word [4]uint32
-		}
+		_       structs.HostLayout
+		Client  sweepAddr
 		Service uint64
 		Due     uint64
 	}
 }
 
 type sweepDecision struct {
-	_       structs.HostLayout
-	Verdict uint32
-	Reason  uint32
-	Service uint32
-	Backend uint32
+	_        structs.HostLayout
+	Verdict  uint32
+	Reason   uint32
+	Service  uint32
+	Backend  uint32
+	IsParcel uint32
 }
 
 type sweepFlow struct {
@@ -176,8 +167,8 @@ type sweepFlow struct {
 		Local  [6]uint8
 		Client [6]uint8
 	}
-	ClientInterface uint32
-	Request         struct {
+	ClientLink uint32
+	Request    struct {
 		_     structs.HostLayout
 		Src   uint32
 		Dst   uint32
@@ -222,8 +213,25 @@ type sweepFlowPrefixes struct {
 		_    structs.HostLayout
 		Word [3]uint32
 	}
-	Change uint32
-	Pad    [3]uint32
+	Change     uint32
+	ClientTags struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
+	Pad uint32
+}
+
+type sweepForeignVip struct {
+	_       structs.HostLayout
+	Answers uint8
+	Pad     [3]uint8
+}
+
+type sweepFrameStore struct {
+	_         structs.HostLayout
+	HeldBytes uint64
+	Held      uint32
+	Cursor    uint32
 }
 
 type sweepHashKeys struct {
@@ -235,33 +243,26 @@ type sweepNearClient struct {
 	_       structs.HostLayout
 	Bits    uint32
 	Service uint32
-	Address struct {
-		_    structs.HostLayout
-		Word [4]uint32
-	}
+	Address sweepAddr
 }
 
 type sweepNextHop struct {
 	_         structs.HostLayout
 	Interface uint32
 	Mac       [6]uint8
+	Vlan      uint16
 	SourceMac [6]uint8
+	Mtu       uint16
 }
 
 type sweepPacket struct {
 	_        structs.HostLayout
 	Affinity struct {
-		_      structs.HostLayout
-		Client struct {
-			_    structs.HostLayout
-			Word [4]uint32
-		}
-		Group   uint64
-		Until   uint64
-		Address struct {
-			_    structs.HostLayout
-			Word [4]uint32
-		}
+		_          structs.HostLayout
+		Client     sweepAddr
+		Group      uint64
+		Until      uint64
+		Address    sweepAddr
 		Backend    uint32
 		Generation uint32
 	}
@@ -276,20 +277,16 @@ type sweepPacket struct {
 	_     [4]byte
 	Flow  sweepFlow
 	Other struct {
-		_   structs.HostLayout
-		Src struct {
-			_    structs.HostLayout
-			Word [4]uint32
-		}
-		Dst struct {
-			_    structs.HostLayout
-			Word [4]uint32
-		}
+		_        structs.HostLayout
+		Src      sweepAddr
+		Dst      sweepAddr
 		Sport    uint16
 		Dport    uint16
 		Protocol uint8
 		Pad      [3]uint8
 	}
+	Hop    sweepNextHop
+	_      [4]byte
 	Search struct {
 		_         structs.HostLayout
 		Now       uint64
@@ -319,42 +316,57 @@ type sweepPacket struct {
 		Enough   uint32
 	}
 	Tuple struct {
-		_   structs.HostLayout
-		Src struct {
-			_    structs.HostLayout
-			Word [4]uint32
-		}
-		Dst struct {
-			_    structs.HostLayout
-			Word [4]uint32
-		}
+		_        structs.HostLayout
+		Src      sweepAddr
+		Dst      sweepAddr
 		Sport    uint16
 		Dport    uint16
 		Protocol uint8
 		Pad      [3]uint8
 	}
-	Hash              uint64
-	LockSeen          uint32
-	Slot              uint32
-	Place             uint32
-	L3Offset          uint32
-	L4Offset          uint32
-	L4Length          uint32
-	IpLength          uint32
-	Length            uint32
+	Hash     uint64
+	LockSeen uint32
+	Slot     uint32
+	Place    uint32
+	L3Offset uint32
+	L4Offset uint32
+	L4Length uint32
+	IpLength uint32
+	Length   uint32
+	ToldMtu  uint32
+	CutTo    uint32
+	Tags     struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
 	Service           uint32
 	Backend           uint32
 	Reason            uint32
 	Flaw              uint32
 	Direction         uint32
+	Vlan              uint16
 	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
+	IsArp             bool
 	HasFragmentHeader bool
+	IsStranger        bool
+	HasPorts          bool
+	IsError           bool
 	Known             bool
 	SourceNat         bool
+	IsParcel          bool
+	IsCompleted       bool
 	Forward           uint8
 	_                 [4]byte
+}
+
+type sweepPathMtu struct {
+	_       structs.HostLayout
+	Backend sweepAddr
+	Until   uint64
+	Mtu     uint32
+	Pad     uint32
 }
 
 type sweepPolicy struct {
@@ -415,23 +427,17 @@ type sweepServiceBlock struct {
 }
 
 type sweepServiceKey struct {
-	_       structs.HostLayout
-	Address struct {
-		_    structs.HostLayout
-		Word [4]uint32
-	}
+	_        structs.HostLayout
+	Address  sweepAddr
 	Protocol uint8
 	Pad      uint8
 	Port     uint16
 }
 
 type sweepServiceName struct {
-	_       structs.HostLayout
-	Name    [64]int8
-	Address struct {
-		_    structs.HostLayout
-		Word [4]uint32
-	}
+	_         structs.HostLayout
+	Name      [64]int8
+	Address   sweepAddr
 	PortFirst uint16
 	PortLast  uint16
 	Tcp       uint8
@@ -448,17 +454,18 @@ type sweepServiceRate struct {
 }
 
 type sweepSettings struct {
-	_        structs.HostLayout
-	Interval [2]uint64
+	_               structs.HostLayout
+	SmallestMtu     uint64
+	Interval        [3]uint64
+	FragmentTimeout uint64
+	Held            uint32
+	HeldBytes       uint32
 }
 
 type sweepSnatAddress struct {
 	_       structs.HostLayout
-	Address struct {
-		_    structs.HostLayout
-		Word [4]uint32
-	}
-	IsVip uint32
+	Address sweepAddr
+	IsVip   uint32
 }
 
 type sweepSourcePrefix struct {
@@ -466,10 +473,7 @@ type sweepSourcePrefix struct {
 	Bits    uint32
 	Rules   uint32
 	IsV6    uint32
-	Address struct {
-		_    structs.HostLayout
-		Word [4]uint32
-	}
+	Address sweepAddr
 }
 
 type sweepSourceRule uint32
@@ -512,6 +516,15 @@ type sweepTimeouts struct {
 	Pad uint64
 }
 
+type sweepTunnelEnd struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Backend sweepAddr
+	GuePort uint16
+	Pad     uint16
+	Source  sweepAddr
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -527,8 +540,8 @@ const (
 	sweepMapAllTimeouts         = "all_timeouts"
 	sweepMapAnswerClocks        = "answer_clocks"
 	sweepMapAnswerSlots         = "answer_slots"
-	sweepMapBackendMaxFlows     = "backend_max_flows"
 	sweepMapBackendNames        = "backend_names"
+	sweepMapBackendPolicies     = "backend_policies"
 	sweepMapBackends            = "backends"
 	sweepMapBuckets             = "buckets"
 	sweepMapChecksumBuffers     = "checksum_buffers"
@@ -537,10 +550,14 @@ const (
 	sweepMapFlowCounts          = "flow_counts"
 	sweepMapFlowHistories       = "flow_histories"
 	sweepMapFlows               = "flows"
+	sweepMapForeignVips         = "foreign_vips"
+	sweepMapFrameStores         = "frame_stores"
+	sweepMapInterfaceMtus       = "interface_mtus"
 	sweepMapLocks               = "locks"
 	sweepMapNearClients         = "near_clients"
 	sweepMapNextHops            = "next_hops"
 	sweepMapPackets             = "packets"
+	sweepMapPathMtus            = "path_mtus"
 	sweepMapPolicies            = "policies"
 	sweepMapPortPools           = "port_pools"
 	sweepMapQuicServers         = "quic_servers"
@@ -555,6 +572,7 @@ const (
 	sweepMapTables              = "tables"
 	sweepMapTestInputs          = "test_inputs"
 	sweepMapTicks               = "ticks"
+	sweepMapTunnelEnds          = "tunnel_ends"
 	sweepProgSweepAll           = "sweep_all"
 	sweepProgSweepStart         = "sweep_start"
 	sweepVarAffinityBucketCount = "affinity_bucket_count"
@@ -563,7 +581,9 @@ const (
 	sweepVarClientBucketCount   = "client_bucket_count"
 	sweepVarFlowBucketCount     = "flow_bucket_count"
 	sweepVarFlowHashKeys        = "flow_hash_keys"
+	sweepVarFrameCount          = "frame_count"
 	sweepVarInterfaceMac        = "interface_mac"
+	sweepVarNeighbourMac        = "neighbour_mac"
 	sweepVarRecordDecisions     = "record_decisions"
 	sweepVarStoresAreOrdered    = "stores_are_ordered"
 	sweepVarTestClock           = "test_clock"
@@ -631,8 +651,8 @@ type sweepMapSpecs struct {
 	AllTimeouts        *ebpf.MapSpec `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
-	BackendMaxFlows    *ebpf.MapSpec `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
+	BackendPolicies    *ebpf.MapSpec `ebpf:"backend_policies"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
@@ -641,10 +661,14 @@ type sweepMapSpecs struct {
 	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
+	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
+	PathMtus           *ebpf.MapSpec `ebpf:"path_mtus"`
 	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	QuicServers        *ebpf.MapSpec `ebpf:"quic_servers"`
@@ -659,6 +683,7 @@ type sweepMapSpecs struct {
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
+	TunnelEnds         *ebpf.MapSpec `ebpf:"tunnel_ends"`
 }
 
 // sweepVariableSpecs contains global variables before they are loaded into the kernel.
@@ -671,7 +696,9 @@ type sweepVariableSpecs struct {
 	ClientBucketCount   *ebpf.VariableSpec `ebpf:"client_bucket_count"`
 	FlowBucketCount     *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
 	FlowHashKeys        *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	FrameCount          *ebpf.VariableSpec `ebpf:"frame_count"`
 	InterfaceMac        *ebpf.VariableSpec `ebpf:"interface_mac"`
+	NeighbourMac        *ebpf.VariableSpec `ebpf:"neighbour_mac"`
 	RecordDecisions     *ebpf.VariableSpec `ebpf:"record_decisions"`
 	StoresAreOrdered    *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
 	TestClock           *ebpf.VariableSpec `ebpf:"test_clock"`
@@ -709,8 +736,8 @@ type sweepMaps struct {
 	AllTimeouts        *ebpf.Map `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
-	BackendMaxFlows    *ebpf.Map `ebpf:"backend_max_flows"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
+	BackendPolicies    *ebpf.Map `ebpf:"backend_policies"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
@@ -719,10 +746,14 @@ type sweepMaps struct {
 	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
+	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
+	PathMtus           *ebpf.Map `ebpf:"path_mtus"`
 	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	QuicServers        *ebpf.Map `ebpf:"quic_servers"`
@@ -737,6 +768,7 @@ type sweepMaps struct {
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
+	TunnelEnds         *ebpf.Map `ebpf:"tunnel_ends"`
 }
 
 func (m *sweepMaps) Close() error {
@@ -752,8 +784,8 @@ func (m *sweepMaps) Close() error {
 		m.AllTimeouts,
 		m.AnswerClocks,
 		m.AnswerSlots,
-		m.BackendMaxFlows,
 		m.BackendNames,
+		m.BackendPolicies,
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
@@ -762,10 +794,14 @@ func (m *sweepMaps) Close() error {
 		m.FlowCounts,
 		m.FlowHistories,
 		m.Flows,
+		m.ForeignVips,
+		m.FrameStores,
+		m.InterfaceMtus,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,
 		m.Packets,
+		m.PathMtus,
 		m.Policies,
 		m.PortPools,
 		m.QuicServers,
@@ -780,6 +816,7 @@ func (m *sweepMaps) Close() error {
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
+		m.TunnelEnds,
 	)
 }
 
@@ -793,7 +830,9 @@ type sweepVariables struct {
 	ClientBucketCount   *ebpf.Variable `ebpf:"client_bucket_count"`
 	FlowBucketCount     *ebpf.Variable `ebpf:"flow_bucket_count"`
 	FlowHashKeys        *ebpf.Variable `ebpf:"flow_hash_keys"`
+	FrameCount          *ebpf.Variable `ebpf:"frame_count"`
 	InterfaceMac        *ebpf.Variable `ebpf:"interface_mac"`
+	NeighbourMac        *ebpf.Variable `ebpf:"neighbour_mac"`
 	RecordDecisions     *ebpf.Variable `ebpf:"record_decisions"`
 	StoresAreOrdered    *ebpf.Variable `ebpf:"stores_are_ordered"`
 	TestClock           *ebpf.Variable `ebpf:"test_clock"`

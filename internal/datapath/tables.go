@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 	"unsafe"
 
@@ -14,18 +15,21 @@ import (
 // ReadTables copies the configuration tables, as a start finds them.
 func (d *Datapath) ReadTables() (lb.Tables, error) {
 	t := lb.Tables{
-		Services:         map[lb.ServiceKey]lb.ServiceEntry{},
-		Backends:         map[uint32]lb.BackendEntry{},
-		NextHops:         map[uint32]lb.NextHop{},
-		SNATAddresses:    map[uint32]lb.SNATAddress{},
-		NearClients:      map[lb.NearClient]uint32{},
+		Services:      map[lb.ServiceKey]lb.ServiceEntry{},
+		Backends:      map[uint32]lb.BackendEntry{},
+		NextHops:      map[uint32]lb.NextHop{},
+		SNATAddresses: map[uint32]lb.SNATAddress{},
+		NearClients:   map[lb.NearClient]uint32{},
+		ForeignVIPs:   map[netip.Addr]lb.VIPAnswers{},
+		InterfaceMTUs: map[uint32]uint32{},
+		TunnelEnds:    map[lb.TunnelEnd]uint32{},
 		QUICServers:      map[lb.QUICServer]uint32{},
 		Policies:         map[uint32]lb.ServicePolicy{},
 		SourceRules:      map[uint32]lb.SourceRules{},
 		Timeouts:         map[uint8]lb.Timeouts{},
 		AffinityBackends: map[lb.BackendKey]uint32{},
-		ServiceNames:     map[uint32]lb.ServiceName{},
-		BackendNames:     map[uint32]lb.BackendName{},
+		ServiceNames:  map[uint32]lb.ServiceName{},
+		BackendNames:  map[uint32]lb.BackendName{},
 	}
 	err := errors.Join(
 		each(d.maps.Services, func(k lbServiceKey, v lbService) {
@@ -54,6 +58,13 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		each(d.maps.QuicServers, func(k lbQuicServer, backend uint32) {
 			t.QUICServers[quicServerFromBPF(k)] = backend
 		}),
+		each(d.maps.ForeignVips, func(k lbAddr, v lbForeignVip) {
+			t.ForeignVIPs[addrFromBPF(k)] = foreignVIPFromBPF(v)
+		}),
+		each(d.maps.InterfaceMtus, func(index, mtu uint32) { t.InterfaceMTUs[index] = mtu }),
+		each(d.maps.TunnelEnds, func(k lbTunnelEnd, backend uint32) {
+			t.TunnelEnds[tunnelEndFromBPF(k)] = backend
+		}),
 		each(d.maps.ServiceNames, func(id uint32, v lbServiceName) {
 			t.ServiceNames[id] = serviceNameFromBPF(v)
 		}),
@@ -76,9 +87,9 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 			}
 		}),
 	)
-	return t, errors.Join(err, each(d.maps.BackendMaxFlows, func(id uint32, most uint32) {
+	return t, errors.Join(err, each(d.maps.BackendPolicies, func(id uint32, policy lbBackendPolicy) {
 		if entry, known := t.Backends[id]; known {
-			entry.MaxFlows = most
+			entry.MaxFlows, entry.Weight = policy.MaxFlows, policy.Weight
 			t.Backends[id] = entry
 		}
 	}))
@@ -144,13 +155,19 @@ func remove(m *ebpf.Map, key any) error {
 	return nil
 }
 
-// SetSettings replaces all rates at once, and all timeouts of services that have none of their own.
-func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
-	if err := d.PutTimeouts(0, t); err != nil {
+// SetSettings replaces all of them at once, but for the timeouts.
+func (d *Datapath) SetSettings(s lb.Settings) error {
+	if err := d.PutTimeouts(0, s.Timeouts); err != nil {
 		return err
 	}
-	var settings lbSettings
-	for kind, rate := range []uint32{limits.Resets, limits.ICMPErrors} { // in the order of enum answer
+	settings := lbSettings{
+		SmallestMtu:     uint64(s.SmallestMTU),
+		FragmentTimeout: uint64(s.Fragments.Timeout),
+		Held:            min(s.Fragments.Held, d.limits.Held),
+		HeldBytes:       s.Fragments.Bytes,
+	}
+	limits := s.RateLimits
+	for kind, rate := range []uint32{limits.Resets, limits.ICMPErrors, limits.EchoReplies} { // in the order of enum answer
 		if rate > 0 {
 			settings.Interval[kind] = uint64(time.Second) / uint64(rate)
 		}
@@ -169,6 +186,11 @@ func (d *Datapath) PutNextHops(ids []uint32, hops []lb.NextHop) (written int, er
 	return putAll(d.maps.NextHops, ids, hops, nextHopToBPF)
 }
 
+// ForgetPath forgets what is known of the way by a next hop that nobody has any more.
+func (d *Datapath) ForgetPath(hop uint32) error {
+	return put(d.maps.PathMtus, hop, &lbPathMtu{})
+}
+
 // PutSNATAddress writes one entry of the source address lists.
 func (d *Datapath) PutSNATAddress(index uint32, a lb.SNATAddress) error {
 	entry := lbSnatAddress{Address: addrToBPF(a.Address)}
@@ -180,7 +202,7 @@ func (d *Datapath) PutSNATAddress(index uint32, a lb.SNATAddress) error {
 
 // PutBackends writes backends, in order.
 func (d *Datapath) PutBackends(ids []uint32, entries []lb.BackendEntry) (written int, err error) {
-	if _, err := putAll(d.maps.BackendMaxFlows, ids, entries, func(b lb.BackendEntry) uint32 { return b.MaxFlows }); err != nil {
+	if _, err := putAll(d.maps.BackendPolicies, ids, entries, backendPolicyToBPF); err != nil {
 		return 0, err
 	}
 	return putAll(d.maps.Backends, ids, entries, backendToBPF)
@@ -279,6 +301,40 @@ func (d *Datapath) DeleteQUICServer(server lb.QUICServer) error {
 		return err
 	}
 	return remove(d.maps.QuicServers, &k)
+}
+
+// PutTunnelEnd says that outer packets of the data plane with these ends go to a backend.
+func (d *Datapath) PutTunnelEnd(end lb.TunnelEnd, backend uint32) error {
+	k := tunnelEndToBPF(end)
+	return put(d.maps.TunnelEnds, &k, backend)
+}
+
+// DeleteTunnelEnd undoes PutTunnelEnd; one that is not there is no error.
+func (d *Datapath) DeleteTunnelEnd(end lb.TunnelEnd) error {
+	k := tunnelEndToBPF(end)
+	return remove(d.maps.TunnelEnds, &k)
+}
+
+// PutForeignVIP says that a VIP is no address of the host, and what is answered for it.
+func (d *Datapath) PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error {
+	k, v := addrToBPF(vip), foreignVIPToBPF(answers)
+	return put(d.maps.ForeignVips, &k, &v)
+}
+
+// DeleteForeignVIP undoes PutForeignVIP; one that is not there is no error.
+func (d *Datapath) DeleteForeignVIP(vip netip.Addr) error {
+	k := addrToBPF(vip)
+	return remove(d.maps.ForeignVips, &k)
+}
+
+// PutInterfaceMTU says how large IP packets on an interface may be.
+func (d *Datapath) PutInterfaceMTU(index, mtu uint32) error {
+	return put(d.maps.InterfaceMtus, index, mtu)
+}
+
+// DeleteInterfaceMTU undoes PutInterfaceMTU; one that is not there is no error.
+func (d *Datapath) DeleteInterfaceMTU(index uint32) error {
+	return remove(d.maps.InterfaceMtus, index)
 }
 
 // PutServiceName records what a service id stands for.

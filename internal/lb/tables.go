@@ -26,6 +26,7 @@ type ServiceEntry struct {
 	Forward     Forward
 	Scheduler   Scheduler
 	QUIC        QUIC
+	Silent      bool   // without a usable backend packets are dropped, not refused
 	TableOffset uint32 // first entry in the tables, a multiple of TableChunk
 	TableSize   uint32 // 0: no usable backend
 }
@@ -84,7 +85,8 @@ type BackendEntry struct {
 	TakesFlows   bool   // new ones, while it has a next hop
 	MaxFlows     uint32 // active ones; 0: any number
 	Weight       uint32
-	QUIC         QUIC // its service's
+	QUIC         QUIC   // its service's
+	MSS          uint16 // of the service
 }
 
 // QUICServer is who connection ids of packets to a service name.
@@ -98,6 +100,13 @@ type QUICServer struct {
 type NearClient struct {
 	Service uint32
 	Prefix  netip.Prefix
+}
+
+// TunnelEnd is what outer packets to a backend have in common.
+type TunnelEnd struct {
+	Backend netip.Addr
+	GUEPort uint16       // 0: ipip
+	Source  netip.Prefix // of the outer source addresses
 }
 
 // SNATAddress is one source address toward backends.
@@ -127,17 +136,30 @@ type Tables struct {
 	Backends      map[uint32]BackendEntry // unused ones with a generation included
 	NextHops      map[uint32]NextHop
 	SNATAddresses map[uint32]SNATAddress
-	// NearClients has the interface that the clients and backends with it share, 0
-	// for any: the client is itself a backend.
+	// NearClients has the link that the clients and backends with it share, 0 for any:
+	// the client is itself a backend. See NextHop.LinkID.
 	NearClients map[NearClient]uint32
-	Policies    map[uint32]ServicePolicy // by service; those that ask for nothing are left out
-	SourceRules map[uint32]SourceRules
-	Timeouts    map[uint8]Timeouts // but the first, which are those for all
+	// TunnelEnds has a backend for each.
+	TunnelEnds map[TunnelEnd]uint32
+	// ForeignVIPs are no addresses of the host.
+	ForeignVIPs   map[netip.Addr]VIPAnswers
+	InterfaceMTUs map[uint32]uint32        // of IP packets, by interface index
+	Policies      map[uint32]ServicePolicy // by service; those that ask for nothing are left out
+	SourceRules   map[uint32]SourceRules
+	Timeouts      map[uint8]Timeouts // but the first, which are those for all
 	// AffinityBackends leads clients to the backend that they have in another service of a group.
 	AffinityBackends map[BackendKey]uint32
 	QUICServers      map[QUICServer]uint32 // backends, if they can be sent to
 	ServiceNames     map[uint32]ServiceName
 	BackendNames     map[uint32]BackendName
+}
+
+// Settings are what is the same for all packets.
+type Settings struct {
+	Timeouts    Timeouts
+	RateLimits  RateLimits
+	Fragments   Fragments
+	SmallestMTU uint32 // of all that are known, in bytes of IP packet
 }
 
 // BackendCounters is what a backend has carried since it was configured.

@@ -22,6 +22,7 @@ type plan struct {
 	timeouts []timeouts             // new ones
 	keys     map[lb.ServiceKey]bool // of the changes
 	moves    bool                   // an address comes or goes that the address filter may have to know
+	ends     bool                   // a tunnel's end comes or goes
 
 	goneKeys     []lb.ServiceKey
 	goneNear     []lb.NearClient
@@ -191,6 +192,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 		if known, ok := r.hops[address]; ok && known == hop {
 			continue
 		}
+		r.mtus.exchange(r.hops[address], hop)
 		r.hops[address] = hop
 		if id, used := r.books.hopID[address]; used {
 			changed[id], some = true, true
@@ -213,7 +215,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 
 func sameService(a, b *lb.Service) bool {
 	return a.Name == b.Name && a.Address == b.Address && slices.Equal(a.Protocols, b.Protocols) &&
-		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize &&
+		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize && a.Silent == b.Silent && a.MSS == b.MSS &&
 		slices.Equal(a.Allow, b.Allow) && slices.Equal(a.Deny, b.Deny) &&
 		a.MaxFlows == b.MaxFlows && a.NewFlowsPerSecond == b.NewFlowsPerSecond && a.PerClient == b.PerClient &&
 		a.Affinity == b.Affinity && a.Timeouts == b.Timeouts && a.QUIC == b.QUIC && maps.Equal(a.ServerIDs, b.ServerIDs) &&
@@ -254,6 +256,7 @@ func (p *plan) planService(s *service, config lb.Service) error {
 	if err := p.planBackends(c); err != nil {
 		return err
 	}
+	p.ends = p.ends || p.endsMove(c)
 	p.planNear(c)
 	p.planAffinity(c)
 	p.planQUIC(c)
@@ -322,6 +325,8 @@ func (p *plan) removeKeys(keys []lb.ServiceKey) {
 
 func (p *plan) removeBackend(id uint32) {
 	p.goneBackends = append(p.goneBackends, id)
+	_, hadEnd := endOf(p.r.actual.backends.at(id), p.r.forwardOf(p.r.books.services[p.r.actual.backends.at(id).Service]))
+	p.ends = p.ends || hadEnd
 	p.release(p.r.actual.backends.at(id))
 	p.r.books.backendIDs.release(stretch{id, 1})
 }

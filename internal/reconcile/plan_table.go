@@ -33,7 +33,9 @@ func (c content) equal(o content) bool {
 // one's room is free for the next service: by then no key leads to it.
 func (p *plan) planTable(c *change) error {
 	r, books := p.r, p.r.books
-	c.entry = lb.ServiceEntry{ID: c.service.id, Forward: c.config.Forward, Scheduler: c.config.Scheduler, QUIC: c.config.QUIC}
+	c.entry = lb.ServiceEntry{
+		ID: c.service.id, Forward: c.config.Forward, Scheduler: c.config.Scheduler, QUIC: c.config.QUIC, Silent: c.config.Silent,
+	}
 	var taken stretch
 	if !c.service.down && len(c.keys) > 0 {
 		slices.SortFunc(c.content.shares, func(a, b share) int { return cmp.Compare(a.id, b.id) })

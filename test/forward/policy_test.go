@@ -73,7 +73,7 @@ func (n *policyNetwork) talk(host int, port uint16, within time.Duration) (*test
 	from := netip.AddrPortFrom(n.vip.address(front, host).Addr(), 0)
 	c, err := testnet.Talk(n.client, from.String(), n.at(port).String(), within)
 	if err == nil {
-		n.t.Cleanup(func() { end(c) })
+		n.t.Cleanup(func() { reset(c) })
 	}
 	return c, err
 }
@@ -97,8 +97,8 @@ func (n *policyNetwork) refused(host int, reason string) {
 	}
 }
 
-// end resets a connection, which every mode sees.
-func end(c *testnet.Conversation) {
+// reset ends a connection in a way that every mode sees.
+func reset(c *testnet.Conversation) {
 	c.Conn.SetLinger(0)
 	c.Conn.Close()
 }
@@ -193,7 +193,7 @@ func (n *policyNetwork) checkServiceFull() {
 	n.ask("max_flows: 1, ", "")
 	c := n.mustTalk(clientHost, echoPort)
 	n.refused(otherHost, "max-flows-service")
-	end(c)
+	reset(c)
 	n.mustTalk(otherHost, echoPort)
 }
 
@@ -204,7 +204,7 @@ func (n *policyNetwork) checkBackendsFull() {
 		n.t.Errorf("both connections went to %s, which may have one", one.Backend)
 	}
 	n.refused(clientHost, "max-flows-backend")
-	end(one)
+	reset(one)
 	if third := n.mustTalk(clientHost, echoPort); third.Backend != one.Backend {
 		n.t.Errorf("a connection went to %s, want %s, where there is room", third.Backend, one.Backend)
 	}

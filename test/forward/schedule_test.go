@@ -117,7 +117,7 @@ func TestLeastConnections(t *testing.T) {
 				for range connections {
 					c, err := testnet.Talk(n.client, netip.AddrPortFrom(n.vip.address(front, clientHost).Addr(), 0).String(), n.at(echoPort).String(), testnet.AnswerWait)
 					n.must(err)
-					t.Cleanup(func() { end(c) })
+					t.Cleanup(func() { reset(c) })
 					open[c.Backend] = append(open[c.Backend], c)
 				}
 			}
@@ -126,7 +126,7 @@ func TestLeastConnections(t *testing.T) {
 			daemon.Kill()
 			loser := n.backends[1].Name()
 			for _, c := range open[loser] {
-				end(c)
+				reset(c)
 			}
 			open[loser] = nil
 			// two of three pairs of candidates have it, so it has caught up before that many
