@@ -133,7 +133,8 @@ func compare(want, got Outcome) error {
 	if len(want.Behind) != len(got.Behind) {
 		wrong = append(wrong, fmt.Sprintf("want %d frames behind the first one, got %d", len(want.Behind), len(got.Behind)))
 	}
-	if diff := packet.Diff(want.Frame, got.Frame); diff != "" {
+	// of a frame that ends here nobody sees how far it had been rewritten
+	if diff := packet.Diff(want.Frame, got.Frame); diff != "" && want.Verdict != Drop && want.Verdict != Aborted {
 		wrong = append(wrong, diff)
 	}
 	for i := range min(len(want.Behind), len(got.Behind)) {
