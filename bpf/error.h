@@ -222,9 +222,7 @@ static __always_inline __u64 addresses_change(const struct addr *src_was,
 static __always_inline const struct addr *error_source(const struct packet *pkt,
 						       const struct packet *quote)
 {
-	if (pkt->direction == FROM_CLIENT && pkt->flow.life.forward == FORWARD_DNAT &&
-	    addr_equal(&pkt->other.dst, &quote->tuple.src) &&
-	    pkt->other.dport == quote->tuple.sport)
+	if (pkt->direction == FROM_CLIENT && addr_equal(&pkt->other.dst, &quote->tuple.src))
 		return &pkt->tuple.src;
 	return &pkt->other.dst;
 }
