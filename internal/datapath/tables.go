@@ -15,21 +15,21 @@ import (
 // ReadTables copies the configuration tables, as a start finds them.
 func (d *Datapath) ReadTables() (lb.Tables, error) {
 	t := lb.Tables{
-		Services:      map[lb.ServiceKey]lb.ServiceEntry{},
-		Backends:      map[uint32]lb.BackendEntry{},
-		NextHops:      map[uint32]lb.NextHop{},
-		SNATAddresses: map[uint32]lb.SNATAddress{},
-		NearClients:   map[lb.NearClient]uint32{},
-		ForeignVIPs:   map[netip.Addr]lb.VIPAnswers{},
-		InterfaceMTUs: map[uint32]uint32{},
-		TunnelEnds:    map[lb.TunnelEnd]uint32{},
+		Services:         map[lb.ServiceKey]lb.ServiceEntry{},
+		Backends:         map[uint32]lb.BackendEntry{},
+		NextHops:         map[uint32]lb.NextHop{},
+		SNATAddresses:    map[uint32]lb.SNATAddress{},
+		NearClients:      map[lb.NearClient]uint32{},
+		ForeignVIPs:      map[netip.Addr]lb.VIPAnswers{},
+		InterfaceMTUs:    map[uint32]uint32{},
+		TunnelEnds:       map[lb.TunnelEnd]uint32{},
 		QUICServers:      map[lb.QUICServer]uint32{},
 		Policies:         map[uint32]lb.ServicePolicy{},
 		SourceRules:      map[uint32]lb.SourceRules{},
 		Timeouts:         map[uint8]lb.Timeouts{},
 		AffinityBackends: map[lb.BackendKey]uint32{},
-		ServiceNames:  map[uint32]lb.ServiceName{},
-		BackendNames:  map[uint32]lb.BackendName{},
+		ServiceNames:     map[uint32]lb.ServiceName{},
+		BackendNames:     map[uint32]lb.BackendName{},
 	}
 	err := errors.Join(
 		each(d.maps.Services, func(k lbServiceKey, v lbService) {
