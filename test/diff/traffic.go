@@ -149,7 +149,7 @@ func (t *Traffic) someone() *conversation {
 }
 
 func (t *Traffic) frame() []byte {
-	if len(t.line) == 0 && chance(t.rng, 25) || chance(t.rng, 100) {
+	if len(t.line) == 0 && chance(t.rng, 12) || chance(t.rng, 100) {
 		t.fragmented()
 	}
 	if len(t.line) > 0 && !chance(t.rng, 4) {
