@@ -59,6 +59,24 @@ type lbBackendCounters struct {
 	Flows      uint64
 }
 
+type lbBackendHealth struct {
+	_     structs.HostLayout
+	Error struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	Transitions [10]struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	State lbHealthState
+	Pad   uint32
+}
+
 type lbBackendName struct {
 	_       structs.HostLayout
 	Name    [64]int8
@@ -185,6 +203,15 @@ type lbHashKeys struct {
 	_   structs.HostLayout
 	Key [10]uint32
 }
+
+type lbHealthState uint32
+
+const (
+	lbHealthStateHEALTH_UNKNOWN lbHealthState = 0
+	lbHealthStateHEALTH_NEW     lbHealthState = 1
+	lbHealthStateHEALTH_UP      lbHealthState = 2
+	lbHealthStateHEALTH_DOWN    lbHealthState = 3
+)
 
 type lbNearClient struct {
 	_       structs.HostLayout
@@ -400,6 +427,7 @@ const (
 const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
+	lbMapAllBackendHealth   = "all_backend_health"
 	lbMapAllFlowPrefixes    = "all_flow_prefixes"
 	lbMapAllHashKeys        = "all_hash_keys"
 	lbMapAllReasonCounters  = "all_reason_counters"
@@ -488,6 +516,7 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.MapSpec `ebpf:"all_backend_health"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -552,6 +581,7 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.Map `ebpf:"all_backend_health"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -583,6 +613,7 @@ func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
 		m.AllBackendCounters,
+		m.AllBackendHealth,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,

@@ -202,6 +202,7 @@ type Service struct {
 	TableSize uint32
 	SNAT      SNAT
 	Tunnel    Tunnel
+	Check     *Check // nil: backends are not checked
 	Backends  []Backend
 }
 

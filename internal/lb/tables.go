@@ -83,6 +83,7 @@ type Tables struct {
 	NearClients  map[NearClient]uint32
 	ServiceNames map[uint32]ServiceName
 	BackendNames map[uint32]BackendName
+	Health       map[uint32]*Health // by backend id; only of those that are checked
 }
 
 // BackendCounters is what a backend has carried since it was configured.

@@ -16,11 +16,13 @@ type held struct {
 	nearClients   map[lb.NearClient]uint32
 	serviceNames  map[uint32]lb.ServiceName
 	backendNames  nameColumn
+	health        map[uint32]*lb.Health // by backend id
 }
 
 func newHeld(t lb.Tables) held {
 	h := held{
 		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients, serviceNames: t.ServiceNames,
+		health: t.Health,
 	}
 	h.backends.sourceAt = map[netip.Prefix]uint32{}
 	for id, entry := range t.Backends {

@@ -22,7 +22,9 @@ type Reconciler struct {
 	applied []*service // of the config that the tables hold, in its order; nil: they are behind
 	ports   portOwners
 	hops    map[netip.Addr]lb.NextHop // as last known
-	round   uint64                    // counts calls of Apply
+	// healthNews is what the tables do not hold yet.
+	healthNews map[lb.BackendKey]*lb.Health
+	round      uint64 // counts calls of Apply
 }
 
 // New reads back what the tables hold. The limits are those that the tables
@@ -38,6 +40,8 @@ func New(tables Tables, limits lb.Limits) (*Reconciler, error) {
 		untidy:   true,
 		books:    newBooks(limits),
 		hops:     map[netip.Addr]lb.NextHop{},
+
+		healthNews: map[lb.BackendKey]*lb.Health{},
 	}
 	r.recall()
 	r.recallHops()
@@ -75,6 +79,7 @@ type Unusable struct {
 	Service string
 	Backend string
 	Problem string
+	IsDown  bool // the problem is what its health check has found
 }
 
 // Result says what Apply made of the desired state.
@@ -142,6 +147,7 @@ func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, er
 	for _, address := range p.goneHosts {
 		delete(r.hops, address)
 	}
+	clear(r.healthNews)
 	r.untidy, r.applied = false, p.services
 	return result, nil
 }

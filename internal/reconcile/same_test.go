@@ -48,6 +48,8 @@ func alter(t *testing.T, v reflect.Value) {
 		v.SetString("other")
 	case reflect.Uint16, reflect.Uint32:
 		v.SetUint(7)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
 	case reflect.Slice:
 		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
 	case reflect.Struct:

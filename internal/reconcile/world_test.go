@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/reconcile"
 )
 
 // Addresses tell what they are for, so that a look at the tables alone shows a
@@ -119,6 +120,7 @@ type world struct {
 	rng      *rand.Rand
 	services []*worldService
 	hops     map[netip.Addr]lb.NextHop
+	health   map[identity]*lb.Health // of the backends that are checked, and of others
 	timeouts lb.Timeouts
 	limits   lb.RateLimits
 	numbers  int
@@ -131,11 +133,12 @@ type worldService struct {
 }
 
 func newWorld(seed uint64) *world {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), hops: map[netip.Addr]lb.NextHop{}}
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), hops: map[netip.Addr]lb.NextHop{}, health: map[identity]*lb.Health{}}
 	w.timeouts.TCPEstablished = time.Hour
 	for range 4 {
 		w.addService()
 	}
+	w.checkAll()
 	return w
 }
 
@@ -153,7 +156,7 @@ func (w *world) config() lb.Config {
 // clone stays as it is while w goes on.
 func (w *world) clone() *world {
 	c := *w
-	c.hops, c.services = maps.Clone(w.hops), nil
+	c.hops, c.health, c.services = maps.Clone(w.hops), maps.Clone(w.health), nil
 	for i, s := range w.config().Services {
 		c.services = append(c.services, &worldService{Service: s, number: w.services[i].number})
 	}
@@ -187,11 +190,45 @@ func (w *world) changeSome() {
 		s := w.services[w.rng.IntN(len(w.services))]
 		w.change(s)
 	}
+	w.checkAll()
+}
+
+// checkAll makes up the health of those backends that have none yet.
+func (w *world) checkAll() {
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			if who := (identity{s.number, b.Address}); s.Check != nil && w.health[who] == nil {
+				w.changeHealth(who)
+			}
+		}
+	}
+}
+
+func (w *world) changeHealth(who identity) {
+	states := []lb.HealthState{lb.HealthUnknown, lb.HealthNew, lb.HealthUp, lb.HealthUp, lb.HealthDown}
+	h := &lb.Health{State: states[w.rng.IntN(len(states))], Error: fmt.Sprintf("error %d", w.rng.IntN(2))}
+	if h.State == lb.HealthDown {
+		h.Transitions = []lb.Transition{{State: lb.HealthDown, Cause: "connection refused"}}
+	}
+	w.health[who] = h
+}
+
+// tell hands over what is known of all that are checked.
+func (w *world) tell(r *reconcile.Reconciler) {
+	news := map[lb.BackendKey]*lb.Health{}
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			if s.Check != nil {
+				news[lb.BackendKey{Service: s.Name, Address: b.Address}] = w.health[identity{s.number, b.Address}]
+			}
+		}
+	}
+	r.LearnHealth(news)
 }
 
 func (w *world) change(s *worldService) {
 	b := &s.Backends[w.rng.IntN(len(s.Backends))]
-	switch w.rng.IntN(24) {
+	switch w.rng.IntN(30) {
 	case 0:
 		w.services = slices.DeleteFunc(w.services, func(o *worldService) bool { return o == s })
 	case 1:
@@ -212,6 +249,16 @@ func (w *world) change(s *worldService) {
 		s.Forward = lb.Forwards()[w.rng.IntN(5)]
 	case 22:
 		w.chooseTunnel(s)
+	case 24:
+		if s.Check == nil {
+			s.Check = &lb.Check{Type: lb.CheckTCP}
+		} else {
+			s.Check = nil
+		}
+	case 25, 26, 27:
+		if s.Check != nil {
+			w.changeHealth(identity{s.number, b.Address})
+		}
 	case 3:
 		o := w.services[w.rng.IntN(len(w.services))]
 		if !s.moved && !o.moved {
@@ -283,6 +330,9 @@ func (w *world) addService() {
 	s.SNAT.Ports = lb.PortRange{First: 1024, Last: 32767}
 	w.chooseSNAT(s)
 	w.chooseTunnel(s)
+	if w.rng.IntN(2) == 0 {
+		s.Check = &lb.Check{Type: lb.CheckTCP}
+	}
 	for range 1 + w.rng.IntN(4) {
 		w.addBackend(s)
 	}
