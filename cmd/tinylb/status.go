@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -67,6 +68,7 @@ func printStatus(out io.Writer, s lb.Status) error {
 				nextHopText(b), c.Flows, c.PacketsIn, c.PacketsOut, c.BytesIn, c.BytesOut)
 		}
 	}
+	printHealth(table, s)
 	fmt.Fprintln(table, "\nSERVICE\tREASON\tPACKETS")
 	for _, r := range s.Reasons {
 		service := r.Service
@@ -76,6 +78,37 @@ func printStatus(out io.Writer, s lb.Status) error {
 		fmt.Fprintf(table, "%s\t%s\t%d\n", service, r.Reason, r.Packets)
 	}
 	return table.Flush()
+}
+
+// printHealth lists the backends that are checked, if there are any.
+func printHealth(out io.Writer, s lb.Status) {
+	header := "\nSERVICE\tBACKEND\tHEALTH\tSINCE\tLAST ERROR"
+	for _, service := range s.Services {
+		for _, b := range service.Backends {
+			if b.Health == nil {
+				continue
+			}
+			if header != "" {
+				fmt.Fprintln(out, header)
+				header = ""
+			}
+			fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", service.Name, b.Name, b.Health.State, timeText(b.Health.Since), lastError(b.Health))
+		}
+	}
+}
+
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.DateTime)
+}
+
+func lastError(h *lb.HealthStatus) string {
+	if h.LastError == "" {
+		return "-"
+	}
+	return fmt.Sprintf("%s (%s)", h.LastError, timeText(h.LastErrorAt))
 }
 
 func usableShare(backends []lb.BackendStatus) string {
