@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -234,16 +235,20 @@ func (d *daemon) update() error {
 
 // Garbage may be this much of what is in use, in percent, until it is collected: while
 // a config is read, when there is much of it and time counts, and later, when memory does.
+// A little, in bytes, is always allowed then: health checks make garbage, too.
 const (
 	garbageWhileReading = 100
 	garbageLater        = 10
+	garbageAllowed      = 4 << 20
 )
 
 // giveBackMemory follows on the reading of a config, which takes several times what
 // remains of it.
 func giveBackMemory() {
-	debug.SetGCPercent(garbageLater)
 	debug.FreeOSMemory()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	debug.SetGCPercent(max(garbageLater, int(100*garbageAllowed/memory.HeapAlloc)))
 }
 
 // undoStart leaves things as this start found them: what an earlier run attached

@@ -18,7 +18,10 @@ const (
 	mostAtOnce = 4096
 	// firstChecks is how many targets that are new at the same time are checked in a
 	// second for the first time, on average.
-	firstChecks = 10_000
+	firstChecks = 4000
+	// grain gathers checks that fall due at about the same time: to wake a sleeping
+	// processor for each would cost as much as all that tinylb does for a check.
+	grain = 10 * time.Millisecond
 )
 
 // Target is a backend that is to be checked.
@@ -156,6 +159,8 @@ func (c *Checker) Unknown() int {
 // schedule needs the lock.
 func (c *Checker) schedule(w *watch, after time.Duration) {
 	c.pending.Add(1)
+	now := time.Now()
+	after = max(0, now.Add(after).Truncate(grain).Sub(now))
 	if w.timer == nil {
 		w.timer = time.AfterFunc(after, func() { c.check(w) })
 		return

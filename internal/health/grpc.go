@@ -1,109 +1,94 @@
 package health
 
 import (
-	"bytes"
+	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"strconv"
+	"sync"
 
 	"github.com/tinylb/tinylb/internal/lb"
 )
 
 // grpcProbe calls grpc.health.v1.Health/Check
 // (https://github.com/grpc/grpc/blob/master/doc/health-checking.md): one request with
-// one field, one answer with one field. The standard library has the HTTP/2 for that.
+// one field, one answer with one field.
 type grpcProbe struct {
-	url       url.URL // but for the backend
-	host      string
-	request   []byte
-	transport http.Transport // makes connections, keeps none
+	check   lb.Check
+	tls     *tls.Config // nil: none is spoken
+	fields  []byte      // of the request's header, but for the authority
+	body    []byte
+	readers sync.Pool
 }
 
 func newGRPCProbe(check lb.Check) (probe, error) {
-	p := &grpcProbe{
-		url:     url.URL{Scheme: "http", Path: "/grpc.health.v1.Health/Check"},
-		host:    check.Host,
-		request: healthRequest(check.Service),
-	}
-	p.transport.Protocols = new(http.Protocols)
-	p.transport.DisableCompression = true
-	if !check.TLS.On {
-		p.transport.Protocols.SetUnencryptedHTTP2(true)
-		p.transport.DialContext = func(ctx context.Context, _, address string) (net.Conn, error) {
-			return dial(ctx, netip.MustParseAddrPort(address))
-		}
-		return p.ask, nil
-	}
-	config, err := tlsConfig(check, "h2")
-	if err != nil {
-		return nil, err
-	}
-	p.url.Scheme = "https"
-	p.transport.Protocols.SetHTTP2(true)
-	p.transport.DialTLSContext = func(ctx context.Context, _, address string) (net.Conn, error) {
-		to := netip.MustParseAddrPort(address)
-		conn, err := dial(ctx, to)
-		if err != nil {
+	p := &grpcProbe{check: check, body: healthRequest(check.Service), readers: sync.Pool{New: func() any { return bufio.NewReader(nil) }}}
+	scheme := "http"
+	if check.TLS.On {
+		scheme = "https"
+		var err error
+		if p.tls, err = tlsConfig(check, "h2"); err != nil {
 			return nil, err
 		}
-		secured, err := handshake(ctx, conn, config, to)
-		if err != nil {
-			conn.Close()
-			return nil, err
-		}
-		return secured, nil
+	}
+	for _, field := range [][2]string{
+		{":method", "POST"}, {":scheme", scheme}, {":path", "/grpc.health.v1.Health/Check"},
+		{"content-type", "application/grpc"}, {"te", "trailers"}, {"user-agent", userAgent},
+	} {
+		p.fields = appendField(p.fields, field[0], field[1])
 	}
 	return p.ask, nil
 }
 
 func (p *grpcProbe) ask(ctx context.Context, address netip.AddrPort) error {
-	conn, err := p.transport.NewClientConn(ctx, p.url.Scheme, address.String())
+	tcp, err := dial(ctx, address)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	to := p.url
-	to.Host = address.String()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(p.request))
-	if err != nil {
+	defer tcp.Close()
+	conn := net.Conn(tcp)
+	if p.tls != nil {
+		secured, err := handshake(ctx, tcp, p.tls, address)
+		if err != nil {
+			return err
+		}
+		if secured.ConnectionState().NegotiatedProtocol != "h2" {
+			return errNotHTTP2
+		}
+		conn = secured
+	}
+	authority := p.check.Host
+	if authority == "" {
+		authority = address.String()
+	}
+	fields := append(appendField(nil, ":authority", authority), p.fields...)
+	if _, err := conn.Write(http2Request(fields, p.body)); err != nil {
 		return during("send", err)
 	}
-	request.Host = p.host
-	request.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {userAgent}}
-	response, err := conn.RoundTrip(request)
-	if err != nil {
-		return during("call", err)
-	}
-	defer response.Body.Close()
-	return judgeGRPC(response)
-}
-
-func judgeGRPC(response *http.Response) error {
-	switch {
-	case response.ProtoMajor != 2:
-		return errors.New("the backend does not speak HTTP/2")
-	case response.StatusCode != http.StatusOK:
-		return fmt.Errorf("status %d", response.StatusCode)
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, mostRead))
+	reader := p.readers.Get().(*bufio.Reader)
+	defer p.readers.Put(reader)
+	reader.Reset(io.LimitReader(conn, 2*mostRead))
+	response, err := readHTTP2Response(reader, conn)
 	if err != nil {
 		return during("receive", err)
 	}
-	status := response.Trailer.Get("Grpc-Status")
-	if status == "" { // an answer that is nothing but trailers
-		status = response.Header.Get("Grpc-Status")
+	return judgeGRPC(response)
+}
+
+func judgeGRPC(response *http2Response) error {
+	if status := response.fields[":status"]; status != "200" {
+		return fmt.Errorf("status %.3s", status)
 	}
-	if status != "0" {
+	if status := response.fields["grpc-status"]; status != "0" {
 		return fmt.Errorf("gRPC status %.3s", status)
 	}
-	serving, err := healthResponse(body)
+	serving, err := healthResponse(response.body)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // short is the timeout of checks that are to end by it, long that of all others.
-const short, long = 100 * time.Millisecond, 20 * time.Second
+const short, long = 500 * time.Millisecond, 20 * time.Second
 
 // ask asks once and returns why the backend does not work.
 func ask(t *testing.T, check lb.Check, address netip.AddrPort) string {
@@ -176,7 +176,7 @@ func TestBadWebServers(t *testing.T) {
 		timeout time.Duration
 		want    string
 	}{
-		{"says nothing", hang, "", short, "receive: no answer within 100ms"},
+		{"says nothing", hang, "", short, "receive: no answer within 500ms"},
 		{"closes", say(""), "", long, "receive: closed before the answer was complete"},
 		{"is none", say("220 mail.example.com ESMTP\r\n"), "", long, `receive: malformed HTTP status code "mail.example.com"`},
 		{"sends escape sequences", say("\x1b[31m\r\n"), "", long, `receive: malformed HTTP response "\x1b[31m"`},
@@ -186,7 +186,7 @@ func TestBadWebServers(t *testing.T) {
 		{"never ends the body", func(conn net.Conn) {
 			say("HTTP/1.1 200 OK\r\n\r\nok")(conn)
 			hang(conn)
-		}, "ok", short, "receive the body: no answer within 100ms"},
+		}, "ok", short, "receive the body: no answer within 500ms"},
 		{"interim responses without end", say(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50)), "", long,
 			"receive: nothing but interim responses"},
 	} {
@@ -231,7 +231,7 @@ func TestUDP(t *testing.T) {
 		{"ping", "said: ping", long, ""},
 		{"\x00\xff", "\x00\xff", long, ""},
 		{"ping", "pong", long, "the answer does not contain what is expected"},
-		{"silence", "", short, "receive: no answer within 100ms"},
+		{"silence", "", short, "receive: no answer within 500ms"},
 	} {
 		got := ask(t, lb.Check{Type: lb.CheckUDP, Timeout: test.timeout, Send: test.send, Expect: test.expect}, address)
 		if got != test.want {

@@ -123,7 +123,7 @@ func TestHTTPS(t *testing.T) {
 			c.Body = "^SNI=www.example.org "
 		}, ""},
 		{"no TLS", plain, func(*lb.Check) {}, "TLS: first record does not look like a TLS handshake"},
-		{"says nothing", serve(t, hang), func(c *lb.Check) { c.Timeout = short }, "TLS: no answer within 100ms"},
+		{"says nothing", serve(t, hang), func(c *lb.Check) { c.Timeout = short }, "TLS: no answer within 500ms"},
 		{"closes", serve(t, func(net.Conn) {}), func(*lb.Check) {}, "TLS: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
