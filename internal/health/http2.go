@@ -105,16 +105,18 @@ func readHTTP2Response(r *bufio.Reader, w io.Writer) (*http2Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f.stream == 0 {
+		done := false
+		switch f.stream {
+		case 0:
 			err = answerConnectionFrame(f, w)
-		} else if f.stream == theStream {
-			var done bool
-			if done, err = response.take(f); done {
-				return response, err
-			}
+		case theStream:
+			done, err = response.take(f)
 		}
 		if err != nil {
 			return nil, err
+		}
+		if done {
+			return response, nil
 		}
 	}
 }
@@ -140,33 +142,37 @@ func (p *http2Response) take(f frame) (done bool, err error) {
 	switch f.kind {
 	case frameReset:
 		if len(f.payload) == 4 {
-			return true, fmt.Errorf("reset with HTTP/2 error %d", binary.BigEndian.Uint32(f.payload))
+			return false, fmt.Errorf("reset with HTTP/2 error %d", binary.BigEndian.Uint32(f.payload))
 		}
-		return true, errNotHTTP2
+		return false, errNotHTTP2
 	case framePush:
-		return true, errNotHTTP2
+		return false, errNotHTTP2
 	case frameData:
 		payload, err := unpad(f)
 		if p.body = append(p.body, payload...); len(p.body) > mostRead/2 {
-			return true, errors.New("the answer is too long")
+			return false, errors.New("the answer is too long")
 		}
-		return err != nil || f.has(flagEndStream), err
+		return f.has(flagEndStream), err
 	case frameHeaders:
-		payload, err := unpad(f)
-		if err != nil {
-			return true, err
+		if p.block, err = unpad(f); err != nil {
+			return false, err
 		}
-		p.block, p.isEnd = payload, f.has(flagEndStream)
+		p.isEnd = f.has(flagEndStream)
+		return p.takeBlock(f)
 	case frameContinuation:
 		p.block = append(p.block, f.payload...)
-	default:
-		return false, nil
+		return p.takeBlock(f)
 	}
+	return false, nil
+}
+
+// takeBlock decodes the fields that a frame may complete.
+func (p *http2Response) takeBlock(f frame) (done bool, err error) {
 	if !f.has(flagEndHeaders) {
 		return false, nil
 	}
 	if _, err := p.decoder.Write(p.block); err != nil || p.decoder.Close() != nil {
-		return true, errNotHTTP2
+		return false, errNotHTTP2
 	}
 	return p.isEnd, nil
 }
