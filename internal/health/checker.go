@@ -230,10 +230,10 @@ func (c *Checker) publish(w *watch, before lb.HealthState) {
 // of many targets are close together, those that follow are spread evenly.
 func (w *watch) pause() time.Duration {
 	interval := w.Check.Interval
-	if w.isChanging() {
+	switch {
+	case w.isChanging():
 		interval = w.Check.FastInterval
-	}
-	if !w.isSpread {
+	case !w.isSpread:
 		w.isSpread = true
 		return rand.N(interval)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -43,12 +44,13 @@ func (b *backends) probe(ctx context.Context, address netip.AddrPort) error {
 		defer b.mu.Unlock()
 		b.atOnce--
 	}()
-	select {
-	case <-time.After(takes):
-		return err
-	case <-ctx.Done():
+	answer, cancel := context.WithTimeout(ctx, takes)
+	defer cancel()
+	<-answer.Done()
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	return err
 }
 
 func (b *backends) set(address netip.AddrPort, err error) {
@@ -106,6 +108,7 @@ func states(c *Checker) map[netip.AddrPort]lb.HealthState {
 
 func TestEveryTargetIsToldAtFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *backends, c *Checker) {
+		b.takes = time.Millisecond
 		up, down := targetAt(1, lb.HealthUnknown), targetAt(2, lb.HealthNew)
 		b.set(down.Address, errors.New("refused"))
 		c.Set([]Target{up, down})
@@ -174,6 +177,7 @@ func TestChecksAreSpread(t *testing.T) {
 		if c.Unknown() > 0 {
 			t.Errorf("%d were not checked at first", c.Unknown())
 		}
+		time.Sleep(30 * time.Second) // until nothing is left of the beginning
 		begin := time.Now()
 		time.Sleep(60 * time.Second)
 		perSecond := make([]int, 60)
@@ -287,7 +291,7 @@ func TestInheritedState(t *testing.T) {
 				t.Errorf("after one check: %+v", h)
 			}
 		}
-		time.Sleep(time.Second) // the faster interval
+		time.Sleep(1200 * time.Millisecond) // the faster interval, and its jitter
 		if h := c.Changes()[target.BackendKey]; h == nil || h.State != lb.HealthUp || len(h.Transitions) != 2 {
 			t.Errorf("after two checks: %+v", h)
 		}
@@ -321,6 +325,48 @@ func TestClose(t *testing.T) {
 			t.Errorf("took %v, %d checks under way", took, b.atOnce)
 		}
 	})
+}
+
+// A backend that hangs does not keep a daemon from ending.
+func TestCloseWithHangingBackends(t *testing.T) {
+	reached := make(chan struct{})
+	server := serve(t, func(conn net.Conn) {
+		reached <- struct{}{}
+		hang(conn)
+	})
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c := New(slog.New(slog.DiscardHandler))
+	var targets []Target
+	for i, kind := range []lb.CheckType{lb.CheckHTTP, lb.CheckHTTPS, lb.CheckGRPC, lb.CheckUDP} {
+		target := targetAt(i, lb.HealthUnknown)
+		target.Address = server
+		if target.Check.Type = kind; kind == lb.CheckUDP {
+			target.Address = addressOf(silent.LocalAddr())
+		}
+		target.Check.Timeout, target.Check.Send = time.Hour, "ping"
+		targets = append(targets, target)
+	}
+	c.Set(targets)
+	for range 3 {
+		<-reached
+	}
+	if _, _, err := silent.ReadFrom(nil); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	go func() {
+		c.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(long):
+		t.Error("it waits for them")
+	}
 }
 
 // Each transition is one line with its cause, a check is none.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -52,7 +51,7 @@ func (p *grpcProbe) ask(ctx context.Context, address netip.AddrPort) error {
 		return err
 	}
 	defer tcp.Close()
-	conn := net.Conn(tcp)
+	conn := tcp
 	if p.tls != nil {
 		secured, err := handshake(ctx, tcp, p.tls, address)
 		if err != nil {

@@ -50,7 +50,7 @@ func (p *httpProbe) ask(ctx context.Context, address netip.AddrPort) error {
 		return err
 	}
 	defer tcp.Close()
-	conn := net.Conn(tcp)
+	conn := tcp
 	if p.tls != nil {
 		if conn, err = handshake(ctx, tcp, p.tls, address); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 )
@@ -40,37 +41,46 @@ func probeTCP(ctx context.Context, address netip.AddrPort) error {
 	return conn.Close()
 }
 
-// dial connects for as long as ctx lasts. Closing the connection resets it: it leaves
-// nothing behind here, where otherwise every check would for a minute.
-func dial(ctx context.Context, address netip.AddrPort) (*net.TCPConn, error) {
+// dial connects. Closing the connection resets it: it leaves nothing behind here, where
+// otherwise every check would for a minute.
+func dial(ctx context.Context, address netip.AddrPort) (net.Conn, error) {
 	dialer := net.Dialer{KeepAlive: -1} // it is too short
 	conn, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, address)
 	if err != nil {
 		return nil, during("connect", err)
 	}
-	if err := errors.Join(conn.SetLinger(0), limit(ctx, conn)); err != nil {
+	if err := conn.SetLinger(0); err != nil {
 		conn.Close()
 		return nil, during("connect", err)
 	}
-	return conn, nil
+	return endWith(ctx, conn), nil
 }
 
-func limit(ctx context.Context, conn net.Conn) error {
-	deadline, _ := ctx.Deadline()
-	return conn.SetDeadline(deadline)
+// connection is one that ends with a context.
+type connection struct {
+	net.Conn
+	release func() bool
+}
+
+// endWith makes what is read or written when ctx ends fail as after a deadline.
+func endWith(ctx context.Context, conn net.Conn) connection {
+	return connection{conn, context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })} // fails only for one that is closed
+}
+
+func (c connection) Close() error {
+	c.release()
+	return c.Conn.Close()
 }
 
 func newUDPProbe(check lb.Check) probe {
 	send, expect := []byte(check.Send), []byte(check.Expect)
 	return func(ctx context.Context, address netip.AddrPort) error {
-		conn, err := new(net.Dialer).DialUDP(ctx, "udp", netip.AddrPort{}, address)
+		udp, err := new(net.Dialer).DialUDP(ctx, "udp", netip.AddrPort{}, address)
 		if err != nil {
 			return during("send", err)
 		}
+		conn := endWith(ctx, udp)
 		defer conn.Close()
-		if err := limit(ctx, conn); err != nil {
-			return during("send", err)
-		}
 		if _, err := conn.Write(send); err != nil {
 			return during("send", err)
 		}
