@@ -17,6 +17,9 @@ volatile const enum checksum_handling checksum_mode = CHECKSUM_FULL;
 /* The interface's MAC: frames to another one pass. Zero: frames to any MAC count. */
 volatile const __u8 interface_mac[6] __attribute__((aligned(4))) = {};
 
+/* What neighbours are told that has a VIP; zero: those that ask everybody are told nothing. */
+volatile const __u8 neighbour_mac[6] __attribute__((aligned(4))) = {};
+
 /*
  * Send back by redirecting to the same interface: XDP_TX on a veth wakes a peer
  * only when that has an XDP program (veth_xdp_flush), a redirect also when it has GRO on.
@@ -26,6 +29,9 @@ volatile const __u8 tx_by_redirect = 0;
 /* Entries of `buckets` for `flows`, and behind them for `answer_slots`. */
 volatile const __u32 flow_bucket_count = 1;
 volatile const __u32 answer_bucket_count = 1;
+
+/* Entries of `frame_slots`. */
+volatile const __u32 frame_count = 1;
 
 /* What `all_hash_keys` holds. */
 volatile const struct hash_keys flow_hash_keys = {};

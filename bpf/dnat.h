@@ -17,10 +17,10 @@ static __always_inline bool client_is_near(const struct packet *pkt, const struc
 		.service = pkt->service,
 		.address = pkt->tuple.src,
 	};
-	__u32 *interface = bpf_map_lookup_elem(&near_clients, &key);
+	__u32 *link = bpf_map_lookup_elem(&near_clients, &key);
 	struct next_hop *hop = next_hop_of(backend);
 
-	return interface && (!*interface || (hop && *interface == hop->interface));
+	return link && (!*link || (hop && *link == link_of(hop->interface, hop->vlan)));
 }
 
 /* NO_SLOT: another flow's answers look the same, as of a client with one port to two VIPs. */

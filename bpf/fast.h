@@ -11,6 +11,7 @@
 #include "flow.h"
 #include "next_hop.h"
 #include "parse.h"
+#include "path_mtu.h"
 #include "stats.h"
 #include "tunnel.h"
 
@@ -31,6 +32,7 @@ struct quick {
 	struct flow_life life;
 	struct backend *backend;
 	__u16 *check; /* TCP's or UDP's */
+	bool is_long; /* perhaps too long, if it leaves as it came */
 };
 
 static __always_inline struct iphdr *quick_v4(const struct quick *q)
@@ -75,7 +77,7 @@ static __always_inline bool quick_begin(struct quick *q, struct xdp_md *ctx)
 }
 
 enum quick_guess {
-	GUESS_NOTHING, /* its headers are not all there */
+	GUESS_NOTHING, /* its headers are not all there, or it is about another packet */
 	GUESS_NOBODY, /* not a packet of ours */
 	GUESS_REQUEST,
 	GUESS_ANSWER, /* or a request to one of many ports */
@@ -85,6 +87,7 @@ enum quick_guess {
 static __always_inline enum quick_guess quick_guess(const struct quick *q)
 {
 	struct addr src = quick_addr(q, quick_src(q)), dst = quick_addr(q, quick_dst(q));
+	__u8 protocol = q->is_v6 ? quick_v6(q)->nexthdr : quick_v4(q)->protocol;
 	struct address_filter *filter;
 	__u32 zero = 0;
 
@@ -93,10 +96,10 @@ static __always_inline enum quick_guess quick_guess(const struct quick *q)
 		return GUESS_NOBODY;
 	if (filter_has_port(filter, &dst, q->ports >> 16))
 		return GUESS_REQUEST;
-	return filter_has(filter, &dst, FILTER_DESTINATION) ||
-			       filter_has(filter, &src, FILTER_SOURCE) ?
-		       GUESS_ANSWER :
-		       GUESS_NOBODY;
+	if (filter_has(filter, &dst, FILTER_DESTINATION) || filter_has(filter, &src, FILTER_SOURCE))
+		return GUESS_ANSWER;
+	/* what it quotes may be of ours */
+	return protocol == icmp_of(q->is_v6) ? GUESS_NOTHING : GUESS_NOBODY;
 }
 
 static __always_inline bool quick_ip(struct quick *q, struct xdp_md *ctx)
@@ -255,15 +258,26 @@ static __always_inline bool quick_crosses(enum flow_flags flags)
 	return !(flags & FLOW_REQUEST_V6) != !(flags & FLOW_ANSWER_V6);
 }
 
+/* Of the IP packet. */
+static __always_inline __u32 quick_ip_length(const struct quick *q)
+{
+	return q->l4_length + ip_header_size(q->is_v6);
+}
+
 /* The flow is alive, its backend too, and the packet says nothing new about either. */
 static __always_inline bool quick_goes_on(struct quick *q, __u64 now)
 {
 	enum flow_flags heard = flow_hears(q->direction, q->life);
 	__u8 ttl = q->is_v6 ? quick_v6(q)->hop_limit : quick_v4(q)->ttl;
+	__u32 zero = 0;
+	struct settings *settings = bpf_map_lookup_elem(&all_settings, &zero);
 
 	q->backend = backend_of(q->flow->backend, q->flow->backend_generation);
+	if (!settings)
+		return false;
+	q->is_long = quick_ip_length(q) > settings->smallest_mtu;
 	return q->backend && (q->life.flags & heard) == heard &&
-	       !flow_expired(q->life.phase, q->flow->last_seen, now) &&
+	       !is_over(settings, q->life.phase, q->flow->last_seen, now) &&
 	       !(translates(q->life.forward) && (ttl <= 1 || quick_crosses(q->life.flags)));
 }
 
@@ -341,23 +355,23 @@ static __always_inline void quick_nat(const struct quick *q)
 
 static __always_inline bool quick_learns(const struct quick *q, struct xdp_md *ctx)
 {
-	return q->flow->client_interface != ctx->ingress_ifindex ||
-	       !macs_equal(&q->flow->macs, q->eth);
+	return q->flow->client_link != ctx->ingress_ifindex || !macs_equal(&q->flow->macs, q->eth);
 }
 
-/* False: it is not known. */
+/* False: it is not known, or wants a tag. */
 static __always_inline bool quick_next_hop(const struct quick *q, struct next_hop *hop)
 {
 	struct next_hop *to_backend;
 
 	if (q->direction == FROM_BACKEND) {
 		next_hop_to_client(q->flow, hop);
-		return true;
-	}
-	to_backend = next_hop_of(q->backend);
-	if (to_backend)
+	} else {
+		to_backend = next_hop_of(q->backend);
+		if (!to_backend)
+			return false;
 		*hop = *to_backend;
-	return to_backend;
+	}
+	return !(hop->vlan & VLAN_IDS);
 }
 
 /* Its place is known, and it needs nothing that only the long way does. */
@@ -434,8 +448,23 @@ static __always_inline void quick_outer(const struct quick *q, __u32 hash, struc
 	outer->id = ip_id(outer->dont_fragment);
 }
 
+/* It is not too long for its way, or that may not be known here. */
+static __always_inline bool quick_outer_fits(const struct quick *q, const struct ip_header *outer,
+					     const struct next_hop *hop, __u64 now)
+{
+	__u32 length = outer->payload + ip_header_size(outer->is_v6), path;
+
+	if (hop->mtu && length > hop->mtu)
+		return false;
+	if (length <= PATH_MTU_MIN_V4)
+		return true;
+	path = path_mtu(q->backend, now);
+	return !path || length <= path;
+}
+
 /* VERDICT_CONTINUE: it has to go the long way, and is as it was. */
-static __always_inline enum verdict quick_tunnel(const struct quick *q, struct xdp_md *ctx)
+static __always_inline enum verdict quick_tunnel(const struct quick *q, struct xdp_md *ctx,
+						 const struct next_hop *hop, __u64 now)
 {
 	__u32 hash = quick_hash(q);
 	bool is_gue = q->life.forward == FORWARD_GUE;
@@ -454,19 +483,23 @@ static __always_inline enum verdict quick_tunnel(const struct quick *q, struct x
 		if (outer.is_v6 && !quick_gue_checksum(q, &outer, &gue))
 			return VERDICT_CONTINUE;
 	}
-	if (!ip_fits(&outer) || bpf_xdp_adjust_head(ctx, -(int)(ip_header_size(outer.is_v6) +
-								(is_gue ? sizeof(gue) : 0))))
+	if (!quick_outer_fits(q, &outer, hop, now) || !ip_fits(&outer) ||
+	    bpf_xdp_adjust_head(ctx,
+				-(int)(ip_header_size(outer.is_v6) + (is_gue ? sizeof(gue) : 0))))
 		return VERDICT_CONTINUE;
 	return quick_put(ctx, &outer, is_gue, &gue) ? VERDICT_TX : VERDICT_ABORTED;
 }
 
 /* VERDICT_CONTINUE: it has to go the long way; VERDICT_TX: it can be sent. */
-static __always_inline enum verdict quick_rewrite(const struct quick *q, struct xdp_md *ctx)
+static __always_inline enum verdict quick_rewrite(const struct quick *q, struct xdp_md *ctx,
+						  const struct next_hop *hop, __u64 now)
 {
 	if (q->life.forward == FORWARD_DSR)
-		return VERDICT_TX;
+		return q->is_long ? VERDICT_CONTINUE : VERDICT_TX;
 	if (!translates(q->life.forward))
-		return quick_tunnel(q, ctx);
+		return quick_tunnel(q, ctx, hop, now);
+	if (q->is_long)
+		return VERDICT_CONTINUE;
 	if (q->direction == FROM_CLIENT && quick_learns(q, ctx))
 		return VERDICT_CONTINUE;
 	quick_nat(q);
@@ -488,14 +521,14 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 	now = clock_now();
 	if (!quick_goes_on(&q, now) || !quick_next_hop(&q, &hop))
 		return VERDICT_CONTINUE;
-	next_hop_complete(&hop, ctx, q.eth);
-	verdict = quick_rewrite(&q, ctx);
+	next_hop_complete(&hop, ctx, q.eth, 0);
+	verdict = quick_rewrite(&q, ctx, &hop, now);
 	if (verdict == VERDICT_CONTINUE)
 		return VERDICT_CONTINUE;
 	if (q.flow->last_seen != now)
 		q.flow->last_seen = now;
 	outcome = (struct outcome){
-		.verdict = verdict == VERDICT_TX ? send(ctx, &hop) : verdict,
+		.verdict = verdict == VERDICT_TX ? send_as_tagged(ctx, &hop) : verdict,
 		.reason = q.direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY,
 		.service = q.backend->service,
 		.backend = q.flow->backend,

@@ -11,6 +11,7 @@
 #include "bucket.h"
 #include "clock.h"
 #include "hash.h"
+#include "link.h"
 #include "lock.h"
 #include "maps.h"
 #include "packet.h"
@@ -46,17 +47,22 @@ static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags
 	return PHASE_TCP_ESTABLISHED;
 }
 
+static __always_inline bool is_over(const struct settings *settings, enum flow_phase phase,
+				    __u64 last_seen, __u64 now)
+{
+	__u32 index = phase;
+
+	asm volatile("" : "+r"(index)); /* or the verifier does not see the bound below */
+	/* signed: another CPU may have seen it later than our `now` */
+	return index < PHASE_COUNT && (__s64)(now - last_seen) > (__s64)settings->timeout[index];
+}
+
 static __always_inline bool flow_expired(enum flow_phase phase, __u64 last_seen, __u64 now)
 {
-	struct settings *settings;
-	__u32 zero = 0, index = phase;
+	__u32 zero = 0;
+	struct settings *settings = bpf_map_lookup_elem(&all_settings, &zero);
 
-	settings = bpf_map_lookup_elem(&all_settings, &zero);
-	asm volatile("" : "+r"(index)); /* or the verifier does not see the bound below */
-	if (!settings || index >= PHASE_COUNT)
-		return false;
-	/* signed: another CPU may have seen it later than our `now` */
-	return (__s64)(now - last_seen) > (__s64)settings->timeout[index];
+	return settings && is_over(settings, phase, last_seen, now);
 }
 
 union life_word {
@@ -537,21 +543,34 @@ static __always_inline bool macs_equal(const struct flow_macs *a, const void *fr
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
+/* The tags of the packet's flow's client, as it is remembered: other than a VLAN's one. */
+static __always_inline void client_tags_take(const struct packet *pkt)
+{
+	__u32 slot = pkt->slot;
+	struct flow_prefixes *prefixes = bpf_map_lookup_elem(&all_flow_prefixes, &slot);
+
+	if (prefixes)
+		prefixes->client_tags = tags_without_priority(&pkt->tags);
+}
+
 /* Clients move: a router fails over, a cable is changed. What the packet's flow is known to have is not written: its slot may be another's by now. */
 static __always_inline void flow_learn(const struct packet *pkt, const struct ethhdr *eth,
 				       __u32 interface)
 {
-	bool same_interface = pkt->flow.client_interface == interface;
+	__u32 link = link_of(interface, pkt->vlan);
+	bool same_link = pkt->flow.client_link == link && pkt->vlan != VLAN_OTHER;
 	bool same_macs = macs_equal(&pkt->flow.macs, eth);
 	struct flow *flow;
 
-	if (same_interface && same_macs)
+	if (same_link && same_macs)
 		return;
 	flow = flow_at(pkt->slot);
 	if (!flow || flow_life(flow).turn != pkt->flow.life.turn)
 		return;
-	if (!same_interface)
-		flow->client_interface = interface;
+	if (pkt->vlan == VLAN_OTHER)
+		client_tags_take(pkt);
+	if (!same_link)
+		flow->client_link = link;
 	if (!same_macs)
 		__builtin_memcpy(&flow->macs, eth, sizeof(flow->macs));
 }

@@ -10,8 +10,17 @@
 #define ICMPV4_ERROR_MAX 576
 #define ICMPV6_ERROR_MAX 1280
 
+#define ICMPV4_UNREACHABLE 3
+#define ICMPV6_UNREACHABLE 1
 #define ICMPV4_TIME_EXCEEDED 11
 #define ICMPV6_TIME_EXCEEDED 3
+
+#define ICMPV6_PACKET_TOO_BIG 2
+
+/* Codes of "unreachable". */
+#define ICMPV4_PORT 3
+#define ICMPV4_FRAGMENTATION_NEEDED 4
+#define ICMPV6_PORT 4
 
 #define INTERNETWORK_CONTROL 0xc0 /* precedence 6: RFC 1812, 4.3.2.5 */
 
@@ -22,6 +31,14 @@ struct icmp_error {
 	__be32 rest;
 };
 ASSERT_SIZE(struct icmp_error, 8);
+
+/* The header of a message that arrived. */
+static __always_inline struct icmp_error *icmp_at(struct xdp_md *ctx, const struct packet *pkt)
+{
+	if (pkt->l4_length < sizeof(struct icmp_error))
+		return NULL;
+	return packet_at(ctx, pkt->l4_offset, sizeof(struct icmp_error));
+}
 
 static __always_inline bool icmp_write(struct xdp_md *ctx, __u32 offset,
 				       const struct icmp_error *error)
@@ -79,6 +96,31 @@ static __always_inline const struct addr *our_address(const struct packet *pkt)
 	    addr_equal(&pkt->tuple.dst, &pkt->other.src))
 		return &pkt->other.dst;
 	return &pkt->tuple.dst;
+}
+
+/* Makes the frame the answer to itself: RFC 1191, 4; RFC 4443, 3.2. False: it gets none. */
+static __always_inline bool fragmentation_needed(struct xdp_md *ctx, const struct packet *pkt,
+						 const struct addr *from, __u64 now)
+{
+	struct icmp_error error = {
+		.type = pkt->is_v6 ? ICMPV6_PACKET_TOO_BIG : ICMPV4_UNREACHABLE,
+		.code = pkt->is_v6 ? 0 : ICMPV4_FRAGMENTATION_NEEDED,
+		.rest = bpf_htonl(pkt->told_mtu),
+	};
+
+	return answer_is_due(ANSWER_ICMP_ERROR, now) && icmp_error(ctx, pkt, from, error);
+}
+
+/* Makes the frame the answer to a datagram that nobody takes. False: it gets none. */
+static __always_inline bool port_unreachable(struct xdp_md *ctx, const struct packet *pkt,
+					     const struct addr *from, __u64 now)
+{
+	struct icmp_error error = {
+		.type = pkt->is_v6 ? ICMPV6_UNREACHABLE : ICMPV4_UNREACHABLE,
+		.code = pkt->is_v6 ? ICMPV6_PORT : ICMPV4_PORT,
+	};
+
+	return answer_is_due(ANSWER_ICMP_ERROR, now) && icmp_error(ctx, pkt, from, error);
 }
 
 /* Makes the frame the answer to itself. False: it gets none. */

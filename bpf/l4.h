@@ -25,7 +25,8 @@ static __always_inline __sum16 *l4_checksum_field(struct xdp_md *ctx, const stru
 
 static __always_inline bool l4_is_partial(const struct packet *pkt, __u16 csum)
 {
-	if (checksum_mode == CHECKSUM_FULL || (pkt->tuple.protocol == IPPROTO_UDP && !csum))
+	if (checksum_mode == CHECKSUM_FULL || pkt->is_completed ||
+	    (pkt->tuple.protocol == IPPROTO_UDP && !csum))
 		return false;
 	return csum ==
 	       csum_pseudo(&pkt->tuple.src, &pkt->tuple.dst, pkt->tuple.protocol, pkt->l4_length);
@@ -48,22 +49,25 @@ static __always_inline __u16 l4_checksum(struct xdp_md *ctx, const struct packet
 
 /*
  * For packets whose addresses stay: nobody completes a partial checksum after
- * native XDP. Verified by itself, like parse().
+ * native XDP, nor one of a packet that leaves in pieces. Verified by itself, like parse().
  */
-__noinline bool l4_complete(struct xdp_md *ctx, const struct packet *pkt)
+__noinline bool l4_complete(struct xdp_md *ctx, struct packet *pkt)
 {
 	__sum16 *field;
 	__u16 csum;
 
 	if (!pkt)
 		return false;
+	if (pkt->is_error) /* its checksum is always full */
+		return true;
 	field = l4_checksum_field(ctx, pkt);
 	if (!field)
 		return false;
-	if (checksum_mode != CHECKSUM_COMPLETE || !l4_is_partial(pkt, *field))
+	if ((checksum_mode != CHECKSUM_COMPLETE && !pkt->cut_to) || !l4_is_partial(pkt, *field))
 		return true;
 	csum = l4_checksum(ctx, pkt, *field);
 	*field = pkt->tuple.protocol == IPPROTO_UDP && !csum ? 0xffff : csum;
+	pkt->is_completed = true;
 	return true;
 }
 
@@ -79,6 +83,8 @@ __noinline bool l4_inner_sum(struct xdp_md *ctx, const struct packet *pkt, __u16
 
 	if (!pkt || !sum)
 		return false;
+	if (pkt->is_error)
+		return csum_range(ctx, pkt->l3_offset, pkt->ip_length, sum);
 	field = l4_checksum_field(ctx, pkt);
 	if (!field)
 		return false;

@@ -7,37 +7,29 @@
 #include <stddef.h>
 
 #include "config.h"
+#include "cut.h"
+#include "echo.h"
+#include "error.h"
 #include "fast.h"
 #include "flow.h"
 #include "icmp.h"
 #include "maps.h"
+#include "mss.h"
+#include "mtu.h"
 #include "nat.h"
+#include "neighbour.h"
 #include "next_hop.h"
 #include "open.h"
 #include "packet.h"
+#include "parcel.h"
 #include "parse.h"
+#include "quote.h"
 #include "reset.h"
 #include "select.h"
 #include "service.h"
 #include "stats.h"
 #include "tunnel.h"
 #include "types.h"
-
-/* The id of a backend that has gone, and of its service, may be a stranger's by now. */
-static __always_inline void name_flow(struct packet *pkt, const struct backend *backend)
-{
-	const struct tuple *request = pkt->direction == FROM_CLIENT ? &pkt->tuple : &pkt->other;
-	struct service *service;
-
-	if (backend) {
-		pkt->service = backend->service;
-		pkt->backend = pkt->flow.backend;
-		return;
-	}
-	service = service_at(&request->dst, request->dport, request->protocol);
-	if (service)
-		pkt->service = service->id;
-}
 
 /* nat and dnat are hops on the packet's way, and so may be part of a loop. */
 static __always_inline bool ttl_is_over(struct xdp_md *ctx, const struct packet *pkt,
@@ -87,7 +79,8 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
 	backend = select_backend(pkt, service);
 	if (!backend)
-		return leave(pkt, VERDICT_DROP, REASON_NO_BACKEND);
+		return leave(pkt, service->flags & SERVICE_SILENT ? VERDICT_DROP : VERDICT_ANSWER,
+			     REASON_NO_BACKEND);
 	if (!next_hop_of(backend))
 		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
 	return VERDICT_OPEN;
@@ -146,18 +139,20 @@ static __always_inline bool rewrite(struct xdp_md *ctx, struct packet *pkt,
 	enum forward_mode forward = pkt->flow.life.forward;
 
 	if (translates(forward))
-		return nat_rewrite(ctx, pkt, &pkt->other);
+		return pkt->is_error ? error_translate(ctx, pkt) :
+				       nat_rewrite(ctx, pkt, &pkt->other);
 	if (forward == FORWARD_DSR)
 		return l4_complete(ctx, pkt);
 	return tunnel_rewrite(ctx, pkt, backend, forward == FORWARD_GUE);
 }
 
 /* Verified by itself, like parse(). */
-__noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
+__noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	struct next_hop *toward, hop;
 	struct backend *backend;
+	enum verdict verdict;
 
 	if (!pkt)
 		return VERDICT_ABORTED;
@@ -167,7 +162,7 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
 	if (!eth)
 		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);
 	if (pkt->direction == FROM_CLIENT) {
-		if (translates(pkt->flow.life.forward))
+		if (translates(pkt->flow.life.forward) && !pkt->is_error)
 			flow_learn(pkt, eth, ctx->ingress_ifindex);
 		toward = next_hop_of(backend);
 		if (!toward)
@@ -175,12 +170,59 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt)
 		hop = *toward;
 	} else {
 		next_hop_to_client(&pkt->flow, &hop);
+		hop.mtu = interface_mtu(hop.interface);
 	}
-	next_hop_complete(&hop, ctx, eth);
-	if (!rewrite(ctx, pkt, backend))
+	/* nothing is ever said about an error */
+	if (!pkt->is_error && judge_length(ctx, pkt, backend, hop.mtu, now) != VERDICT_CONTINUE)
+		return VERDICT_ANSWER;
+	if (backend->mss && pkt->tcp_flags & TCP_SYN)
+		mss_clamp(ctx, pkt, backend, hop.mtu, now);
+	next_hop_complete(&hop, ctx, eth, pkt->vlan);
+	if ((pkt->cut_to && !l4_complete(ctx, pkt)) || !rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
 			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);
-	return send(ctx, &hop);
+	verdict = send(ctx, pkt, &hop);
+	if (pkt->cut_to && verdict != VERDICT_DROP && !cut_up(ctx, pkt, hop.interface, now))
+		return leave(pkt, VERDICT_DROP, REASON_MTU_EXCEEDED);
+	return verdict;
+}
+
+/* An error about a packet of ours goes to whoever sent that to us. */
+static __always_inline enum verdict error_about(struct xdp_md *ctx, struct packet *pkt,
+						const struct packet *quote)
+{
+	struct backend *backend = flow_backend(quote);
+
+	pkt->flow = quote->flow;
+	pkt->other = quote->other;
+	pkt->slot = quote->slot;
+	pkt->direction = quote->direction;
+	pkt->service = quote->service;
+	pkt->backend = quote->backend;
+	pkt->is_error = true;
+	if (!backend)
+		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
+	if (ttl_is_over(ctx, pkt, pkt->flow.life.forward))
+		return leave(pkt, VERDICT_DROP, REASON_TTL_EXPIRED);
+	if (!translates(pkt->flow.life.forward))
+		pkt->tuple = quote->tuple; /* it goes the way of the flow's packets */
+	return leave(pkt, VERDICT_CONTINUE, REASON_ICMP_ERROR);
+}
+
+/* Verified by itself, like parse(). */
+__noinline enum verdict icmp_arrived(struct xdp_md *ctx, struct packet *pkt, __u64 now)
+{
+	struct packet *quote = quoted_packet();
+
+	if (!pkt || !quote)
+		return VERDICT_ABORTED;
+	if (is_echo_request(ctx, pkt))
+		return echo_answer(ctx, pkt, now);
+	if (!is_icmp_error(ctx, pkt) || !quote_read(ctx, pkt, quote))
+		return VERDICT_PASS;
+	if (quote_find(quote, now))
+		return error_about(ctx, pkt, quote);
+	return tunnel_error(ctx, pkt, quote, now);
 }
 
 /* Tells the sender, unless that is too much to ask. Verified by itself, like parse(). */
@@ -191,10 +233,14 @@ __noinline enum verdict answer(struct xdp_md *ctx, struct packet *pkt, const str
 
 	if (!pkt || !from || !may_answer(ctx, pkt))
 		return VERDICT_DROP;
-	if (pkt->reason == REASON_NO_FLOW)
+	if (pkt->reason == REASON_TTL_EXPIRED)
+		answered = time_exceeded(ctx, pkt, from, now);
+	else if (pkt->reason == REASON_MTU_EXCEEDED)
+		answered = fragmentation_needed(ctx, pkt, from, now);
+	else if (pkt->tuple.protocol == IPPROTO_TCP)
 		answered = reset_answer(ctx, pkt, now);
 	else
-		answered = time_exceeded(ctx, pkt, from, now);
+		answered = port_unreachable(ctx, pkt, from, now);
 	return answered ? send_back(ctx) : VERDICT_DROP;
 }
 
@@ -204,22 +250,25 @@ static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *p
 	__u64 now;
 
 	verdict = parse(ctx, pkt);
-	if (verdict != VERDICT_CONTINUE)
-		return verdict;
+	if (may_ask(pkt) && neighbour_answer(ctx, pkt))
+		return leave_by(ctx, ctx->ingress_ifindex);
 	now = clock_now();
-	verdict = decide(ctx, pkt, now);
+	if (verdict == VERDICT_CONTINUE)
+		verdict = decide(ctx, pkt, now);
+	else if (verdict == VERDICT_ICMP)
+		verdict = icmp_arrived(ctx, pkt, now);
 	if (verdict == VERDICT_OPEN)
 		verdict = open_flow(ctx, pkt, now);
-	if (verdict == VERDICT_ANSWER)
-		return answer(ctx, pkt, our_address(pkt), now);
-	return verdict == VERDICT_CONTINUE ? forward(ctx, pkt) : verdict;
+	if (verdict == VERDICT_CONTINUE)
+		verdict = forward(ctx, pkt, now);
+	return verdict == VERDICT_ANSWER ? answer(ctx, pkt, our_address(pkt), now) : verdict;
 }
 
 /* All stages, for any packet. Verified by itself, like parse(). */
 __noinline int long_way(struct xdp_md *ctx)
 {
-	__u32 zero = 0;
-	struct packet *pkt = bpf_map_lookup_elem(&packets, &zero);
+	__u32 index = PACKET_IN_HAND;
+	struct packet *pkt = bpf_map_lookup_elem(&packets, &index);
 	enum verdict verdict;
 
 	if (!pkt)
@@ -232,6 +281,8 @@ __noinline int long_way(struct xdp_md *ctx)
 		.service = pkt->service,
 		.backend = pkt->backend,
 		.length = pkt->length,
+		.is_parcel = pkt->is_parcel,
+		.direction = pkt->direction,
 	});
 }
 

@@ -25,7 +25,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } service_blocks SEC(".maps");
 
-/* daemon -> data plane, per new flow in dnat: the interface that they share with backends; 0: any. Three times as many as backends, and 1024. */
+/* daemon -> data plane, per new flow in dnat: the link that they share with backends; 0: any. Three times as many as backends, and 1024. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -34,6 +34,34 @@ struct {
 	__uint(max_entries, 2);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } near_clients SEC(".maps");
+
+/* daemon -> data plane, per echo request, ARP request and neighbour solicitation. limits.services, twice for a change. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct addr);
+	__type(value, struct foreign_vip);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} foreign_vips SEC(".maps");
+
+/* daemon -> data plane, per ICMP error: a backend that such packets of ours go to. Twice as many as backends, for a change, and 1024. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct tunnel_end);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} tunnel_ends SEC(".maps");
+
+/* data plane only: by the number of the next hop, as each address of backends has one; see path_mtu.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct path_mtu);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} path_mtus SEC(".maps");
 
 /* daemon -> data plane, per new flow: all Maglev tables, one beside the other. limits.table_entries. */
 struct {
@@ -62,6 +90,15 @@ struct {
 	__uint(max_entries, 1);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } next_hops SEC(".maps");
+
+/* daemon -> data plane, per packet that may be too large: of IP packets, by the index of an interface that packets come in by. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} interface_mtus SEC(".maps");
 
 /* daemon -> data plane, per new flow: lists that backends point into. As many as backends, at least 1024. */
 struct {
@@ -101,7 +138,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flows SEC(".maps");
 
-/* data plane only; user space lists it. As many as flows; only those with IPv6 touch theirs. */
+/* data plane only; user space lists it. As many as flows; only those with IPv6, or with a client behind unusual tags, touch theirs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -167,6 +204,15 @@ struct {
 	__type(value, struct tick);
 	__uint(max_entries, 1);
 } ticks SEC(".maps");
+
+/* data plane only, per stored frame; user space shows it. See frames.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct frame_store);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} frame_stores SEC(".maps");
 
 /* data plane only, per answer. */
 struct {

@@ -78,12 +78,14 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
 	filled->backend = pkt->backend;
 	filled->backend_generation = backend->generation;
 	__builtin_memcpy(&filled->macs, eth, sizeof(filled->macs));
-	filled->client_interface = ctx->ingress_ifindex;
+	filled->client_link = link_of(ctx->ingress_ifindex, pkt->vlan);
 	ends_take(&filled->request, &pkt->tuple);
 	ends_take(&filled->answer, answer);
 	*flow = *filled;
 	if (flow_is_wide(is.life.flags))
 		prefixes_take(slot, &pkt->tuple, answer);
+	if (pkt->vlan == VLAN_OTHER)
+		client_tags_take(pkt);
 	publish(&flow->last_seen, now);
 	if (pkt->place != NO_SLOT)
 		answer_set(pkt->place, slot + 1);

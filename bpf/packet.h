@@ -52,17 +52,27 @@ struct packet {
 	__u32 l4_length; /* as IP says, never past the frame's end */
 	__u32 ip_length; /* of the IP packet, as its header says */
 	__u32 length; /* of the whole frame, fragments included */
+	__u32 told_mtu; /* how long its sender's packets may be, where it is too long */
+	__u32 cut_to; /* how long its pieces may be; 0: it stays in one */
+	struct link_tags tags; /* as it came */
 	__u32 service;
 	__u32 backend;
 	enum reason reason;
 	enum reason flaw; /* what is wrong with it, should it turn out to be for a service */
 	enum direction direction;
+	__u16 vlan; /* that it came in */
 	__u16 fragment_id; /* host byte order, of an IPv6 fragment header */
 	__u8 tcp_flags;
 	bool is_v6;
+	bool is_arp;
 	bool has_fragment_header;
+	bool is_stranger; /* neither of its addresses is of interest, but what it quotes may be */
+	bool has_ports; /* of a quoted packet: they could be read */
+	bool is_error; /* of ICMP, about a packet of the flow */
 	bool known; /* it is of a flow that was there */
 	bool source_nat; /* a new flow's source is rewritten, too */
+	bool is_parcel; /* see frames.h */
+	bool is_completed; /* its checksum is not partial, whatever it looks like */
 	enum forward_mode forward; /* of a new flow */
 };
 
@@ -71,13 +81,26 @@ static __always_inline void packet_clear(struct packet *pkt)
 	__builtin_memset(&pkt->tuple, 0, sizeof(*pkt) - offsetof(struct packet, tuple));
 }
 
-/* data plane only: the packet in hand. The stack, 512 bytes for all functions together, is too small for it. */
+/* data plane only. The stack, 512 bytes for all functions together, is too small for them. */
+enum packet_index {
+	PACKET_IN_HAND,
+	PACKET_QUOTED, /* by an ICMP error in hand */
+	PACKETS,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
 	__type(value, struct packet);
-	__uint(max_entries, 1);
+	__uint(max_entries, PACKETS);
 } packets SEC(".maps");
+
+static __always_inline struct packet *quoted_packet(void)
+{
+	__u32 index = PACKET_QUOTED;
+
+	return bpf_map_lookup_elem(&packets, &index);
+}
 
 /* Headers are read up to here; a power of two, less one. */
 #define PACKET_OFFSET_MAX 0x3fff
@@ -152,6 +175,11 @@ static __always_inline struct addr addr_from_v4(__be32 v4)
 static __always_inline bool addr_is_v4(const struct addr *a)
 {
 	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool addr_is_unspecified(const struct addr *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
 }
 
 static __always_inline struct addr addr_from_v6(const struct in6_addr *v6)

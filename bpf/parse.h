@@ -8,6 +8,7 @@
 #define TINYLB_PARSE_H
 
 #include "config.h"
+#include "link.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -133,11 +134,15 @@ static __always_inline enum verdict parse_l4(struct xdp_md *ctx, struct packet *
 	return VERDICT_CONTINUE;
 }
 
+static __always_inline __u8 icmp_of(bool is_v6)
+{
+	return is_v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+}
+
 static __always_inline enum verdict parse_protocol(struct packet *pkt)
 {
-	if (pkt->tuple.protocol == (pkt->is_v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
-		return leave(pkt, VERDICT_PASS, REASON_ICMP);
-	if (pkt->tuple.protocol != IPPROTO_TCP && pkt->tuple.protocol != IPPROTO_UDP)
+	if (pkt->tuple.protocol != IPPROTO_TCP && pkt->tuple.protocol != IPPROTO_UDP &&
+	    pkt->tuple.protocol != icmp_of(pkt->is_v6))
 		return leave(pkt, VERDICT_PASS, REASON_OTHER_PROTOCOL);
 	return VERDICT_CONTINUE;
 }
@@ -155,10 +160,10 @@ static __always_inline enum verdict parse_ipv4(struct xdp_md *ctx, struct packet
 	if (ip->version != 4 || header < sizeof(*ip) || total < header)
 		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
 	pkt->tuple.protocol = ip->protocol;
+	parse_begin(pkt, total);
 	if (parse_protocol(pkt) != VERDICT_CONTINUE)
 		return VERDICT_PASS;
 	fragment = bpf_ntohs(ip->frag_off);
-	parse_begin(pkt, total);
 	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
 		note(pkt, REASON_FRAGMENT);
 	if (!parse_step(pkt, header))
@@ -264,19 +269,8 @@ static __always_inline enum verdict parse_ipv6(struct xdp_md *ctx, struct packet
 	return parse_protocol(pkt);
 }
 
-/* Tags that may stand before the IP header (802.1Q, 802.1ad), and that are read to find it. */
-#define VLAN_TAGS 2
+/* Tags that are read to find the IP header. */
 #define VLAN_TAGS_READ 4
-
-struct vlan_tag {
-	__be16 control;
-	__be16 protocol;
-};
-
-static __always_inline bool is_vlan(__be16 protocol)
-{
-	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
-}
 
 static __always_inline enum verdict parse_link(struct xdp_md *ctx, struct packet *pkt)
 {
@@ -289,14 +283,19 @@ static __always_inline enum verdict parse_link(struct xdp_md *ctx, struct packet
 	protocol = eth->h_proto;
 	pkt->l3_offset = sizeof(*eth);
 	for (int i = 0; i < VLAN_TAGS_READ && is_vlan(protocol); i++) {
-		if (i >= VLAN_TAGS)
-			note(pkt, REASON_MANY_HEADERS);
 		tag = packet_at(ctx, pkt->l3_offset, sizeof(*tag));
 		if (!tag)
 			return leave(pkt, VERDICT_PASS, REASON_NOT_IP);
+		if (i < VLAN_TAGS)
+			pkt->tags.tag[i] = (__u32)bpf_ntohs(protocol) << 16 |
+					   bpf_ntohs(tag->control);
+		else
+			note(pkt, REASON_MANY_HEADERS);
 		protocol = tag->protocol;
 		pkt->l3_offset += sizeof(*tag);
 	}
+	pkt->vlan = vlan_of(&pkt->tags);
+	pkt->is_arp = protocol == bpf_htons(ETH_P_ARP);
 	pkt->is_v6 = protocol == bpf_htons(ETH_P_IPV6);
 	if (!pkt->is_v6 && protocol != bpf_htons(ETH_P_IP))
 		return leave(pkt, VERDICT_PASS, REASON_NOT_IP);
@@ -326,19 +325,39 @@ static __always_inline enum verdict parse_addresses(struct xdp_md *ctx, struct p
 	return VERDICT_CONTINUE;
 }
 
+/* Right behind its IP header. */
+static __always_inline bool carries_icmp(struct xdp_md *ctx, const struct packet *pkt)
+{
+	__u32 at = pkt->is_v6 ? offsetof(struct ipv6hdr, nexthdr) :
+				offsetof(struct iphdr, protocol);
+	__u8 *protocol = packet_at(ctx, pkt->l3_offset + at, sizeof(*protocol));
+
+	return protocol && *protocol == icmp_of(pkt->is_v6);
+}
+
 static __always_inline enum verdict parse_filter(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 	__u32 zero = 0;
 	struct address_filter *filter = bpf_map_lookup_elem(&address_filters, &zero);
 
-	if (!eth || !filter ||
-	    (!filter_has(filter, &pkt->tuple.dst, FILTER_DESTINATION) &&
-	     !filter_has(filter, &pkt->tuple.src, FILTER_SOURCE)))
+	if (!eth || !filter)
+		return leave(pkt, VERDICT_PASS, REASON_NOT_OURS);
+	pkt->is_stranger = !filter_has(filter, &pkt->tuple.dst, FILTER_DESTINATION) &&
+			   !filter_has(filter, &pkt->tuple.src, FILTER_SOURCE);
+	if (pkt->is_stranger && (!carries_icmp(ctx, pkt) || !sent_to_us(eth)))
 		return leave(pkt, VERDICT_PASS, REASON_NOT_OURS);
 	if (!sent_to_us(eth))
 		return leave(pkt, VERDICT_PASS, REASON_OTHER_MAC);
 	return VERDICT_CONTINUE;
+}
+
+/* A message for the next stage, unless something is wrong with it. */
+static __always_inline enum verdict parse_icmp(struct packet *pkt, enum verdict verdict)
+{
+	bool whole = verdict == VERDICT_CONTINUE && !pkt->flaw;
+
+	return leave(pkt, whole ? VERDICT_ICMP : VERDICT_PASS, REASON_ICMP);
 }
 
 /* Verified by itself, so that its many paths do not multiply with those of what follows. */
@@ -357,6 +376,10 @@ __noinline enum verdict parse(struct xdp_md *ctx, struct packet *pkt)
 		return verdict;
 	pkt->length = bpf_xdp_get_buff_len(ctx);
 	verdict = pkt->is_v6 ? parse_ipv6(ctx, pkt) : parse_ipv4(ctx, pkt);
+	if (pkt->tuple.protocol == icmp_of(pkt->is_v6))
+		verdict = parse_icmp(pkt, verdict);
+	if (pkt->is_stranger) /* so far */
+		pkt->reason = REASON_NOT_OURS;
 	if (verdict != VERDICT_CONTINUE)
 		return verdict;
 	return parse_l4(ctx, pkt);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The answer to a TCP segment of no connection: RFC 9293, 3.10.7.1. */
+/* The answer to a TCP segment of no connection, or that nobody takes: RFC 9293, 3.10.7.1. */
 #ifndef TINYLB_RESET_H
 #define TINYLB_RESET_H
 

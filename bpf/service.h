@@ -28,6 +28,22 @@ static __always_inline struct service *service_at(const struct addr *address, __
 	return service ? service : bpf_map_lookup_elem(&service_blocks, &block);
 }
 
+/* The id of a backend that has gone, and of its service, may be a stranger's by now. */
+static __always_inline void name_flow(struct packet *pkt, const struct backend *backend)
+{
+	const struct tuple *request = pkt->direction == FROM_CLIENT ? &pkt->tuple : &pkt->other;
+	struct service *service;
+
+	if (backend) {
+		pkt->service = backend->service;
+		pkt->backend = pkt->flow.backend;
+		return;
+	}
+	service = service_at(&request->dst, request->dport, request->protocol);
+	if (service)
+		pkt->service = service->id;
+}
+
 /* A packet of a service that cannot be forwarded as it is. */
 static __always_inline enum verdict refuse_flawed(struct packet *pkt)
 {

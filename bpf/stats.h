@@ -21,7 +21,16 @@ struct outcome {
 	__u32 service;
 	__u32 backend;
 	__u32 length;
+	bool is_parcel;
+	enum direction direction; /* of an ICMP error */
 };
+
+/* For its backend: also an error about a packet of a flow, where it could be sent on. */
+static __always_inline bool counts_for_backend(const struct outcome *outcome)
+{
+	return is_forwarded(outcome->reason) ||
+	       (outcome->reason == REASON_ICMP_ERROR && outcome->verdict != VERDICT_DROP);
+}
 
 static __always_inline void count_backend(const struct outcome *outcome)
 {
@@ -31,14 +40,15 @@ static __always_inline void count_backend(const struct outcome *outcome)
 	counters = bpf_map_lookup_elem(&all_backend_counters, &id);
 	if (!counters)
 		return;
-	if (outcome->reason == REASON_REPLY) {
+	if (outcome->reason == REASON_REPLY ||
+	    (outcome->reason == REASON_ICMP_ERROR && outcome->direction == FROM_BACKEND)) {
 		counters->packets_out++;
 		counters->bytes_out += outcome->length;
 		return;
 	}
 	counters->packets_in++;
 	counters->bytes_in += outcome->length;
-	if (outcome->reason != REASON_FORWARDED)
+	if (outcome->reason == REASON_NEW_FLOW || outcome->reason == REASON_NEW_FLOW_SNAT)
 		counters->flows++;
 }
 
@@ -58,7 +68,7 @@ static __always_inline int finish(struct outcome outcome)
 	__u32 zero = 0;
 
 	count_reason(&outcome);
-	if (is_forwarded(outcome.reason))
+	if (counts_for_backend(&outcome))
 		count_backend(&outcome);
 	if (record_decisions) {
 		decision = bpf_map_lookup_elem(&decisions, &zero);
@@ -68,9 +78,10 @@ static __always_inline int finish(struct outcome outcome)
 				.reason = outcome.reason,
 				.service = outcome.service,
 				.backend = outcome.backend,
+				.is_parcel = outcome.is_parcel,
 			};
 	}
-	return outcome.verdict;
+	return outcome.is_parcel ? XDP_PASS : outcome.verdict;
 }
 
 #endif

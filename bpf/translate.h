@@ -59,6 +59,15 @@ static __always_inline bool has_source_route(struct xdp_md *ctx, const struct pa
 	return walk.found;
 }
 
+/* What a header in the other IP version says of fragments (RFC 7915, 5.1). */
+static __always_inline void translate_fragmentation(const struct packet *pkt,
+						    struct ip_header *header)
+{
+	header->dont_fragment = !pkt->has_fragment_header &&
+				sizeof(struct iphdr) + header->payload > FRAGMENTABLE_MAX;
+	header->id = pkt->has_fragment_header ? pkt->fragment_id : ip_id(header->dont_fragment);
+}
+
 /* The header in the other IP version, and pkt->reason set where there is none. */
 static __always_inline bool translate_prepare(struct xdp_md *ctx, struct packet *pkt,
 					      struct ip_header *header)
@@ -75,9 +84,7 @@ static __always_inline bool translate_prepare(struct xdp_md *ctx, struct packet 
 	header->payload = pkt->ip_length - removed;
 	header->protocol = pkt->tuple.protocol;
 	header->ttl--;
-	header->dont_fragment = !pkt->has_fragment_header &&
-				sizeof(struct iphdr) + header->payload > FRAGMENTABLE_MAX;
-	header->id = pkt->has_fragment_header ? pkt->fragment_id : ip_id(header->dont_fragment);
+	translate_fragmentation(pkt, header);
 	pkt->reason = ip_fits(header) ? pkt->reason : REASON_TOO_BIG;
 	return ip_fits(header);
 }

@@ -20,6 +20,7 @@ enum verdict {
 	VERDICT_TX = XDP_TX,
 	VERDICT_REDIRECT = XDP_REDIRECT,
 	VERDICT_CONTINUE, /* the next stage decides */
+	VERDICT_ICMP, /* an ICMP message: pkt->reason, unless it turns out to be for us */
 	VERDICT_OPEN, /* a new flow begins with it, to pkt->backend */
 	VERDICT_ANSWER, /* the sender is told, for the packet's reason */
 };
@@ -46,7 +47,7 @@ enum reason {
 	REASON_FRAGMENT,
 	/* for a service: DROP */
 	REASON_NO_FLOW, /* nat: TCP without SYN, and no flow to belong to; TX when answered with RST */
-	REASON_NO_BACKEND, /* none with weight and a next hop */
+	REASON_NO_BACKEND, /* none with weight and a next hop; TX when the sender is told */
 	REASON_NO_NEXT_HOP, /* the flow's backend cannot be reached now */
 	REASON_BACKEND_GONE, /* the flow's backend was removed */
 	REASON_FLOW_TABLE_FULL,
@@ -58,6 +59,11 @@ enum reason {
 	REASON_TOO_BIG, /* for an IP packet or the driver's buffer, once encapsulated or translated: DROP */
 	REASON_SOURCE_ROUTE, /* IPv4 cannot be translated to IPv6 with it: DROP */
 	REASON_FLOW_TABLE_BUSY, /* other CPUs open flows in the same place all the time: DROP */
+	REASON_NEIGHBOUR, /* asked who has a VIP, by ARP or ND, and was told: TX */
+	REASON_MTU_EXCEEDED, /* too large for where it would leave, TX when the sender is told, else DROP */
+	REASON_ECHO, /* an echo request to a VIP that is no address of the host: TX when answered, else DROP */
+	REASON_ICMP_ERROR, /* about a packet of a flow: TX or REDIRECT to whoever sent that; DROP where it cannot be translated */
+	REASON_PATH_MTU, /* an error that set the path MTU of a tunnel: PASS */
 	REASON_COUNT,
 };
 
@@ -106,6 +112,7 @@ enum forward_mode {
 
 enum service_flags {
 	SERVICE_RANDOM = 1, /* a random entry of the table instead of the hash's */
+	SERVICE_SILENT = 2, /* who comes while there is no usable backend is not told */
 } BYTE_ENUM;
 
 struct service {
@@ -138,8 +145,12 @@ struct backend {
 	__u32 next_hop;
 	__u32 generation; /* a flow of another generation had another backend */
 	__u32 service; /* 0: the entry is unused */
+	__u16 mss; /* that SYNs of its flows may say at most; 0: any; MSS_AUTO: what fits */
+	__u16 pad;
 };
-ASSERT_SIZE(struct backend, 60);
+ASSERT_SIZE(struct backend, 64);
+
+#define MSS_AUTO 0xffff
 
 /* A service's clients whose answers would not pass here. */
 struct near_client {
@@ -155,12 +166,64 @@ struct snat_address {
 };
 ASSERT_SIZE(struct snat_address, 20);
 
+/*
+ * The VLAN that frames of a link are in: the id in their tag; 0: no tag, or one that only gives a priority. The last id
+ * is reserved (IEEE 802.1Q, table 9-2) and stands for all else, two tags or those of 802.1ad.
+ */
+#define VLAN_IDS 0xfff
+#define VLAN_OTHER 0xfff
+#define VLAN_AS_IT_CAME 0x8000 /* of a next hop that is known without its VLAN */
+
+/* A link in one number: the VLAN behind the interface's index, which must not need more bits. */
+#define LINK_INTERFACE_BITS 20
+
+/* Tags that may stand before the IP header, outermost first, each as it lies in the frame but in host byte order; 0: none. */
+#define VLAN_TAGS 2
+struct link_tags {
+	__u32 tag[VLAN_TAGS];
+};
+ASSERT_SIZE(struct link_tags, 8);
+
 struct next_hop {
 	__u32 interface; /* 0: not known now */
 	__u8 mac[6];
+	__u16 vlan; /* that frames leave in; not VLAN_OTHER */
 	__u8 source_mac[6]; /* zero: the address that the frame was sent to */
+	__u16 mtu; /* of IP packets on the interface; 0: not known */
 };
-ASSERT_SIZE(struct next_hop, 16);
+ASSERT_SIZE(struct next_hop, 20);
+
+/* What the data plane answers for a VIP. */
+enum vip_answers {
+	VIP_ANSWERS_ECHO = 1,
+	VIP_ANSWERS_NEIGHBOURS = 2, /* who ask for its MAC */
+} BYTE_ENUM;
+
+/* A VIP that is no address of the host, so that nobody else answers for it. */
+struct foreign_vip {
+	enum vip_answers answers;
+	__u8 pad[3];
+};
+ASSERT_SIZE(struct foreign_vip, 4);
+
+/* What the outer headers of ipip and gue have in common that go by one next hop. */
+struct tunnel_end {
+	__u32 bits; /* of what follows that count */
+	struct addr backend;
+	__be16 gue_port; /* 0: ipip */
+	__u16 pad;
+	struct addr source; /* a prefix */
+};
+ASSERT_SIZE(struct tunnel_end, 40);
+
+/* What a router on the way to a tunnel's end said. */
+struct path_mtu {
+	struct addr backend; /* there, whoever has the next hop's number by now */
+	__u64 until; /* ns: it may have become larger by then */
+	__u32 mtu; /* of the outer packet, its IP header included; 0: none is known */
+	__u32 pad;
+};
+ASSERT_SIZE(struct path_mtu, 32);
 
 enum direction {
 	FROM_CLIENT,
@@ -229,7 +292,7 @@ struct flow {
 	__u32 backend;
 	__u32 backend_generation;
 	struct flow_macs macs;
-	__u32 client_interface; /* where the client's packets come in */
+	__u32 client_link; /* where the client's packets come in */
 	struct flow_ends request; /* as the client's packets carry it */
 	struct flow_ends answer; /* as the backend's do; the destination only where they pass here */
 };
@@ -247,7 +310,9 @@ struct flow_prefixes {
 	struct addr_prefix answer_src;
 	struct addr_prefix answer_dst;
 	__u32 change; /* of a checksum, when a request's addresses become those toward the backend */
-	__u32 pad[3]; /* to a cache line */
+	struct link_tags
+		client_tags; /* without priority, where the client's VLAN is VLAN_OTHER, in IPv4 too */
+	__u32 pad; /* to a cache line */
 };
 ASSERT_SIZE(struct flow_prefixes, 64);
 
@@ -305,20 +370,33 @@ ASSERT_SIZE(struct port_pool, 16);
 enum answer {
 	ANSWER_RESET,
 	ANSWER_ICMP_ERROR,
+	ANSWER_ECHO,
 	ANSWER_COUNT,
 };
 
 struct settings {
 	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
+	__u64 smallest_mtu; /* of all known: what is no longer, fits where it leaves as it came */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
+	__u64 fragment_timeout; /* ns: for the first fragment, and then for each further one */
+	__u32 held; /* frames that may be held for their first fragment */
+	__u32 held_bytes; /* and what of them together */
 };
-ASSERT_SIZE(struct settings, 72);
+ASSERT_SIZE(struct settings, 104);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {
 	__u64 due[ANSWER_COUNT];
 };
-ASSERT_SIZE(struct answer_clock, 16);
+ASSERT_SIZE(struct answer_clock, 24);
+
+/* Where the search for a free slot of `frame_slots` starts, and what of them is held for first fragments. */
+struct frame_store {
+	__u64 held_bytes;
+	__u32 held;
+	__u32 cursor;
+};
+ASSERT_SIZE(struct frame_store, 16);
 
 /*
  * Bloom filters. The first, of one cache line: as destinations VIPs and SNAT addresses, as
@@ -359,8 +437,9 @@ struct decision {
 	enum reason reason;
 	__u32 service;
 	__u32 backend;
+	__u32 is_parcel; /* it goes on to the program in emit.bpf.c; see frames.h */
 };
-ASSERT_SIZE(struct decision, 16);
+ASSERT_SIZE(struct decision, 20);
 
 /* For user space only: what the ids stand for. */
 #define NAME_LENGTH 64

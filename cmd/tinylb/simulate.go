@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,8 @@ import (
 )
 
 type simulateFlags struct {
-	config, out, nextHop, outInterface, output string
+	config, out, nextHop, nextHopVLAN, outInterface, output string
+	mtu                                                     int
 }
 
 func newSimulateCommand(env env) *cobra.Command {
@@ -38,7 +40,8 @@ output.
 All frames arrive at one interface and leave with its MAC (the arriving
 frame's destination) as source. The next hop of every backend is
 02:00:00:00:00:01, by the same interface (verdict TX), unless the flags say
-otherwise. Unless the config names one, the SNAT address and the outer source
+otherwise. Both interfaces have an MTU of 1500, and what arrives with more than
+that counts as put together by the kernel. Unless the config names one, the SNAT address and the outer source
 of ipip and gue is the VIP where the backend is of the same family, else
 192.0.2.1 or 2001:db8::1.`,
 		Example: "  tinylb simulate -c web.yaml in.pcap -w out.pcap\n  tinylb simulate -c web.yaml in.pcap -o json",
@@ -53,7 +56,9 @@ of ipip and gue is the VIP where the backend is of the same family, else
 	outputFlag(cmd, &flags.output)
 	cmd.Flags().StringVarP(&flags.out, "write", "w", "", "write the frames that leave to this pcap file")
 	cmd.Flags().StringVar(&flags.nextHop, "next-hop-mac", "", "MAC of the next hop toward every backend (default 02:00:00:00:00:01)")
+	cmd.Flags().StringVar(&flags.nextHopVLAN, "next-hop-vlan", "", "VLAN of the next hop toward every backend, 0 for none (default: tags stay as they came)")
 	cmd.Flags().StringVar(&flags.outInterface, "out-interface", "", "name of another interface that packets to backends leave by (verdict REDIRECT)")
+	cmd.Flags().IntVar(&flags.mtu, "mtu", simulate.DefaultMTU, "MTU of the interfaces, in bytes of IP packet")
 	return cmd
 }
 
@@ -79,6 +84,7 @@ func runSimulate(env env, flags simulateFlags, in string) error {
 	if err := daemon.CheckHost(); err != nil {
 		return hostErr(err)
 	}
+	opts.InterfaceMAC = simulate.InterfaceMAC(capture)
 	s, err := simulate.New(cfg, opts)
 	if err != nil {
 		return hostErr(err)
@@ -103,13 +109,24 @@ func runSimulate(env env, flags simulateFlags, in string) error {
 }
 
 func (f simulateFlags) options() (simulate.Options, error) {
-	opts := simulate.Options{OutInterface: f.outInterface != ""}
+	opts := simulate.Options{OutInterface: f.outInterface != "", MTU: f.mtu}
+	if f.mtu < lb.LeastMTU || f.mtu > lb.MostMTU {
+		return opts, fmt.Errorf("--mtu %d: expected a number from %d to %d", f.mtu, lb.LeastMTU, lb.MostMTU)
+	}
 	if f.nextHop != "" {
 		mac, err := net.ParseMAC(f.nextHop)
 		if err != nil || len(mac) != len(opts.NextHopMAC) || !unicast(mac) {
 			return opts, fmt.Errorf("--next-hop-mac %q: expected one machine's Ethernet address, such as 02:00:00:00:00:01", f.nextHop)
 		}
 		opts.NextHopMAC = lb.MAC(mac)
+	}
+	if f.nextHopVLAN != "" {
+		id, err := strconv.ParseUint(f.nextHopVLAN, 10, 16)
+		if err != nil || id > lb.MaxVLAN {
+			return opts, fmt.Errorf("--next-hop-vlan %q: expected a VLAN id from 1 to %d, or 0 for frames without a tag", f.nextHopVLAN, lb.MaxVLAN)
+		}
+		vlan := uint16(id)
+		opts.NextHopVLAN = &vlan
 	}
 	return opts, nil
 }

@@ -53,6 +53,9 @@ func printStatus(out io.Writer, s lb.Status) error {
 	}
 	for _, i := range s.Interfaces {
 		fmt.Fprintf(out, "interface   %s, %s XDP\n", i.Name, i.Mode)
+		for _, notice := range i.Notices {
+			fmt.Fprintf(out, "            note: %s\n", notice)
+		}
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\nSERVICE\tADDRESS\tPROTOCOL\tFORWARD\tSCHEDULER\tBACKENDS")
@@ -125,5 +128,9 @@ func nextHopText(b lb.BackendStatus) string {
 	if b.NextHop == nil {
 		return "none"
 	}
-	return b.NextHop.MAC + " by " + b.NextHop.Interface
+	text := b.NextHop.MAC + " by " + b.NextHop.Interface
+	if b.NextHop.VLAN != 0 {
+		text += fmt.Sprintf(", VLAN %d", b.NextHop.VLAN)
+	}
+	return text
 }

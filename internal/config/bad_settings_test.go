@@ -11,7 +11,7 @@ func badKeysAndSettings() []badConfig {
 		{"upper case", webService + "    Protocol: tcp\n" + oneBackend,
 			`5:5: a service: unknown key "Protocol" (did you mean "protocol"?)`},
 		{"unknown key", webService + "    colour: red\n" + oneBackend,
-			`5:5: a service: unknown key "colour" (expected one of: name, address, protocol, forward, scheduler, table_size, snat, tunnel, backends, check)`},
+			`5:5: a service: unknown key "colour" (expected one of: name, address, protocol, forward, scheduler, table_size, reject, mss, snat, tunnel, backends, check)`},
 		{"unknown key in a backend", webService + "    backends: [{address: 192.17.0.2:80, port: 80}]\n",
 			`5:41: a backend: unknown key "port" (expected one of: name, address, weight)`},
 		{"unknown key in snat", webService + oneBackend + "snat: {address: [10.0.0.1]}\n",
@@ -62,7 +62,7 @@ func badKeysAndSettings() []badConfig {
 			`1:1: interfaces: expected a list, found nothing (write it as interfaces: [eth0])` + "\n" +
 				`2:7: mode: expected one of auto, native, generic, found nothing` + "\n" +
 				`3:1: snat: expected a map, found nothing (its keys are: addresses, ports)` + "\n" +
-				`5:3: a service: expected a map, found nothing (its keys are: name, address, protocol, forward, scheduler, table_size, snat, tunnel, backends, check)` + "\n" +
+				`5:3: a service: expected a map, found nothing (its keys are: name, address, protocol, forward, scheduler, table_size, reject, mss, snat, tunnel, backends, check)` + "\n" +
 				`6:11: name: expected a name, found nothing` + "\n" +
 				`7:5: address: expected an address and port such as 192.17.0.5:80 or "[2001:db8::5]:80", found nothing` + "\n" +
 				`9:7: a backend: expected a map, found nothing (its keys are: name, address, weight)`},
@@ -73,6 +73,14 @@ func badKeysAndSettings() []badConfig {
 			`6:7: mode: unknown value "natve" (did you mean "native"?)`},
 		{"mode is a list", webService + oneBackend + "mode: [auto]\n",
 			`6:7: mode: expected one of auto, native, generic, found a list`},
+		{"fragments", webService + oneBackend + "fragments: {held: 4097, bytes: 2MB, timeout: 2m}\n",
+			`6:19: held: expected a whole number from 0 to 4096, found "4097"` + "\n" +
+				`6:32: bytes: expected a size from 0 to 67108864 bytes, found "2MB" (write a whole number, alone or with KiB or MiB, as in 512KiB)` + "\n" +
+				`6:46: timeout: expected a time from 10ms to 1m, found "2m"`},
+		{"fragments' bytes", webService + oneBackend + "fragments: {bytes: 65MiB}\n",
+			`6:20: bytes: expected a size from 0 to 67108864 bytes, found "65MiB" (write a whole number, alone or with KiB or MiB, as in 512KiB)`},
+		{"unknown key in fragments", webService + oneBackend + "fragments: {hold: 1}\n",
+			`6:13: fragments: unknown key "hold" (did you mean "held"?)`},
 		{"timeouts", webService + oneBackend + "timeouts: {tcp_closed: 60, udp_stream: 1d, udp_unconfirmed: 10ms, tcp_established: 800h, tcp_unconfirmed: -5s, tcp_half_closed: {s: 4}}\n",
 			`6:24: tcp_closed: expected a time from 1s to 720h, found "60" (write number and unit (ms, s, m or h), as in 90s or 1h30m)` + "\n" +
 				`6:40: udp_stream: expected a time from 1s to 720h, found "1d" (write number and unit (ms, s, m or h), as in 90s or 1h30m)` + "\n" +

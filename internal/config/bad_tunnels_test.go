@@ -64,6 +64,16 @@ func badTunnels() []badConfig {
 		{"unknown key in rate_limits", webService + oneBackend + "rate_limits: {reset: 1}\n",
 			`6:15: rate_limits: unknown key "reset" (did you mean "resets"?)`},
 		{"rate limits are a number", webService + oneBackend + "rate_limits: 1000\n",
-			`6:14: rate_limits: expected a map, found "1000" (its keys are: resets, icmp_errors)`},
+			`6:14: rate_limits: expected a map, found "1000" (its keys are: resets, icmp_errors, echo_replies)`},
+		{"answers", webService + oneBackend + "answer_echo: yes\n",
+			`6:14: answer_echo: expected true or false, found "yes" (write true, without quotes)`},
+		{"answers in quotes", webService + oneBackend + "answer_echo: 'false'\n",
+			`6:14: answer_echo: expected true or false, found the text "false" in quotes (write false, without quotes)`},
+		{"answers in numbers", webService + oneBackend + "answer_echo: 2\n",
+			`6:14: answer_echo: expected true or false, found "2"`},
+		{"ARP answers", webService + oneBackend + "answer_arp: off\n",
+			`6:13: answer_arp: expected true or false, found "off" (write false, without quotes)`},
+		{"answers are a map", webService + oneBackend + "answer_echo: {}\n",
+			`6:14: answer_echo: expected true or false, found a map`},
 	}
 }

@@ -92,7 +92,10 @@ func Parse(data []byte, opt Options) (lb.Config, []Warning, error) {
 }
 
 func (d *decoder) config(root *node) lb.Config {
-	c := lb.Config{Mode: lb.ModeAuto, Timeouts: defaultTimeouts(), RateLimits: defaultRateLimits()}
+	c := lb.Config{
+		Mode: lb.ModeAuto, Timeouts: defaultTimeouts(), RateLimits: defaultRateLimits(), Fragments: defaultFragments(),
+		Answers: lb.VIPAnswers{Echo: true, Neighbours: true},
+	}
 	limits := limits{}
 	commonSNAT := snat{SNAT: lb.SNAT{Ports: defaultPorts()}}
 	commonTunnel := tunnel{Tunnel: lb.Tunnel{Port: defaultGUEPort}}
@@ -107,6 +110,9 @@ func (d *decoder) config(root *node) lb.Config {
 		field{name: "tunnel", read: func(n *node) { commonTunnel = d.tunnel(n, commonTunnel.Tunnel) }},
 		field{name: "timeouts", read: func(n *node) { c.Timeouts = d.timeouts(n) }},
 		field{name: "rate_limits", read: func(n *node) { c.RateLimits = d.rateLimits(n) }},
+		field{name: "fragments", read: func(n *node) { c.Fragments = d.fragments(n) }},
+		field{name: "answer_echo", read: func(n *node) { c.Answers.Echo = d.boolean(n, c.Answers.Echo) }},
+		field{name: "answer_arp", read: func(n *node) { c.Answers.Neighbours = d.boolean(n, c.Answers.Neighbours) }},
 		field{name: "limits", read: func(n *node) { limits = d.limits(n) }},
 		field{name: "services", required: true, read: func(n *node) { services = n }},
 	)
@@ -123,6 +129,7 @@ func (d *decoder) config(root *node) lb.Config {
 	}
 	needs := lb.NeedsOf(c.Services)
 	c.Limits = limits.over(lb.AutomaticLimits(needs))
+	c.Limits.Held = c.Fragments.Held
 	d.checkLimits(needs, c.Limits, limits.at, services.keyAt)
 	return c
 }

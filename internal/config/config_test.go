@@ -55,8 +55,10 @@ services:
 			UDPUnconfirmed: 30 * time.Second,
 			UDPStream:      2 * time.Minute,
 		},
-		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000},
-		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304},
+		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000},
+		Fragments:  lb.Fragments{Held: 512, Bytes: 2 << 20, Timeout: time.Second},
+		Answers:    lb.VIPAnswers{Echo: true, Neighbours: true},
+		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304, Held: 512},
 	}
 	if !reflect.DeepEqual(got, want) || len(warnings) > 0 {
 		t.Errorf("got  %+v\nwant %+v\nwarnings %v", got, want, warnings)
@@ -76,6 +78,8 @@ func TestEveryKey(t *testing.T) {
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Random,
 				TableSize: 1021,
+				Silent:    true,
+				MSS:       1400,
 				SNAT:      lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Ports: lb.PortRange{First: 7, Last: 7}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends: []lb.Backend{
@@ -90,6 +94,7 @@ func TestEveryKey(t *testing.T) {
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Maglev,
 				TableSize: 127,
+				MSS:       lb.MSSAuto,
 				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 2000, Last: 3000}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Check: &lb.Check{
@@ -118,8 +123,9 @@ func TestEveryKey(t *testing.T) {
 			UDPUnconfirmed: 5 * time.Second,
 			UDPStream:      6 * time.Second,
 		},
-		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0},
-		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304},
+		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0, EchoReplies: 8},
+		Fragments:  lb.Fragments{Held: 8, Bytes: 64 << 10, Timeout: 500 * time.Millisecond},
+		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304, Held: 8},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -141,6 +147,8 @@ services:
     forward: nat
     scheduler: random
     table_size: 1021
+    reject: drop
+    mss: 1400
     backends:
       - name: a
         address: 10.0.1.1:5353   # a comment
@@ -151,6 +159,8 @@ services:
     address: 10.0.0.2:80
     protocol: tcp
     table_size: auto
+    reject: reset
+    mss: auto
     snat:
       addresses: []
       ports: 2000-3000
@@ -166,7 +176,10 @@ services:
 snat: {addresses: [10.0.0.9], ports: 7}
 tunnel: {sources: [172.16.0.0/16, "0100::/64"], port: 6081}
 timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_closed: 4s, udp_unconfirmed: 5s, udp_stream: 6s}
-rate_limits: {resets: 7, icmp_errors: 0}
+rate_limits: {resets: 7, icmp_errors: 0, echo_replies: 8}
+fragments: {held: 8, bytes: 64KiB, timeout: 500ms}
+answer_echo: false
+answer_arp: false
 limits: {flows: 16, services: 3, backends: 4, table_entries: 2304}
 `
 

@@ -102,6 +102,38 @@ func (d *decoder) number(n *node, least, most uint32) (uint32, bool) {
 	return 0, false
 }
 
+// boolean reads true or false; what is neither is otherwise.
+func (d *decoder) boolean(n *node, otherwise bool) bool {
+	hint := ""
+	switch text := strings.ToLower(n.text); {
+	case n.kind == scalar && !n.quoted && (n.text == "true" || n.text == "false"):
+		return n.text == "true"
+	case n.kind == scalar && (text == "yes" || text == "on" || text == "true" || text == "1"):
+		hint = "write true, without quotes"
+	case n.kind == scalar && (text == "no" || text == "off" || text == "false" || text == "0"):
+		hint = "write false, without quotes"
+	}
+	d.fail(n.position, hint, "%s: expected true or false, found %s", n.name, n.found())
+	return otherwise
+}
+
+// size reads a number of bytes: a whole number, or one with KiB or MiB.
+func (d *decoder) size(n *node, most uint32) (uint32, bool) {
+	digits, unit := n.text, uint64(1)
+	for suffix, times := range map[string]uint64{"KiB": 1 << 10, "MiB": 1 << 20} {
+		if before, found := strings.CutSuffix(n.text, suffix); found {
+			digits, unit = before, times
+		}
+	}
+	value, err := strconv.ParseUint(digits, 10, 32)
+	if n.kind == scalar && !n.quoted && err == nil && value*unit <= uint64(most) {
+		return uint32(value * unit), true
+	}
+	d.fail(n.position, "write a whole number, alone or with KiB or MiB, as in 512KiB",
+		"%s: expected a size from 0 to %d bytes, found %s", n.name, most, n.found())
+	return 0, false
+}
+
 // duration reads a time with its unit, as time.ParseDuration does.
 func (d *decoder) duration(n *node, least, most time.Duration) (time.Duration, bool) {
 	value, err := time.ParseDuration(n.text)

@@ -13,6 +13,9 @@ import (
 
 const maxWeight = 65535
 
+// The MSS that every host takes (RFC 9293, section 3.7.1), and the largest of IPv4.
+const minMSS, maxMSS = 536, 65495
+
 // service is an lb.Service and where the file says what.
 type service struct {
 	lb.Service
@@ -21,6 +24,7 @@ type service struct {
 	backends []*node // the address of each of Service.Backends
 	snat     *node
 	tunnel   *node
+	mss      *node
 }
 
 func (d *decoder) services(n *node) []service {
@@ -61,6 +65,14 @@ func (d *decoder) service(n *node) service {
 			s.Scheduler = lb.Scheduler(word)
 		}},
 		field{name: "table_size", read: func(n *node) { tableSize = n }},
+		field{name: "reject", read: func(n *node) {
+			word, _ := d.choice(n, []string{"reset", "drop"}, nil)
+			s.Silent = word == "drop"
+		}},
+		field{name: "mss", read: func(n *node) {
+			s.mss = n
+			s.MSS = d.mss(n)
+		}},
 		field{name: "snat", read: func(n *node) { s.snat = n }},
 		field{name: "tunnel", read: func(n *node) { s.tunnel = n }},
 		field{name: "backends", required: true, read: func(n *node) { d.backends(n, &s) }},
@@ -73,7 +85,26 @@ func (d *decoder) service(n *node) service {
 	d.checkBackends(s)
 	d.checkForward(&s)
 	d.checkPort(s, check)
+	if s.MSS != 0 && !slices.Contains(s.Protocols, lb.TCP) && len(s.Protocols) > 0 {
+		d.fail(s.mss.keyAt, "remove it", "mss: only TCP has segments: this would be ignored")
+	}
 	return s
+}
+
+// mss reads what a segment may have at most.
+func (d *decoder) mss(n *node) uint16 {
+	if n.kind == scalar && !n.quoted {
+		switch size, err := strconv.ParseUint(n.text, 10, 16); {
+		case n.text == "auto":
+			return lb.MSSAuto
+		case n.text == "off":
+			return 0
+		case err == nil && size >= minMSS && size <= maxMSS:
+			return uint16(size)
+		}
+	}
+	d.fail(n.position, "auto is what fits", "mss: expected auto, off or a whole number from %d to %d, found %s", minMSS, maxMSS, n.found())
+	return 0
 }
 
 func (d *decoder) protocols(n *node) []lb.Protocol {

@@ -14,6 +14,11 @@ const (
 	minTimeout       = time.Second
 	maxTimeout       = 30 * 24 * time.Hour
 	maxRate          = 1_000_000 // a second
+
+	maxHeld            = 4096 // frames
+	maxHeldBytes       = 64 << 20
+	minFragmentTimeout = 10 * time.Millisecond
+	maxFragmentTimeout = time.Minute // RFC 8200, 4.5
 )
 
 func defaultTimeouts() lb.Timeouts {
@@ -27,7 +32,13 @@ func defaultTimeouts() lb.Timeouts {
 	}
 }
 
-func defaultRateLimits() lb.RateLimits { return lb.RateLimits{Resets: 1000, ICMPErrors: 1000} }
+func defaultRateLimits() lb.RateLimits {
+	return lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000}
+}
+
+func defaultFragments() lb.Fragments {
+	return lb.Fragments{Held: 512, Bytes: 2 << 20, Timeout: time.Second}
+}
 
 func (d *decoder) interfaces(n *node) []string {
 	var all []string
@@ -96,8 +107,31 @@ func (d *decoder) rateLimits(n *node) lb.RateLimits {
 	d.fields(n, "rate_limits",
 		rate("resets", &r.Resets),
 		rate("icmp_errors", &r.ICMPErrors),
+		rate("echo_replies", &r.EchoReplies),
 	)
 	return r
+}
+
+func (d *decoder) fragments(n *node) lb.Fragments {
+	f := defaultFragments()
+	d.fields(n, "fragments",
+		field{name: "held", read: func(n *node) {
+			if value, ok := d.number(n, 0, maxHeld); ok {
+				f.Held = value
+			}
+		}},
+		field{name: "bytes", read: func(n *node) {
+			if value, ok := d.size(n, maxHeldBytes); ok {
+				f.Bytes = value
+			}
+		}},
+		field{name: "timeout", read: func(n *node) {
+			if value, ok := d.duration(n, minFragmentTimeout, maxFragmentTimeout); ok {
+				f.Timeout = value
+			}
+		}},
+	)
+	return f
 }
 
 // limits are those that the file gives, and where.

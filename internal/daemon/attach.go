@@ -11,6 +11,9 @@ import (
 	"github.com/tinylb/tinylb/internal/nexthop"
 )
 
+// ErrIndex says that an interface has too large an index for the flow table.
+var ErrIndex = errors.New("the index of the interface is too large")
+
 // chooseMode decides where the program runs on an interface, and says why when
 // it is not the faster way.
 func chooseMode(wanted lb.Mode, i nexthop.Interface) (mode lb.Mode, why string) {
@@ -19,6 +22,8 @@ func chooseMode(wanted lb.Mode, i nexthop.Interface) (mode lb.Mode, why string) 
 		return wanted, ""
 	case i.MAC == (lb.MAC{}):
 		return lb.ModeGeneric, "it has no Ethernet addresses"
+	case i.Master != nil && i.Master.Kind == "bridge":
+		return lb.ModeGeneric, fmt.Sprintf("it is a port of %s, a bridge, which takes no frames that native XDP sends", i.Master.Name)
 	case i.PeerElsewhere:
 		return lb.ModeGeneric, "the other end of this veth is in another network namespace: whether it would " +
 			"take frames that native XDP sends cannot be seen from here (it does with GRO on; then set mode: native)"
@@ -34,12 +39,23 @@ func attachment(i nexthop.Interface, mode lb.Mode) datapath.Attachment {
 	return datapath.Attachment{
 		Interface: i.Index,
 		Name:      i.Name,
-		MAC:       i.MAC,
+		MAC:       hostMAC(i),
 		Mode:      mode,
+		// neighbours are told what the kernel would tell them
+		NeighbourMAC: hostMAC(i),
 		// generic XDP runs after GRO, whose packets have partial checksums on any interface
 		PartialChecksums: mode == lb.ModeGeneric || i.Kind == "veth" || i.Kind == "tun" || i.Driver == "virtio_net",
 		TXByRedirect:     mode == lb.ModeNative && i.Kind == "veth",
 	}
+}
+
+// hostMAC is what frames for this host that arrive at an interface are sent to. Of a
+// bridge or bond the host's addresses are on that, not on its ports and members.
+func hostMAC(i nexthop.Interface) lb.MAC {
+	if i.Master != nil && i.Master.MAC != (lb.MAC{}) {
+		return i.Master.MAC
+	}
+	return i.MAC
 }
 
 // attacher keeps the program on the configured interfaces.
@@ -51,11 +67,16 @@ type attacher struct {
 	// current is what was asked for, by interface index: a native attachment
 	// that became a generic one is not tried again, which would detach that one.
 	current map[int]datapath.Attachment
+	// interfaces are those that the last Set put the program on.
+	interfaces []nexthop.Interface
+	told       map[notice]bool // notices that are in the log and still hold
 }
 
 // Set puts the program on all the named interfaces and takes it off all others.
 func (a *attacher) Set(names []string, wanted lb.Mode) error {
+	a.resolver.SetAttached(names)
 	var indices []int
+	var interfaces []nexthop.Interface
 	for _, name := range names {
 		i, err := a.resolver.Interface(name)
 		if err != nil {
@@ -64,7 +85,7 @@ func (a *attacher) Set(names []string, wanted lb.Mode) error {
 		if err := a.attach(i, wanted); err != nil {
 			return err
 		}
-		indices = append(indices, i.Index)
+		indices, interfaces = append(indices, i.Index), append(interfaces, i)
 	}
 	attached, err := datapath.Attached(a.pinDir)
 	if err != nil {
@@ -80,10 +101,15 @@ func (a *attacher) Set(names []string, wanted lb.Mode) error {
 		delete(a.current, old.Index)
 		a.log.Info("detached", "interface", old.Name)
 	}
-	return nil
+	a.interfaces = interfaces
+	return a.tell(interfaces)
 }
 
 func (a *attacher) attach(i nexthop.Interface, wanted lb.Mode) error {
+	if i.Index >= 1<<lb.InterfaceBits {
+		return fmt.Errorf("interface %s: %w: %d, of at most %d: make it anew, with: ip link add %s index N ...",
+			i.Name, ErrIndex, i.Index, 1<<lb.InterfaceBits-1, i.Name)
+	}
 	mode, why := chooseMode(wanted, i)
 	plan := attachment(i, mode)
 	if a.current[i.Index] == plan {

@@ -19,6 +19,10 @@ func TestChooseMode(t *testing.T) {
 	}{
 		{"a network card", lb.ModeAuto, nexthop.Interface{MAC: mac, Driver: "ixgbe"}, lb.ModeNative, ""},
 		{"no Ethernet", lb.ModeAuto, nexthop.Interface{Kind: "tun"}, lb.ModeGeneric, "no Ethernet addresses"},
+		{"a port of a bridge", lb.ModeAuto,
+			nexthop.Interface{MAC: mac, Driver: "ixgbe", Master: &nexthop.Master{Name: "br0", Kind: "bridge"}}, lb.ModeGeneric, "a port of br0"},
+		{"a member of a bond", lb.ModeAuto,
+			nexthop.Interface{MAC: mac, Driver: "ixgbe", Master: &nexthop.Master{Name: "bond0", Kind: "bond"}}, lb.ModeNative, ""},
 		{"veth into another namespace", lb.ModeAuto,
 			nexthop.Interface{MAC: mac, Kind: "veth", PeerElsewhere: true}, lb.ModeGeneric, "another network namespace"},
 		{"veth whose peer drops", lb.ModeAuto,

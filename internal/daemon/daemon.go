@@ -52,6 +52,7 @@ type daemon struct {
 	resolver   *nexthop.Resolver
 	checker    *health.Checker
 	attacher   *attacher
+	groups     *nexthop.Groups
 	pins       string // how this process reaches PinDir
 	reconciler *reconcile.Reconciler
 	inherited  []int     // indices of interfaces that an earlier run has attached
@@ -88,6 +89,10 @@ func Run(ctx context.Context, opts Options) error {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer d.resolver.Close()
+	if d.groups, err = nexthop.NewGroups(); err != nil {
+		return err
+	}
+	defer d.groups.Close()
 	d.checker = health.New(opts.Log)
 	defer d.checker.Close()
 	for _, name := range d.config.Interfaces {
@@ -135,8 +140,11 @@ func (d *daemon) open() error {
 		d.inherited = append(d.inherited, a.Index)
 	}
 	d.limits = d.config.Limits
-	if have, err := datapath.PinnedLimits(d.pins); err == nil && d.config.RunsWith(have) {
-		d.limits = have
+	if have, err := datapath.PinnedLimits(d.pins); err == nil {
+		have.Held = max(have.Held, d.config.Limits.Held) // no flow is lost for that
+		if d.config.RunsWith(have) {
+			d.limits = have
+		}
 	}
 	d.datapath, err = datapath.Open(datapath.Options{PinDir: d.pins, Limits: d.limits})
 	if err != nil {
@@ -167,6 +175,7 @@ func (d *daemon) serve(ctx context.Context) error {
 
 // loop is the one writer of configuration maps.
 func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
+	d.resolver.SetAttached(d.config.Interfaces)
 	d.resolver.Set(d.config.BackendAddresses())
 	d.setChecks(lb.HealthUnknown)
 	d.awaitBackends(ctx)
@@ -176,6 +185,7 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 	if err := d.attacher.Set(d.config.Interfaces, d.config.Mode); err != nil {
 		return errors.Join(err, d.undoStart())
 	}
+	d.joinGroups()
 	d.warnOfMergedPackets()
 	giveBackMemory()
 	d.announceReady()
@@ -226,11 +236,20 @@ func (d *daemon) update() error {
 	}
 	// An interface may have been made anew, or have another MAC.
 	attaching := d.attacher.Set(d.config.Interfaces, d.config.Mode)
+	d.joinGroups()
 	if isNew {
 		d.warnOfMergedPackets()
 		giveBackMemory()
 	}
 	return errors.Join(applying, attaching)
+}
+
+// joinGroups makes the interfaces take the solicitations that the data plane answers. A failure
+// is not worth more than a warning: most cards take all groups when there are many.
+func (d *daemon) joinGroups() {
+	if err := d.groups.Set(d.attacher.interfaces, d.reconciler.AnsweredVIPs()); err != nil {
+		d.Log.Warn("neighbour solicitations for VIPs may not arrive", "error", err)
+	}
 }
 
 // Garbage may be this much of what is in use, in percent, until it is collected: while
@@ -356,6 +375,12 @@ func (d *daemon) apply() error {
 func (d *daemon) reconcile() (reconcile.Result, error) {
 	hops := d.resolver.Changes()
 	d.reconciler.LearnHealth(d.checker.Changes())
+	if own, known := d.resolver.Own(); known {
+		d.reconciler.SetHost(own)
+	}
+	if mtus := d.resolver.MTUs(d.config.Interfaces); len(mtus) > 0 {
+		d.reconciler.SetInterfaceMTUs(mtus)
+	}
 	if d.isApplied {
 		return d.reconciler.Follow(hops)
 	}

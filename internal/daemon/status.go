@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"slices"
 
 	"github.com/tinylb/tinylb/internal/datapath"
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/nexthop"
 )
 
 // ReadStatus reads everything from the pinned maps: it needs no running daemon.
@@ -78,10 +80,42 @@ func (r *statusReader) interfaces(pinDir string) error {
 		if !a.Alive() {
 			continue
 		}
-		r.status.Interfaces = append(r.status.Interfaces, lb.InterfaceStatus{Name: a.Name, Index: a.Index, Mode: a.Mode})
+		notices, err := r.notices(a)
+		if err != nil {
+			return err
+		}
+		r.status.Interfaces = append(r.status.Interfaces, lb.InterfaceStatus{Name: a.Name, Index: a.Index, Mode: a.Mode, Notices: notices})
 	}
 	slices.SortFunc(r.status.Interfaces, func(a, b lb.InterfaceStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// notices are those about an interface, as far as it can be seen from this network namespace.
+func (r *statusReader) notices(a datapath.AttachedInterface) ([]string, error) {
+	if a.Elsewhere() {
+		return []string{}, nil
+	}
+	resolver, err := nexthop.New(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	defer resolver.Close()
+	i, err := resolver.Interface(a.Name)
+	if errors.Is(err, nexthop.ErrNoInterface) { // renamed
+		return []string{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var outs []int
+	for _, hop := range r.tables.NextHops {
+		if !slices.Contains(outs, hop.Interface) {
+			outs = append(outs, hop.Interface)
+		}
+	}
+	slices.Sort(outs)
+	found, err := readNotices(resolver, i, a.Mode, outs)
+	return append([]string{}, found...), err
 }
 
 func (r *statusReader) interfaceName(index int) string {
@@ -126,7 +160,9 @@ func (r *statusReader) backends(service uint32) ([]lb.BackendStatus, error) {
 		b.Health = healthStatus(health)
 		if hop, known := r.tables.NextHops[entry.NextHop]; known && entry.Service != 0 && hasSource(r.entries[service].Forward, entry) {
 			b.Usable = health.Usable()
-			b.NextHop = &lb.NextHopStatus{Interface: r.interfaceName(hop.Interface), MAC: net.HardwareAddr(hop.MAC[:]).String()}
+			b.NextHop = &lb.NextHopStatus{
+				Interface: r.interfaceName(hop.Interface), MAC: net.HardwareAddr(hop.MAC[:]).String(), VLAN: hop.VLAN,
+			}
 		}
 		var err error
 		if b.Counters, err = r.datapath.BackendCounters(id); err != nil {

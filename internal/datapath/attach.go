@@ -31,6 +31,9 @@ type Attachment struct {
 	Name      string  // for the pin
 	MAC       lb.MAC  // frames sent to another one pass; zero: all count
 	Mode      lb.Mode // native or generic
+	// NeighbourMAC is what ARP and ND are told that has a VIP; zero: only those who
+	// ask the MAC itself are.
+	NeighbourMAC lb.MAC
 	// PartialChecksums says that local senders may hand over packets whose
 	// checksum is not complete (CHECKSUM_PARTIAL): veth, tun, virtio.
 	PartialChecksums bool
@@ -52,13 +55,14 @@ func (a Attachment) checksumHandling() lbChecksumHandling {
 type knobs struct {
 	checksum        lbChecksumHandling
 	mac             lb.MAC
+	neighbourMAC    lb.MAC
 	txByRedirect    bool
 	testClock       bool
 	recordDecisions bool
 }
 
 func (a Attachment) knobs() knobs {
-	return knobs{checksum: a.checksumHandling(), mac: a.MAC, txByRedirect: a.TXByRedirect}
+	return knobs{checksum: a.checksumHandling(), mac: a.MAC, neighbourMAC: a.NeighbourMAC, txByRedirect: a.TXByRedirect}
 }
 
 // Load returns the program that Attach would attach, for whoever runs it by other
@@ -96,8 +100,10 @@ func (d *Datapath) spec(k knobs) (*ebpf.CollectionSpec, error) {
 		"flow_hash_keys":      keys,
 		"flow_bucket_count":   table.flowBuckets,
 		"answer_bucket_count": table.answerBuckets,
+		"frame_count":         frameCount(d.limits.Held),
 		"checksum_mode":       k.checksum,
 		"interface_mac":       k.mac,
+		"neighbour_mac":       k.neighbourMAC,
 		"tx_by_redirect":      k.txByRedirect,
 		"test_clock":          k.testClock,
 		"record_decisions":    k.recordDecisions,
@@ -185,6 +191,20 @@ func (d *Datapath) Attach(a Attachment) error {
 		return err
 	}
 	defer program.Close()
+	isNew, err := d.attachEmit(a.Interface)
+	if err != nil {
+		return err
+	}
+	if err := d.attachXDP(a, program); err != nil {
+		if isNew {
+			err = errors.Join(err, detachEmit(d.pinDir, a.Interface))
+		}
+		return err
+	}
+	return nil
+}
+
+func (d *Datapath) attachXDP(a Attachment, program *ebpf.Program) error {
 	updated, err := d.update(a, program)
 	if err != nil {
 		return err
@@ -230,7 +250,7 @@ func attachedTo(l link.Link, index int) bool {
 }
 
 func (d *Datapath) attachAnew(a Attachment, program *ebpf.Program) error {
-	if err := Detach(d.pinDir, a.Interface); err != nil { // in the other mode
+	if err := detachXDP(d.pinDir, a.Interface); err != nil { // in the other mode
 		return err
 	}
 	flags := link.XDPDriverMode
@@ -253,8 +273,15 @@ func (d *Datapath) attachAnew(a Attachment, program *ebpf.Program) error {
 	return nil
 }
 
-// Detach takes our program off an interface; one without it is no error.
+// Detach takes our programs off an interface; one without them is no error.
 func Detach(dir string, index int) error {
+	if err := detachXDP(dir, index); err != nil {
+		return err
+	}
+	return detachEmit(dir, index)
+}
+
+func detachXDP(dir string, index int) error {
 	attached, err := Attached(dir)
 	if err != nil {
 		return err
@@ -304,6 +331,15 @@ func Remove(dir string) error {
 	}
 	for _, a := range attached {
 		if err := Detach(dir, a.Index); err != nil {
+			return err
+		}
+	}
+	pins, err := emitPins(dir)
+	if err != nil {
+		return err
+	}
+	for _, p := range pins { // of interfaces that XDP was taken off already
+		if err := p.detach(); err != nil {
 			return err
 		}
 	}

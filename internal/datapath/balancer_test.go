@@ -58,6 +58,7 @@ func startAt(t *testing.T, cfg lb.Config, attachment datapath.Attachment) *balan
 	t.Cleanup(b.datapath.Close)
 	b.reconciler, err = reconcile.New(b.datapath, cfg.Limits)
 	b.must(err)
+	b.reconciler.SetHost([]netip.Addr{netip.MustParseAddr(source), sourceToward(netip.IPv6Unspecified())})
 	b.apply(cfg)
 	b.runner, err = b.datapath.NewRunner(datapath.RunnerOptions{Attachment: attachment, Seed: 1})
 	b.must(err)
@@ -97,7 +98,7 @@ func (b *balancer) apply(cfg lb.Config) reconcile.Result {
 	b.t.Helper()
 	for _, a := range cfg.BackendAddresses() {
 		if _, known := b.hops[a]; !known {
-			b.hops[a] = lb.NextHop{Interface: datapath.LoopbackIndex, MAC: macOf(a), Source: sourceToward(a)}
+			b.hops[a] = lb.NextHop{Interface: datapath.LoopbackIndex, MAC: macOf(a), Source: sourceToward(a), VLAN: lb.VLANAsItCame}
 		}
 	}
 	b.checkCounters()
@@ -140,8 +141,9 @@ func (b *balancer) run(frame []byte) (outcome, []byte) {
 		b.now = b.last.Add(time.Nanosecond) // as the runner has it: time never stands still
 	}
 	b.last = b.now
-	decision, out, err := b.runner.Run(b.now, frame)
+	decision, frames, err := b.runner.Run(b.now, frame)
 	b.must(err)
+	out := frames[0].Data
 	if !decision.Verdict.Sends() && !bytes.Equal(frame, out) {
 		b.t.Fatalf("%s %s, but the frame has changed:\n%s", decision.Verdict, decision.Reason, packet.Diff(frame, out))
 	}
@@ -150,14 +152,21 @@ func (b *balancer) run(frame []byte) (outcome, []byte) {
 	if name, known := b.names.BackendNames[decision.Backend]; known {
 		o.backend = lb.Backend{Name: name.Name, Address: name.Address}.Label()
 	}
-	b.count(decision, len(frame))
+	b.count(decision, len(frame), out)
 	return o, out
 }
 
-func (b *balancer) count(d datapath.Decision, size int) {
+func (b *balancer) count(d datapath.Decision, size int, out []byte) {
 	b.reasons[reasonOf{d.Service, d.Reason.String()}]++
 	c := b.carried[d.Backend]
-	switch d.Reason.String() {
+	what := d.Reason.String()
+	if what == "icmp-error" && d.Verdict.Sends() {
+		what = "forwarded"
+		if p, err := packet.Read(out); err == nil && !b.isBackend(p.Dst.Addr()) && b.translates(d.Service) {
+			what = "reply"
+		}
+	}
+	switch what {
 	case "reply":
 		c.PacketsOut++
 		c.BytesOut += uint64(size)
@@ -171,6 +180,16 @@ func (b *balancer) count(d datapath.Decision, size int) {
 		return
 	}
 	b.carried[d.Backend] = c
+}
+
+// isBackend reports whether an address is that of a backend.
+func (b *balancer) isBackend(a netip.Addr) bool { return slices.Contains(b.cfg.BackendAddresses(), a) }
+
+// translates reports whether a service's answers pass.
+func (b *balancer) translates(service uint32) bool {
+	return slices.ContainsFunc(b.cfg.Services, func(s lb.Service) bool {
+		return s.Name == b.names.ServiceNames[service].Name && s.Forward.Translates()
+	})
 }
 
 // checkCounters compares the data plane's counters with what it was given.

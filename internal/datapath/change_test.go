@@ -171,7 +171,7 @@ func TestNoBackend(t *testing.T) {
 				t.Errorf("services said to be down: %q, want web", down)
 			}
 			fresh := b.tcp(clientAt(1), webVIP)
-			fresh.play(step{0, client, packet.SYN, "DROP no-backend"}, step{0, client, packet.ACK, noFlow})
+			fresh.play(step{0, client, packet.SYN, "TX no-backend"}, step{0, client, packet.ACK, noFlow})
 			old.play(step{0, backend, packet.ACK, reply})
 
 			b.hops[old.backend.Address.Addr()] = lb.NextHop{Interface: 1, MAC: macOf(old.backend.Address.Addr()), Source: old.source.Addr()}

@@ -74,7 +74,8 @@ func config(services ...lb.Service) lb.Config {
 			TCPUnconfirmed: time.Minute, TCPEstablished: 2 * time.Hour, TCPHalfClosed: 4 * time.Minute,
 			TCPClosed: 10 * time.Second, UDPUnconfirmed: 30 * time.Second, UDPStream: 2 * time.Minute,
 		},
-		RateLimits: lb.RateLimits{Resets: 1_000_000, ICMPErrors: 1_000_000},
+		RateLimits: lb.RateLimits{Resets: 1_000_000, ICMPErrors: 1_000_000, EchoReplies: 1_000_000},
+		Answers:    lb.VIPAnswers{Echo: true},
 		Limits:     lb.Limits{Flows: 4096, Services: 16, Backends: 64, TableEntries: 16384},
 	}
 }

@@ -71,6 +71,12 @@ func (c *conversation) answer(flags packet.TCPFlags, payload string) packet.Pack
 	return p
 }
 
+// fromClient gives a packet the Ethernet addresses of one from the client.
+func (c *conversation) fromClient(p packet.Packet) packet.Packet {
+	p.SrcMAC, p.DstMAC, p.VLAN = c.clientMAC, localMAC(), c.wire.tags
+	return p
+}
+
 // encoding turns a packet into a frame, with full or with partial checksums.
 type encoding func(packet.Packet) []byte
 

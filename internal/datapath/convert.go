@@ -3,6 +3,7 @@ package datapath
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -93,6 +94,9 @@ func serviceToBPF(entry lb.ServiceEntry) lbService {
 	if entry.Random {
 		flags |= lbServiceFlagsSERVICE_RANDOM
 	}
+	if entry.Silent {
+		flags |= lbServiceFlagsSERVICE_SILENT
+	}
 	return lbService{
 		Id: entry.ID, Forward: forwardToBPF(entry.Forward), Flags: flags,
 		TableOffset: entry.TableOffset, TableSize: entry.TableSize,
@@ -127,6 +131,7 @@ func serviceFromBPF(s lbService) lb.ServiceEntry {
 		ID:          s.Id,
 		Forward:     forwardFromBPF(s.Forward),
 		Random:      s.Flags&lbServiceFlagsSERVICE_RANDOM != 0,
+		Silent:      s.Flags&lbServiceFlagsSERVICE_SILENT != 0,
 		TableOffset: s.TableOffset,
 		TableSize:   s.TableSize,
 	}
@@ -142,6 +147,7 @@ func backendToBPF(entry lb.BackendEntry) lbBackend {
 		SnatPortFirst: entry.SNATPorts.First,
 		SnatPortLast:  entry.SNATPorts.Last,
 		GuePort:       network(entry.GUEPort),
+		Mss:           entry.MSS,
 	}
 	if source := entry.TunnelSource; source.IsValid() {
 		out.TunnelSource = addrToBPF(source.Addr())
@@ -162,6 +168,7 @@ func backendFromBPF(b lbBackend) lb.BackendEntry {
 		SNATCount:  b.SnatCount,
 		SNATPorts:  lb.PortRange{First: b.SnatPortFirst, Last: b.SnatPortLast},
 		GUEPort:    network(b.GuePort),
+		MSS:        b.Mss,
 	}
 	if b.TunnelSourceBits != 0 {
 		source := addrFromBPF(b.TunnelSource)
@@ -194,15 +201,59 @@ func nearClientFromBPF(n lbNearClient) lb.NearClient {
 	}
 }
 
+// tunnelEndBits come before the source in a tunnel's ends.
+const tunnelEndBits = 8 * uint32(unsafe.Offsetof(lbTunnelEnd{}.Source)-unsafe.Offsetof(lbTunnelEnd{}.Backend))
+
+func tunnelEndToBPF(end lb.TunnelEnd) lbTunnelEnd {
+	return lbTunnelEnd{
+		Bits:    tunnelEndBits + uint32(mappedBits(end.Source.Addr())+end.Source.Bits()),
+		Backend: addrToBPF(end.Backend),
+		GuePort: network(end.GUEPort),
+		Source:  addrToBPF(end.Source.Masked().Addr()),
+	}
+}
+
+func tunnelEndFromBPF(end lbTunnelEnd) lb.TunnelEnd {
+	source := addrFromBPF(end.Source)
+	return lb.TunnelEnd{
+		Backend: addrFromBPF(end.Backend),
+		GUEPort: network(end.GuePort),
+		Source:  netip.PrefixFrom(source, int(end.Bits-tunnelEndBits)-mappedBits(source)),
+	}
+}
+
+func foreignVIPToBPF(answers lb.VIPAnswers) (out lbForeignVip) {
+	if answers.Echo {
+		out.Answers |= lbVipAnswersVIP_ANSWERS_ECHO
+	}
+	if answers.Neighbours {
+		out.Answers |= lbVipAnswersVIP_ANSWERS_NEIGHBOURS
+	}
+	return out
+}
+
+func foreignVIPFromBPF(v lbForeignVip) lb.VIPAnswers {
+	return lb.VIPAnswers{
+		Echo:       v.Answers&lbVipAnswersVIP_ANSWERS_ECHO != 0,
+		Neighbours: v.Answers&lbVipAnswersVIP_ANSWERS_NEIGHBOURS != 0,
+	}
+}
+
 func nextHopToBPF(hop lb.NextHop) lbNextHop {
 	if !hop.Usable() {
 		return lbNextHop{}
 	}
-	return lbNextHop{Interface: uint32(hop.Interface), Mac: hop.MAC, SourceMac: hop.SourceMAC}
+	return lbNextHop{
+		Interface: uint32(hop.Interface), Mac: hop.MAC, SourceMac: hop.SourceMAC,
+		Vlan: hop.VLAN, Mtu: uint16(min(hop.MTU, math.MaxUint16)),
+	}
 }
 
 func nextHopFromBPF(hop lbNextHop) lb.NextHop {
-	return lb.NextHop{Interface: int(hop.Interface), MAC: hop.Mac, SourceMAC: hop.SourceMac}
+	return lb.NextHop{
+		Interface: int(hop.Interface), MAC: hop.Mac, SourceMAC: hop.SourceMac,
+		VLAN: hop.Vlan, MTU: int(hop.Mtu),
+	}
 }
 
 func serviceNameToBPF(n lb.ServiceName) lbServiceName {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -36,6 +37,9 @@ type Datapath struct {
 // minNearClients keeps room for both those to come and those to go.
 const minNearClients = 1024
 
+// minTunnelEnds is the same for tunnels.
+const minTunnelEnds = 1024
+
 // minSNATAddresses keeps room for address lists in installations with few backends.
 const minSNATAddresses = 1024
 
@@ -49,6 +53,9 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"services":             2 * limits.Services,
 		"service_blocks":       64 * limits.Services,               // 30 are the most of a range, for TCP and UDP each
 		"near_clients":         3*limits.Backends + minNearClients, // addresses, and links before and after a change
+		"foreign_vips":         2 * limits.Services,
+		"tunnel_ends":          2*limits.Backends + minTunnelEnds,
+		"path_mtus":            limits.Backends + 1,
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
 		"backends":             limits.Backends + 1,
 		"next_hops":            limits.Backends + 1,
@@ -57,6 +64,8 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"all_flow_prefixes":    table.slots,
 		"buckets":              table.flowBuckets + table.answerBuckets,
 		"answer_slots":         table.answerBuckets,
+		"frame_slots":          frameCount(limits.Held),
+		"stored_frames":        frameCount(limits.Held),
 		"port_pools":           2 * (limits.Backends + 1),
 		"all_reason_counters":  limits.Services + 1,
 		"all_backend_counters": limits.Backends + 1,
@@ -123,12 +132,19 @@ func (d *Datapath) assign() {
 		AllFlowPrefixes:    d.all["all_flow_prefixes"],
 		AllHashKeys:        d.all["all_hash_keys"],
 		AnswerSlots:        d.all["answer_slots"],
+		InterfaceMtus:      d.all["interface_mtus"],
 		FlowHistories:      d.all["flow_histories"],
 		Buckets:            d.all["buckets"],
 		Locks:              d.all["locks"],
 		Ticks:              d.all["ticks"],
 		Flows:              d.all["flows"],
+		FrameSlots:         d.all["frame_slots"],
+		FrameStores:        d.all["frame_stores"],
+		StoredFrames:       d.all["stored_frames"],
 		NearClients:        d.all["near_clients"],
+		ForeignVips:        d.all["foreign_vips"],
+		PathMtus:           d.all["path_mtus"],
+		TunnelEnds:         d.all["tunnel_ends"],
 		NextHops:           d.all["next_hops"],
 		PortPools:          d.all["port_pools"],
 		AllReasonCounters:  d.all["all_reason_counters"],
@@ -141,9 +157,13 @@ func (d *Datapath) assign() {
 	}
 }
 
+// fragmentMaps refer to each other, but no other map does: what they hold lives for a second or so.
+func fragmentMaps() []string { return []string{"frame_slots", "stored_frames", "frame_stores"} }
+
 // dropIncompatible unpins every map when one of them has another layout: the
-// maps refer to each other, so they are kept or dropped together.
+// maps refer to each other, so they are kept or dropped together. Those for fragments are by themselves.
 func (d *Datapath) dropIncompatible(spec *ebpf.CollectionSpec) error {
+	var fragmentsToo bool
 	for name, m := range spec.Maps {
 		if m.Pinning != ebpf.PinByName {
 			continue
@@ -156,15 +176,32 @@ func (d *Datapath) dropIncompatible(spec *ebpf.CollectionSpec) error {
 		if err != nil {
 			return fmt.Errorf("open pinned map %s: %w", path, err)
 		}
-		if err := m.Compatible(old); err != nil {
+		isCompatible := m.Compatible(old) == nil
+		old.Close()
+		switch {
+		case isCompatible:
+		case slices.Contains(fragmentMaps(), name):
+			fragmentsToo = true
+		default:
 			d.Replaced = append(d.Replaced, name)
 		}
-		old.Close()
 	}
-	if len(d.Replaced) == 0 {
-		return nil
+	switch {
+	case len(d.Replaced) > 0:
+		return d.unpinMaps()
+	case fragmentsToo:
+		return d.unpinFragmentMaps()
 	}
-	return d.unpinMaps()
+	return nil
+}
+
+func (d *Datapath) unpinFragmentMaps() error {
+	for _, name := range fragmentMaps() {
+		if err := os.Remove(filepath.Join(d.pinDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("unpin a map of another layout: %w", err)
+		}
+	}
+	return nil
 }
 
 // unpinMaps lets go of all maps in the pin directory, also of those that only another version has.
@@ -221,6 +258,7 @@ func OpenPinned(dir string) (*Datapath, error) {
 		Services:     d.maps.Services.MaxEntries() / 2,
 		Backends:     d.maps.Backends.MaxEntries() - 1,
 		TableEntries: d.maps.Tables.MaxEntries() * lb.TableChunk,
+		Held:         d.maps.FrameSlots.MaxEntries() - framesInTransit,
 	}
 	return d, nil
 }

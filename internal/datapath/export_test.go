@@ -75,7 +75,7 @@ func (d *Datapath) TurnLock(protocol lb.Protocol, client, vip netip.AddrPort) er
 func (d *Datapath) MoveClients(index uint32) error {
 	moved := map[uint32]lbFlow{}
 	err := d.eachFlow(func(slot uint32, f lbFlow, _ lbFlowPrefixes) {
-		f.ClientInterface = index
+		f.ClientLink = index
 		moved[slot] = f
 	})
 	if err != nil {

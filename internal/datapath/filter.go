@@ -56,16 +56,26 @@ func (d *Datapath) openFilters() error {
 }
 
 // SetAddressFilter says which packets are worth a look-up: those to a VIP or a SNAT
-// address, and those from a backend that answers clients by their own addresses.
+// address, or to the group that asks for its MAC, and those from a backend that answers clients by their own addresses.
 func (d *Datapath) SetAddressFilter(destinations, sources []netip.Addr) error {
 	var filter lbAddressFilter
 	addAddresses(&filter, destinations, filterDestination)
+	addAddresses(&filter, groupsOf(destinations), filterDestination)
 	addAddresses(&filter, sources, filterSource)
 	bits := unsafe.Slice((*byte)(unsafe.Pointer(&filter.Bits)), addressFilterSize)
 	if _, err := d.filters.memory.WriteAt(bits, 0); err != nil {
 		return fmt.Errorf("write the address filter: %w", err)
 	}
 	return nil
+}
+
+func groupsOf(addrs []netip.Addr) (groups []netip.Addr) {
+	for _, a := range addrs {
+		if a.Is6() {
+			groups = append(groups, lb.SolicitedNode(a))
+		}
+	}
+	return groups
 }
 
 // addressHash folds an address as addr_mix() in bpf/packet.h does.

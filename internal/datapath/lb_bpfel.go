@@ -31,7 +31,7 @@ type lbAddressFilter struct {
 
 type lbAnswerClock struct {
 	_   structs.HostLayout
-	Due [2]uint64
+	Due [3]uint64
 }
 
 type lbBackend struct {
@@ -48,6 +48,8 @@ type lbBackend struct {
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
+	Mss              uint16
+	Pad              uint16
 }
 
 type lbBackendCounters struct {
@@ -110,12 +112,55 @@ const (
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
 
+type lbConvertedError struct {
+	_     structs.HostLayout
+	Outer struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Inner struct {
+		_            structs.HostLayout
+		Payload      uint32
+		Id           uint16
+		Tos          uint8
+		Ttl          uint8
+		Protocol     uint8
+		DontFragment bool
+		Pad          [2]uint8
+	}
+	Icmp struct {
+		_     structs.HostLayout
+		Type  uint8
+		Code  uint8
+		Check uint16
+		Rest  uint32
+	}
+	Source lbAddr
+	Kept   uint32
+	Before uint16
+	Pad    uint16
+}
+
+type lbCutHeaders struct {
+	_     structs.HostLayout
+	Words [16]uint64
+	Room  [16]uint64
+	Link  [3]uint64
+}
+
 type lbDecision struct {
-	_       structs.HostLayout
-	Verdict lbVerdict
-	Reason  lbReason
-	Service uint32
-	Backend uint32
+	_        structs.HostLayout
+	Verdict  lbVerdict
+	Reason   lbReason
+	Service  uint32
+	Backend  uint32
+	IsParcel uint32
 }
 
 type lbFlow struct {
@@ -136,9 +181,9 @@ type lbFlow struct {
 		Local  [6]uint8
 		Client [6]uint8
 	}
-	ClientInterface uint32
-	Request         lbFlowEnds
-	Answer          lbFlowEnds
+	ClientLink uint32
+	Request    lbFlowEnds
+	Answer     lbFlowEnds
 }
 
 type lbFlowEnds struct {
@@ -186,7 +231,17 @@ type lbFlowPrefixes struct {
 	AnswerSrc  lbAddrPrefix
 	AnswerDst  lbAddrPrefix
 	Change     uint32
-	Pad        [3]uint32
+	ClientTags struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
+	Pad uint32
+}
+
+type lbForeignVip struct {
+	_       structs.HostLayout
+	Answers lbVipAnswers
+	Pad     [3]uint8
 }
 
 type lbForwardMode uint8
@@ -198,6 +253,39 @@ const (
 	lbForwardModeFORWARD_IPIP lbForwardMode = 3
 	lbForwardModeFORWARD_GUE  lbForwardMode = 4
 )
+
+type lbFrameBytes struct {
+	_     structs.HostLayout
+	Bytes [10240]uint8
+}
+
+type lbFrameSlot struct {
+	_    structs.HostLayout
+	Life struct {
+		_        structs.HostLayout
+		Turn     uint32
+		Deadline uint32
+	}
+	Next struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	Interface  uint32
+	HeadLength uint16
+	Offset     uint16
+	Length     uint16
+	IsHeld     uint8
+	Pad        [5]uint8
+	Head       [96]uint8
+}
+
+type lbFrameStore struct {
+	_         structs.HostLayout
+	HeldBytes uint64
+	Held      uint32
+	Cursor    uint32
+}
 
 type lbHashKeys struct {
 	_   structs.HostLayout
@@ -224,7 +312,9 @@ type lbNextHop struct {
 	_         structs.HostLayout
 	Interface uint32
 	Mac       [6]uint8
+	Vlan      uint16
 	SourceMac [6]uint8
+	Mtu       uint16
 }
 
 type lbPacket struct {
@@ -259,29 +349,50 @@ type lbPacket struct {
 		VictimAt uint32
 		Enough   uint32
 	}
-	Tuple             lbTuple
-	Hash              uint64
-	LockSeen          uint32
-	Slot              uint32
-	Place             uint32
-	L3Offset          uint32
-	L4Offset          uint32
-	L4Length          uint32
-	IpLength          uint32
-	Length            uint32
+	Tuple    lbTuple
+	Hash     uint64
+	LockSeen uint32
+	Slot     uint32
+	Place    uint32
+	L3Offset uint32
+	L4Offset uint32
+	L4Length uint32
+	IpLength uint32
+	Length   uint32
+	ToldMtu  uint32
+	CutTo    uint32
+	Tags     struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
 	Service           uint32
 	Backend           uint32
 	Reason            lbReason
 	Flaw              lbReason
 	Direction         uint32
+	Vlan              uint16
 	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
+	IsArp             bool
 	HasFragmentHeader bool
+	IsStranger        bool
+	HasPorts          bool
+	IsError           bool
 	Known             bool
 	SourceNat         bool
+	IsParcel          bool
+	IsCompleted       bool
 	Forward           lbForwardMode
 	_                 [4]byte
+}
+
+type lbPathMtu struct {
+	_       structs.HostLayout
+	Backend lbAddr
+	Until   uint64
+	Mtu     uint32
+	Pad     uint32
 }
 
 type lbPortPool struct {
@@ -320,7 +431,12 @@ const (
 	lbReasonREASON_TOO_BIG         lbReason = 22
 	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
 	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
-	lbReasonREASON_COUNT           lbReason = 25
+	lbReasonREASON_NEIGHBOUR       lbReason = 25
+	lbReasonREASON_MTU_EXCEEDED    lbReason = 26
+	lbReasonREASON_ECHO            lbReason = 27
+	lbReasonREASON_ICMP_ERROR      lbReason = 28
+	lbReasonREASON_PATH_MTU        lbReason = 29
+	lbReasonREASON_COUNT           lbReason = 30
 )
 
 type lbReasonCounters struct {
@@ -348,6 +464,7 @@ type lbServiceFlags uint8
 
 const (
 	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
+	lbServiceFlagsSERVICE_SILENT lbServiceFlags = 2
 )
 
 type lbServiceKey struct {
@@ -370,9 +487,13 @@ type lbServiceName struct {
 }
 
 type lbSettings struct {
-	_        structs.HostLayout
-	Timeout  [7]uint64
-	Interval [2]uint64
+	_               structs.HostLayout
+	Timeout         [7]uint64
+	SmallestMtu     uint64
+	Interval        [3]uint64
+	FragmentTimeout uint64
+	Held            uint32
+	HeldBytes       uint32
 }
 
 type lbSnatAddress struct {
@@ -398,6 +519,15 @@ type lbTick struct {
 	Now     uint64
 }
 
+type lbTunnelEnd struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Backend lbAddr
+	GuePort uint16
+	Pad     uint16
+	Source  lbAddr
+}
+
 type lbTuple struct {
 	_        structs.HostLayout
 	Src      lbAddr
@@ -417,8 +547,16 @@ const (
 	lbVerdictVERDICT_TX       lbVerdict = 3
 	lbVerdictVERDICT_REDIRECT lbVerdict = 4
 	lbVerdictVERDICT_CONTINUE lbVerdict = 5
-	lbVerdictVERDICT_OPEN     lbVerdict = 6
-	lbVerdictVERDICT_ANSWER   lbVerdict = 7
+	lbVerdictVERDICT_ICMP     lbVerdict = 6
+	lbVerdictVERDICT_OPEN     lbVerdict = 7
+	lbVerdictVERDICT_ANSWER   lbVerdict = 8
+)
+
+type lbVipAnswers uint8
+
+const (
+	lbVipAnswersVIP_ANSWERS_ECHO       lbVipAnswers = 1
+	lbVipAnswersVIP_ANSWERS_NEIGHBOURS lbVipAnswers = 2
 )
 
 // Names of all BPF objects in the ELF.
@@ -428,6 +566,7 @@ const (
 	lbMapAddressFilters     = "address_filters"
 	lbMapAllBackendCounters = "all_backend_counters"
 	lbMapAllBackendHealth   = "all_backend_health"
+	lbMapAllCutHeaders      = "all_cut_headers"
 	lbMapAllFlowPrefixes    = "all_flow_prefixes"
 	lbMapAllHashKeys        = "all_hash_keys"
 	lbMapAllReasonCounters  = "all_reason_counters"
@@ -438,27 +577,37 @@ const (
 	lbMapBackends           = "backends"
 	lbMapBuckets            = "buckets"
 	lbMapChecksumBuffers    = "checksum_buffers"
+	lbMapConvertedErrors    = "converted_errors"
 	lbMapDecisions          = "decisions"
 	lbMapFlowHistories      = "flow_histories"
 	lbMapFlows              = "flows"
+	lbMapForeignVips        = "foreign_vips"
+	lbMapFrameSlots         = "frame_slots"
+	lbMapFrameStores        = "frame_stores"
+	lbMapInterfaceMtus      = "interface_mtus"
 	lbMapLocks              = "locks"
 	lbMapNearClients        = "near_clients"
 	lbMapNextHops           = "next_hops"
 	lbMapPackets            = "packets"
+	lbMapPathMtus           = "path_mtus"
 	lbMapPortPools          = "port_pools"
 	lbMapServiceBlocks      = "service_blocks"
 	lbMapServiceNames       = "service_names"
 	lbMapServices           = "services"
 	lbMapSnatAddresses      = "snat_addresses"
+	lbMapStoredFrames       = "stored_frames"
 	lbMapTables             = "tables"
 	lbMapTestInputs         = "test_inputs"
 	lbMapTicks              = "ticks"
+	lbMapTunnelEnds         = "tunnel_ends"
 	lbProgTinylb            = "tinylb"
 	lbVarAnswerBucketCount  = "answer_bucket_count"
 	lbVarChecksumMode       = "checksum_mode"
 	lbVarFlowBucketCount    = "flow_bucket_count"
 	lbVarFlowHashKeys       = "flow_hash_keys"
+	lbVarFrameCount         = "frame_count"
 	lbVarInterfaceMac       = "interface_mac"
+	lbVarNeighbourMac       = "neighbour_mac"
 	lbVarRecordDecisions    = "record_decisions"
 	lbVarStoresAreOrdered   = "stores_are_ordered"
 	lbVarTestClock          = "test_clock"
@@ -517,6 +666,7 @@ type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
 	AllBackendHealth   *ebpf.MapSpec `ebpf:"all_backend_health"`
+	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -527,21 +677,29 @@ type lbMapSpecs struct {
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.MapSpec `ebpf:"converted_errors"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.MapSpec `ebpf:"frame_slots"`
+	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
 	Locks              *ebpf.MapSpec `ebpf:"locks"`
 	NearClients        *ebpf.MapSpec `ebpf:"near_clients"`
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
+	PathMtus           *ebpf.MapSpec `ebpf:"path_mtus"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.MapSpec `ebpf:"stored_frames"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
+	TunnelEnds         *ebpf.MapSpec `ebpf:"tunnel_ends"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -552,7 +710,9 @@ type lbVariableSpecs struct {
 	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.VariableSpec `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.VariableSpec `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
@@ -582,6 +742,7 @@ type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
 	AllBackendHealth   *ebpf.Map `ebpf:"all_backend_health"`
+	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -592,21 +753,29 @@ type lbMaps struct {
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	ConvertedErrors    *ebpf.Map `ebpf:"converted_errors"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
+	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
+	FrameSlots         *ebpf.Map `ebpf:"frame_slots"`
+	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
+	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
 	Locks              *ebpf.Map `ebpf:"locks"`
 	NearClients        *ebpf.Map `ebpf:"near_clients"`
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
+	PathMtus           *ebpf.Map `ebpf:"path_mtus"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	StoredFrames       *ebpf.Map `ebpf:"stored_frames"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
+	TunnelEnds         *ebpf.Map `ebpf:"tunnel_ends"`
 }
 
 func (m *lbMaps) Close() error {
@@ -614,6 +783,7 @@ func (m *lbMaps) Close() error {
 		m.AddressFilters,
 		m.AllBackendCounters,
 		m.AllBackendHealth,
+		m.AllCutHeaders,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
@@ -624,21 +794,29 @@ func (m *lbMaps) Close() error {
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.ConvertedErrors,
 		m.Decisions,
 		m.FlowHistories,
 		m.Flows,
+		m.ForeignVips,
+		m.FrameSlots,
+		m.FrameStores,
+		m.InterfaceMtus,
 		m.Locks,
 		m.NearClients,
 		m.NextHops,
 		m.Packets,
+		m.PathMtus,
 		m.PortPools,
 		m.ServiceBlocks,
 		m.ServiceNames,
 		m.Services,
 		m.SnatAddresses,
+		m.StoredFrames,
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
+		m.TunnelEnds,
 	)
 }
 
@@ -650,7 +828,9 @@ type lbVariables struct {
 	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
 	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
 	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
+	FrameCount        *ebpf.Variable `ebpf:"frame_count"`
 	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
+	NeighbourMac      *ebpf.Variable `ebpf:"neighbour_mac"`
 	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
 	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
 	TestClock         *ebpf.Variable `ebpf:"test_clock"`

@@ -2,9 +2,27 @@ package datapath
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/tinylb/tinylb/internal/lb"
 )
+
+// PathMTU is what a router has said of the way to a backend.
+type PathMTU struct {
+	MTU   uint32
+	Until uint64 // ns of the data plane's clock
+}
+
+// PathMTUs lists what is known, expired or not, by the backend's address.
+func (d *Datapath) PathMTUs() (map[netip.Addr]PathMTU, error) {
+	all := map[netip.Addr]PathMTU{}
+	err := each(d.maps.PathMtus, func(_ uint32, p lbPathMtu) {
+		if p.Mtu != 0 {
+			all[addrFromBPF(p.Backend)] = PathMTU{p.Mtu, p.Until}
+		}
+	})
+	return all, err
+}
 
 // ReasonCount is how many packets of a service left for one reason.
 type ReasonCount struct {

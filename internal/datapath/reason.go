@@ -85,8 +85,18 @@ func (r Reason) String() string {
 		return "too-big"
 	case lbReasonREASON_SOURCE_ROUTE:
 		return "source-route"
+	case lbReasonREASON_MTU_EXCEEDED:
+		return "mtu-exceeded"
 	case lbReasonREASON_FLOW_TABLE_BUSY:
 		return "flow-table-busy"
+	case lbReasonREASON_NEIGHBOUR:
+		return "neighbour"
+	case lbReasonREASON_ECHO:
+		return "echo"
+	case lbReasonREASON_ICMP_ERROR:
+		return "icmp-error"
+	case lbReasonREASON_PATH_MTU:
+		return "path-mtu"
 	}
 	return "unknown"
 }

@@ -53,7 +53,7 @@ func reasonCases() map[string]reasonCase {
 		"no-flow": {ofWeb("TX", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
 			return c.request(packet.ACK, "").Frame()
 		}},
-		"no-backend": {ofWeb("DROP", "no-backend", ""), func(b *balancer, c *conversation) []byte {
+		"no-backend": {ofWeb("TX", "no-backend", ""), func(b *balancer, c *conversation) []byte {
 			b.cfg.Services[0].Backends[0].Weight = 0
 			b.apply(b.cfg)
 			return c.request(packet.SYN, "").Frame()
@@ -117,6 +117,27 @@ func reasonCases() map[string]reasonCase {
 			p.IPOptions = []byte{131, 7, 4, 192, 0, 2, 1, 0}
 			return p.Frame()
 		}},
+		"neighbour": {outcome{verdict: "TX", reason: "neighbour"}, func(b *balancer, c *conversation) []byte {
+			b.cfg.Answers.Neighbours = true
+			b.reconciler.SetHost(nil)
+			b.apply(b.cfg)
+			return whoHas(c.client.Addr(), c.vip.Addr())
+		}},
+		"echo": {outcome{verdict: "TX", reason: "echo"}, func(_ *balancer, c *conversation) []byte {
+			return c.fromClient(packet.NewEcho(c.client.Addr(), c.vip.Addr(), 1, 2, "ping")).Frame()
+		}},
+		"icmp-error": {ofWeb("TX", "icmp-error", backendA), func(_ *balancer, c *conversation) []byte {
+			p := packet.NewTCP(c.establish().vip, c.client, packet.ACK, "an answer")
+			return c.fromClient(p.Error(netip.MustParseAddr("192.0.2.9"), packet.TimeExceeded, 0, 0, 8)).Frame()
+		}},
+		"path-mtu": {outcome{verdict: "PASS", reason: "path-mtu", service: "web", backend: backendA}, func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Forward = lb.ForwardIPIP
+			b.apply(b.cfg)
+			_, out := b.run(c.request(packet.SYN, "").Frame())
+			p, err := packet.Read(out)
+			b.must(err)
+			return c.fromClient(p.Error(netip.MustParseAddr("192.0.2.9"), packet.Unreachable, 4, 1400, 8)).Frame()
+		}},
 		"snat-exhausted": {ofWeb("DROP", "snat-exhausted", backendA), func(b *balancer, c *conversation) []byte {
 			b.tcp(clientAt(0), webVIP).establish()
 			return c.request(packet.SYN, "").Frame()
@@ -171,7 +192,7 @@ func TestEveryReason(t *testing.T) {
 			}
 			cfg := bothFamilies(config(withPorts(web(backendA), 2000, 2000)))
 			cfg.Limits.Flows = 64
-			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC()})
+			b := startAt(t, cfg, datapath.Attachment{MAC: localMAC(), NeighbourMAC: localMAC()})
 			frame := tc.last(b, b.tcp(aClient, webVIP))
 			before := b.countOf(tc.want.service, reason)
 			if got, _ := b.run(frame); got != tc.want {

@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 	"unsafe"
 
@@ -19,6 +20,9 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: map[uint32]lb.SNATAddress{},
 		NearClients:   map[lb.NearClient]uint32{},
+		ForeignVIPs:   map[netip.Addr]lb.VIPAnswers{},
+		InterfaceMTUs: map[uint32]uint32{},
+		TunnelEnds:    map[lb.TunnelEnd]uint32{},
 		ServiceNames:  map[uint32]lb.ServiceName{},
 		BackendNames:  map[uint32]lb.BackendName{},
 		Health:        map[uint32]*lb.Health{},
@@ -32,6 +36,13 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		}),
 		each(d.maps.NearClients, func(k lbNearClient, link uint32) {
 			t.NearClients[nearClientFromBPF(k)] = link
+		}),
+		each(d.maps.ForeignVips, func(k lbAddr, v lbForeignVip) {
+			t.ForeignVIPs[addrFromBPF(k)] = foreignVIPFromBPF(v)
+		}),
+		each(d.maps.InterfaceMtus, func(index, mtu uint32) { t.InterfaceMTUs[index] = mtu }),
+		each(d.maps.TunnelEnds, func(k lbTunnelEnd, backend uint32) {
+			t.TunnelEnds[tunnelEndFromBPF(k)] = backend
 		}),
 		each(d.maps.ServiceNames, func(id uint32, v lbServiceName) {
 			t.ServiceNames[id] = serviceNameFromBPF(v)
@@ -121,9 +132,15 @@ func remove(m *ebpf.Map, key any) error {
 	return nil
 }
 
-// SetSettings replaces all timeouts and rates at once.
-func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
-	var settings lbSettings
+// SetSettings replaces all of them at once.
+func (d *Datapath) SetSettings(s lb.Settings) error {
+	settings := lbSettings{
+		SmallestMtu:     uint64(s.SmallestMTU),
+		FragmentTimeout: uint64(s.Fragments.Timeout),
+		Held:            min(s.Fragments.Held, d.limits.Held),
+		HeldBytes:       s.Fragments.Bytes,
+	}
+	t, limits := s.Timeouts, s.RateLimits
 	for phase, timeout := range map[lbFlowPhase]time.Duration{
 		lbFlowPhasePHASE_TCP_UNCONFIRMED: t.TCPUnconfirmed,
 		lbFlowPhasePHASE_TCP_ESTABLISHED: t.TCPEstablished,
@@ -134,7 +151,7 @@ func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
 	} {
 		settings.Timeout[phase] = uint64(timeout)
 	}
-	for kind, rate := range []uint32{limits.Resets, limits.ICMPErrors} { // in the order of enum answer
+	for kind, rate := range []uint32{limits.Resets, limits.ICMPErrors, limits.EchoReplies} { // in the order of enum answer
 		if rate > 0 {
 			settings.Interval[kind] = uint64(time.Second) / uint64(rate)
 		}
@@ -145,6 +162,11 @@ func (d *Datapath) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
 // PutNextHops writes next hops, in order; an unusable one clears its entry.
 func (d *Datapath) PutNextHops(ids []uint32, hops []lb.NextHop) (written int, err error) {
 	return putAll(d.maps.NextHops, ids, hops, nextHopToBPF)
+}
+
+// ForgetPath forgets what is known of the way by a next hop that nobody has any more.
+func (d *Datapath) ForgetPath(hop uint32) error {
+	return put(d.maps.PathMtus, hop, &lbPathMtu{})
 }
 
 // PutSNATAddress writes one entry of the source address lists.
@@ -217,6 +239,40 @@ func (d *Datapath) PutNearClient(client lb.NearClient, link uint32) error {
 func (d *Datapath) DeleteNearClient(client lb.NearClient) error {
 	k := nearClientToBPF(client)
 	return remove(d.maps.NearClients, &k)
+}
+
+// PutTunnelEnd says that outer packets of the data plane with these ends go to a backend.
+func (d *Datapath) PutTunnelEnd(end lb.TunnelEnd, backend uint32) error {
+	k := tunnelEndToBPF(end)
+	return put(d.maps.TunnelEnds, &k, backend)
+}
+
+// DeleteTunnelEnd undoes PutTunnelEnd; one that is not there is no error.
+func (d *Datapath) DeleteTunnelEnd(end lb.TunnelEnd) error {
+	k := tunnelEndToBPF(end)
+	return remove(d.maps.TunnelEnds, &k)
+}
+
+// PutForeignVIP says that a VIP is no address of the host, and what is answered for it.
+func (d *Datapath) PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error {
+	k, v := addrToBPF(vip), foreignVIPToBPF(answers)
+	return put(d.maps.ForeignVips, &k, &v)
+}
+
+// DeleteForeignVIP undoes PutForeignVIP; one that is not there is no error.
+func (d *Datapath) DeleteForeignVIP(vip netip.Addr) error {
+	k := addrToBPF(vip)
+	return remove(d.maps.ForeignVips, &k)
+}
+
+// PutInterfaceMTU says how large IP packets on an interface may be.
+func (d *Datapath) PutInterfaceMTU(index, mtu uint32) error {
+	return put(d.maps.InterfaceMtus, index, mtu)
+}
+
+// DeleteInterfaceMTU undoes PutInterfaceMTU; one that is not there is no error.
+func (d *Datapath) DeleteInterfaceMTU(index uint32) error {
+	return remove(d.maps.InterfaceMtus, index)
 }
 
 // PutServiceName records what a service id stands for.

@@ -52,7 +52,8 @@ func strangers(w wire) map[string]fated {
 		"to the source address":     {tcp(from, on(source+":1024"), packet.ACK), notOurs},
 		"from a backend, its own":   {tcp(on("10.0.0.2:22"), on(source+":1024"), packet.ACK), notOurs},
 		"to the backend directly":   {tcp(from, on(backendA), packet.SYN), notOurs},
-		"an echo to the VIP":        {w.frame(packet.NewEcho(from.Addr(), vip.Addr(), 1, 1, "ping")), "PASS icmp"},
+		"an echo to the host":       {w.frame(packet.NewEcho(from.Addr(), on(source+":1").Addr(), 1, 1, "ping")), "PASS icmp"},
+		"an error about a stranger": {w.frame(packet.NewUDP(on("192.0.2.9:53"), from, "").Error(on("192.0.2.9:1").Addr(), packet.Unreachable, 0, 0, 8)), notOurs},
 		"a protocol without a name": {w.frame(protocol(253, from.Addr(), vip.Addr())), "PASS other-protocol"},
 		"a tunnel to the VIP":       {w.frame(protocol(4, from.Addr(), vip.Addr())), "PASS other-protocol"},
 	}

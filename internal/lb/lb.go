@@ -200,11 +200,19 @@ type Service struct {
 	// TableSize is the length of the Maglev table, a prime; 0 means auto:
 	// 100 x backends, rounded up to one of maglev.Sizes.
 	TableSize uint32
-	SNAT      SNAT
-	Tunnel    Tunnel
-	Check     *Check // nil: backends are not checked
-	Backends  []Backend
+	// Silent: who comes while there is no usable backend is not told.
+	Silent bool
+	// MSS is what SYNs may say at most that a segment may have, in bytes: 0 is any,
+	// MSSAuto what fits into the packets.
+	MSS      uint16
+	SNAT     SNAT
+	Tunnel   Tunnel
+	Check    *Check // nil: backends are not checked
+	Backends []Backend
 }
+
+// MSSAuto stands for the MSS that fits.
+const MSSAuto = 65535
 
 // Timeouts say how long a flow without packets lives, per state.
 type Timeouts struct {
@@ -220,7 +228,31 @@ type Timeouts struct {
 // each, in bursts of a tenth of that; 0 is never.
 type RateLimits struct {
 	Resets     uint32 // TCP RST
-	ICMPErrors uint32 // time exceeded
+	ICMPErrors uint32 // time exceeded, unreachable
+	// EchoReplies are for VIPs that are no address of the host.
+	EchoReplies uint32
+}
+
+// VIPAnswers says what the data plane answers for VIPs that are no address of the host.
+type VIPAnswers struct {
+	Echo       bool // ICMP and ICMPv6 echo requests
+	Neighbours bool // ARP requests and neighbour solicitations: who has it?
+}
+
+// SolicitedNode is the group that those ask who look for the MAC of an IPv6 address
+// (RFC 4291, section 2.7.1).
+func SolicitedNode(a netip.Addr) netip.Addr {
+	group := netip.MustParseAddr("ff02::1:ff00:0").As16()
+	whole := a.As16()
+	copy(group[13:], whole[13:])
+	return netip.AddrFrom16(group)
+}
+
+// Fragments bound what is kept of fragments that come before the first of their datagram.
+type Fragments struct {
+	Held    uint32        // frames
+	Bytes   uint32        // of these frames together
+	Timeout time.Duration // for the first fragment to come; then, without another one, for the datagram
 }
 
 // Limits size the kernel's maps. They are fixed while the data plane is loaded.
@@ -229,6 +261,7 @@ type Limits struct {
 	Services     uint32
 	Backends     uint32
 	TableEntries uint32 // all Maglev tables together
+	Held         uint32 // what Fragments.Held may be at most
 }
 
 // Config is everything a config file says, validated and with defaults filled in.
@@ -238,6 +271,8 @@ type Config struct {
 	Services   []Service
 	Timeouts   Timeouts
 	RateLimits RateLimits
+	Fragments  Fragments
+	Answers    VIPAnswers
 	Limits     Limits
 }
 
@@ -256,17 +291,44 @@ func (c Config) BackendAddresses() []netip.Addr {
 // MAC is an Ethernet address.
 type MAC [6]byte
 
+// MaxVLAN is the largest id of a VLAN (IEEE 802.1Q, table 9-2).
+const MaxVLAN = 4094
+
+// VLANAsItCame stands for the VLAN of a next hop that is known without it: frames
+// keep the tags that they came with.
+const VLANAsItCame = 0x8000
+
+// How large the IP packets of an interface may be: what IPv4 needs at least (RFC 791,
+// section 3.2), and what it can say.
+const (
+	LeastMTU = 68
+	MostMTU  = 65535
+)
+
 // NextHop is where packets toward an address leave, or why they cannot.
 type NextHop struct {
 	Interface int        // index of the interface they leave by
 	MAC       MAC        // of the neighbour they go to
 	SourceMAC MAC        // of the interface; zero: whatever the packet was sent to
+	VLAN      uint16     // id of the tag that frames leave with; 0: without one; or VLANAsItCame
+	MTU       int        // of the interface, in bytes of IP packet; 0: not known
 	Source    netip.Addr // the host's own address toward it
 	// Link is the prefix of the addresses that the neighbour shares a link with:
 	// their packets to each other do not pass here. Zero: it is behind a router.
 	Link    netip.Prefix
 	Routed  bool   // it is behind a router
 	Problem string // why it is not usable; "" when it is
+}
+
+// InterfaceBits is how many bits the index of an attached interface, or of one that
+// packets leave by, may have.
+const InterfaceBits = 20
+
+// LinkID is one number for interface and VLAN. It is that of the interface alone for
+// frames without a tag, or with one that is not known.
+func (n NextHop) LinkID() uint32 {
+	const vlanIDs = 1<<12 - 1
+	return uint32(n.Interface) | uint32(n.VLAN&vlanIDs)<<InterfaceBits
 }
 
 // Usable reports whether packets can be sent by this next hop.

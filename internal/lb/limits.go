@@ -62,15 +62,15 @@ func AutomaticLimits(needs Needs) Limits {
 	}
 }
 
-// RunsWith reports whether a data plane with these limits does for the config: limits
-// that are automatic need not be what they would be made anew, as long as the config fits.
+// RunsWith reports whether a data plane with these limits does for the config: more held
+// fragments do, and limits that are automatic need not be what they would be made anew, as long as the config fits.
 func (c Config) RunsWith(have Limits) bool {
 	needs := NeedsOf(c.Services)
 	automatic := AutomaticLimits(needs)
 	does := func(have, wanted, automatic uint32, need uint64) bool {
 		return have == wanted || wanted == automatic && uint64(have) >= need
 	}
-	return FlowSlots(have.Flows) == FlowSlots(c.Limits.Flows) &&
+	return have.Held >= c.Limits.Held && FlowSlots(have.Flows) == FlowSlots(c.Limits.Flows) &&
 		does(have.Services, c.Limits.Services, automatic.Services, needs.Services) &&
 		does(have.Backends, c.Limits.Backends, automatic.Backends, needs.Backends) &&
 		does(have.TableEntries, c.Limits.TableEntries, automatic.TableEntries, needs.TableEntries)

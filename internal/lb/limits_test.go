@@ -15,9 +15,9 @@ func TestAutomaticLimits(t *testing.T) {
 		services, backends int
 		want               Limits
 	}{
-		{1, 1, Limits{262144, 4096, 65536, 4194304}},
-		{10_000, 10, Limits{262144, 11_250, 112_500, 11_521_152}},
-		{60_000, 1, Limits{262144, 65536, 67_500, 67108864}},
+		{1, 1, Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304}},
+		{10_000, 10, Limits{Flows: 262144, Services: 11_250, Backends: 112_500, TableEntries: 11_521_152}},
+		{60_000, 1, Limits{Flows: 262144, Services: 65536, Backends: 67_500, TableEntries: 67108864}},
 	} {
 		if got := AutomaticLimits(NeedsOf(some(c.services, c.backends))); got != c.want {
 			t.Errorf("%d services with %d backends: %+v, want %+v", c.services, c.backends, got, c.want)
@@ -33,6 +33,7 @@ func TestRunsWith(t *testing.T) {
 		if given.Services > 0 {
 			c.Limits.Services = given.Services
 		}
+		c.Limits.Held = given.Held
 		if given.Flows > 0 {
 			c.Limits.Flows = given.Flows
 		}
@@ -49,6 +50,8 @@ func TestRunsWith(t *testing.T) {
 		{"some more services", with(11_250, Limits{}), with(10_000, Limits{}).Limits, true},
 		{"too many services", with(11_251, Limits{}), with(10_000, Limits{}).Limits, false},
 		{"a limit that is given", with(1, Limits{Services: 10}), with(1, Limits{}).Limits, false},
+		{"fewer held fragments", with(1, Limits{}), with(1, Limits{Held: 1}).Limits, true},
+		{"more held fragments", with(1, Limits{Held: 1}), with(1, Limits{}).Limits, false},
 		{"other flows", with(1, Limits{Flows: 1024}), with(1, Limits{}).Limits, false},
 		{"flows that are not given any more", with(1, Limits{}), with(1, Limits{Flows: 1 << 20}).Limits, false},
 	} {

@@ -16,9 +16,10 @@ type Status struct {
 
 // InterfaceStatus is one interface with a program attached.
 type InterfaceStatus struct {
-	Name  string `json:"name"`
-	Index int    `json:"index"`
-	Mode  Mode   `json:"mode"`
+	Name    string   `json:"name"`
+	Index   int      `json:"index"`
+	Mode    Mode     `json:"mode"`
+	Notices []string `json:"notices"` // what will not work as it is now, and what to do about it
 }
 
 // ServiceStatus is one service as the data plane has it.
@@ -47,6 +48,7 @@ type BackendStatus struct {
 type NextHopStatus struct {
 	Interface string `json:"interface"`
 	MAC       string `json:"mac"`
+	VLAN      uint16 `json:"vlan,omitempty"` // 0: packets leave without a tag
 }
 
 // HealthStatus is what checks have found out about a backend.

@@ -21,6 +21,7 @@ type ServiceEntry struct {
 	ID          uint32
 	Forward     Forward
 	Random      bool
+	Silent      bool   // without a usable backend packets are dropped, not refused
 	TableOffset uint32 // first entry in the tables, a multiple of TableChunk
 	TableSize   uint32 // 0: no usable backend
 }
@@ -42,6 +43,7 @@ type BackendEntry struct {
 	// A single address has the prefix length of its family; zero: none is known.
 	TunnelSource netip.Prefix
 	GUEPort      uint16
+	MSS          uint16 // of the service
 }
 
 // NearClient says that clients in a prefix would get a service's answers without
@@ -49,6 +51,13 @@ type BackendEntry struct {
 type NearClient struct {
 	Service uint32
 	Prefix  netip.Prefix
+}
+
+// TunnelEnd is what outer packets to a backend have in common.
+type TunnelEnd struct {
+	Backend netip.Addr
+	GUEPort uint16       // 0: ipip
+	Source  netip.Prefix // of the outer source addresses
 }
 
 // SNATAddress is one source address toward backends.
@@ -78,12 +87,25 @@ type Tables struct {
 	Backends      map[uint32]BackendEntry // unused ones with a generation included
 	NextHops      map[uint32]NextHop
 	SNATAddresses map[uint32]SNATAddress
-	// NearClients has the interface that the clients and backends with it share, 0
-	// for any: the client is itself a backend.
-	NearClients  map[NearClient]uint32
-	ServiceNames map[uint32]ServiceName
-	BackendNames map[uint32]BackendName
-	Health       map[uint32]*Health // by backend id; only of those that are checked
+	// NearClients has the link that the clients and backends with it share, 0 for any:
+	// the client is itself a backend. See NextHop.LinkID.
+	NearClients map[NearClient]uint32
+	// TunnelEnds has a backend for each.
+	TunnelEnds map[TunnelEnd]uint32
+	// ForeignVIPs are no addresses of the host.
+	ForeignVIPs   map[netip.Addr]VIPAnswers
+	InterfaceMTUs map[uint32]uint32 // of IP packets, by interface index
+	ServiceNames  map[uint32]ServiceName
+	BackendNames  map[uint32]BackendName
+	Health        map[uint32]*Health // by backend id; only of those that are checked
+}
+
+// Settings are what is the same for all packets.
+type Settings struct {
+	Timeouts    Timeouts
+	RateLimits  RateLimits
+	Fragments   Fragments
+	SmallestMTU uint32 // of all that are known, in bytes of IP packet
 }
 
 // BackendCounters is what a backend has carried since it was configured.

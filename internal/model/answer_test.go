@@ -220,3 +220,39 @@ func TestLimitsAreApart(t *testing.T) {
 		}
 	}
 }
+
+// Port unreachable byte by byte (RFC 792, RFC 4443), and who is told what.
+func TestNobodyTakesIt(t *testing.T) {
+	const datagram4 = "4500001f000040004011d48d c6336407 cb007105" + "9c400050000b0000616263"
+	const datagram6 = "60000000000b1140 20010db8000000000000000000000001 20010db8000000000000000000000002" + "040001bb000b1234616263"
+	for name, tc := range map[string]struct {
+		vip, in, out string
+		change       func(*lb.Service)
+	}{
+		"a datagram of IPv4": {
+			vip4, datagram4, "45c0003b00004000 4001d3c1 cb007105 c6336407 03039bfe 00000000" + datagram4, nil,
+		},
+		"a datagram of IPv6": {
+			vip6, datagram6, "60000000003b3a40 20010db8000000000000000000000002 20010db8000000000000000000000001" +
+				"0104f9f3 00000000" + datagram6, nil,
+		},
+		"a SYN":                           {vip4, syn4, "450000280000 40004006d48f cb007105 c6336407 00509c40 00000000 01020305 50140000 a8f80000", nil},
+		"a SYN that nobody is told about": {vip4, syn4, "", func(s *lb.Service) { s.Silent = true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := one(lb.ForwardIPIP, tc.vip, backend4)
+			cfg.Services[0].Backends[0].Weight = 0
+			if tc.change != nil {
+				tc.change(&cfg.Services[0])
+			}
+			m := running(t, cfg, Options{})
+			in := fromClient(t, tc.in)
+			got := m.outcome(Drop, NoBackend, in)
+			if tc.out != "" {
+				got = m.outcome(TX, NoBackend, ethernet(t, ourMAC, clientMAC, tc.out))
+			}
+			got.Backend = ""
+			m.mustBe(t, in, got)
+		})
+	}
+}

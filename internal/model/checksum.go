@@ -66,7 +66,7 @@ func (m *Model) checksumFor(p *parsed, segment []byte, t tuple) uint16 {
 
 // completed is the IP packet with a whole checksum, where nobody else will see to it.
 func (m *Model) completed(p *parsed) []byte {
-	if m.opts.Checksums != CompleteChecksums || !m.isPartial(p) {
+	if p.isICMP() || m.opts.Checksums != CompleteChecksums || !m.isPartial(p) { // the kernel never leaves ICMP's to others
 		return p.ipBytes()
 	}
 	return append(slices.Clone(p.frame[p.ip:p.l4]), m.l4For(p, p.tuple)...)
@@ -90,7 +90,7 @@ func (m *Model) asCompleted(p *parsed, ip []byte, end int) []byte {
 // from a sender's wrong one is wrong by as much, as with the kernel's local
 // checksum offload.
 func (p *parsed) asIfRight(ip []byte) []byte {
-	if p.hasNoChecksum() {
+	if p.isICMP() || p.hasNoChecksum() {
 		return ip
 	}
 	segment := p.segment()

@@ -32,16 +32,17 @@ func (m *Model) count(d decision, size uint64) {
 	} else {
 		d.service.reasons[d.reason]++
 	}
-	if !d.reason.forwards() {
+	isError := d.reason == ICMPError && d.verdict.sends()
+	if !d.reason.forwards() && !isError {
 		return
 	}
 	c := &d.backend.counters
-	switch d.reason {
-	case Reply:
+	switch {
+	case d.reason == Reply, isError && d.toClient:
 		c.PacketsOut++
 		c.BytesOut += size
 		return
-	case NewFlow, NewFlowSNAT:
+	case d.reason == NewFlow, d.reason == NewFlowSNAT:
 		c.Flows++
 	}
 	c.PacketsIn++

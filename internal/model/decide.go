@@ -15,10 +15,13 @@ type decision struct {
 	service *service // nil where none is meant
 	backend *backend // nil where none was chosen
 	frame   []byte
+	behind  [][]byte
+
+	toClient bool // an error that goes to the client
 }
 
 func (d decision) outcome() Outcome {
-	o := Outcome{Verdict: d.verdict, Reason: d.reason, Frame: d.frame}
+	o := Outcome{Verdict: d.verdict, Reason: d.reason, Frame: d.frame, Behind: d.behind}
 	if d.service != nil {
 		o.Service = d.service.config.Name
 	}
@@ -43,10 +46,16 @@ type observed struct {
 }
 
 func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (decision, error) {
+	if answer := m.answerNeighbour(p); answer != nil {
+		return decision{verdict: m.sentBy(m.opts.Interface), reason: Neighbour, frame: answer}, nil
+	}
 	if p.unreadable != "" {
 		return p.pass(p.unreadable), nil
 	}
 	if !m.isOurs(p.tuple) { // the filter that says so may let it by all the same
+		if d := m.decideStranger(p, observed{got, list}); d.reason != NotOurs {
+			return d, nil
+		}
 		if got.Reason == NotOurs {
 			m.doubt(p)
 			return p.pass(NotOurs), nil
@@ -59,7 +68,7 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 	case p.badHeader != "":
 		return p.pass(p.badHeader), nil
 	case p.isICMP():
-		return p.pass(ICMP), nil
+		return m.decideICMP(p, observed{got, list}), nil
 	case p.tuple.protocol != lb.TCP && p.tuple.protocol != lb.UDP:
 		return p.pass(OtherProtocol), nil
 	case !p.hasPorts:
@@ -84,9 +93,9 @@ func (m *Model) decideByPorts(p *parsed, got observed) (decision, error) {
 	case p.flaw != "":
 		return p.drop(p.flaw, s, nil), nil
 	case s.config.Forward == lb.ForwardNAT && !opensFlow(p): // elsewhere the backend may know what this node does not
-		return m.answerWithReset(p, s), nil
+		return m.answerWithReset(p, NoFlow, s), nil
 	case s.config.Forward.Translates() && p.expires():
-		return m.answerTimeExceeded(p, p.tuple.dst.Addr(), s, nil), nil
+		return m.answerError(p, timeIsOver(), p.tuple.dst.Addr(), s, nil), nil
 	}
 	return m.open(s, p, got)
 }
@@ -147,7 +156,7 @@ func (m *Model) follow(f *flow, p *parsed, got observed) decision {
 	case b == nil:
 		return p.drop(BackendGone, s, nil)
 	case f.forward.Translates() && p.expires():
-		return m.answerTimeExceeded(p, f.addressOf(p), s, b)
+		return m.answerError(p, timeIsOver(), f.addressOf(p), s, b)
 	case isReply:
 		f.fromBackend(p, m.now)
 		return m.send(p, Reply, f, got)
@@ -166,7 +175,7 @@ func (m *Model) open(s *service, p *parsed, got observed) (decision, error) {
 		return decision{}, err
 	}
 	if b == nil {
-		return p.drop(NoBackend, s, nil), nil
+		return m.refuse(p, s), nil
 	}
 	f := newFlow(p.tuple, s, b)
 	f.sourceNATed = m.mustSourceNAT(f, got)

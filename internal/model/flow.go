@@ -57,6 +57,8 @@ type flow struct {
 	sourceNATed bool           // answer.dst stands for the client
 	seen        time.Time
 	clientMAC   lb.MAC // where the client's last packet came from
+	clientVLAN  vlan
+	localMAC    lb.MAC // that it was sent to
 
 	answered              bool // the backend has sent something
 	confirmed             bool // and the client something after that; or, where answers do not pass here, something more
@@ -111,7 +113,7 @@ func (f *flow) phase() Phase {
 // forwarded: for TCP the handshake, FIN and RST of RFC 9293, section 3.6.
 func (f *flow) fromClient(p *parsed, now time.Time) {
 	isFirst := f.seen.IsZero()
-	f.seen, f.clientMAC = now, p.srcMAC()
+	f.seen, f.clientMAC, f.clientVLAN, f.localMAC = now, p.srcMAC(), p.vlan(), p.dstMAC()
 	heard := f.answered || !f.forward.Translates() && !isFirst
 	if p.flags&packet.SYN == 0 && heard {
 		f.confirmed = true

@@ -4,28 +4,49 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/packet"
 )
 
 // send forwards a packet of a flow: a reply to the client, any other to the
 // backend. It is dropped if it cannot become what it would have to.
 func (m *Model) send(p *parsed, why Reason, f *flow, got observed) decision {
+	limit, fits := m.judgeLength(p, why, f)
+	if fits == notAtAll {
+		return m.answerError(p, tooLarge(p.allowed(why, f, limit)), f.addressOf(p), f.service, f.backend)
+	}
+	p = m.withSmallerMSS(p, why, f)
+	m = m.completing(fits == inPieces)
 	ip, problem := m.rewritten(p, why, f, got)
 	if problem != "" {
 		return p.drop(problem, f.service, f.backend)
 	}
-	by, src, dst := m.opts.Interface, p.dstMAC(), f.clientMAC
+	out := m.wayToClient(f, p)
 	if why != Reply {
-		by, dst = f.backend.hop.Interface, f.backend.hop.MAC
+		out = m.wayToBackend(f.backend.hop, p)
 	}
-	if own := f.backend.hop.SourceMAC; by != m.opts.Interface && own != (lb.MAC{}) {
-		src = own
+	d := decision{
+		verdict: m.sentBy(out.by), reason: why, service: f.service, backend: f.backend,
+		frame: out.frame(ip, p.trailer()),
 	}
-	return decision{
-		verdict: m.sentBy(by), reason: why, service: f.service, backend: f.backend,
-		frame: p.frameWith(src, dst, ip, p.trailer()),
+	if fits == inPieces {
+		d.frame, d.behind = nil, nil
+		for _, piece := range m.pieces(p, f, ip, limit, got) {
+			d.behind = append(d.behind, out.frame(piece, nil))
+		}
+		d.frame, d.behind = d.behind[0], d.behind[1:]
 	}
+	return d
+}
+
+// completing is the model of what happens to a packet that leaves in pieces: it needs a
+// whole checksum, since the kernel knows nothing of what they are of.
+func (m *Model) completing(inPieces bool) *Model {
+	if !inPieces || m.opts.Checksums != KeepPartialChecksums {
+		return m
+	}
+	completing := *m
+	completing.opts.Checksums = CompleteChecksums
+	return &completing
 }
 
 func (m *Model) sentBy(by int) Verdict {
@@ -59,22 +80,29 @@ func (p *parsed) ipBytes() []byte { return p.frame[p.ip:p.end] }
 // trailer is what follows the IP packet, such as Ethernet's padding.
 func (p *parsed) trailer() []byte { return p.frame[p.end:] }
 
-// frameWith is the frame with other MACs and another IP packet, behind the same
-// VLAN tags.
-func (p *parsed) frameWith(src, dst lb.MAC, ip, trailer []byte) []byte {
+// frame is an IP packet on its way out.
+func (w wayOut) frame(ip, trailer []byte) []byte {
 	etherType := packet.EtherTypeIPv4
 	if ip[0]>>4 == 6 {
 		etherType = packet.EtherTypeIPv6
 	}
-	tags := p.frame[2*macSize : p.ip-etherTypeSize]
-	return slices.Concat(dst[:], src[:], tags, binary.BigEndian.AppendUint16(nil, etherType), ip, trailer)
+	b := slices.Concat(w.dst[:], w.src[:])
+	for _, tag := range w.tags {
+		b = binary.BigEndian.AppendUint16(b, tag.Type)
+		b = binary.BigEndian.AppendUint16(b, tag.Control)
+	}
+	return slices.Concat(binary.BigEndian.AppendUint16(b, etherType), ip, trailer)
 }
 
 // freeID is the identification that an IPv4 packet left with. It serves to put
 // fragments together, so where they are allowed any will do (RFC 6864, section 4).
 func (p *parsed) freeID(got observed) uint16 {
-	if !got.Verdict.sends() || len(got.Frame) < p.ip+ipv4Size {
+	if !got.Verdict.sends() || len(got.Frame) < ethernetSize {
 		return 0
 	}
-	return binary.BigEndian.Uint16(got.Frame[p.ip+ipv4IDAt:])
+	out := parse(got.Frame)
+	if len(got.Frame) < out.ip+ipv4Size {
+		return 0
+	}
+	return binary.BigEndian.Uint16(got.Frame[out.ip+ipv4IDAt:])
 }

@@ -43,7 +43,7 @@ func TestPhases(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &flow{forward: tc.forward, request: tuple{protocol: tc.protocol}}
-			p := &parsed{frame: make([]byte, ethernetSize)}
+			p := &parsed{frame: make([]byte, ethernetSize), ip: ethernetSize}
 			for i, flags := range tc.flags {
 				p.flags = flags
 				f.fromClient(p, start().Add(time.Duration(i)))

@@ -37,6 +37,7 @@ const (
 type Options struct {
 	Interface    int    // its index
 	MAC          lb.MAC // frames to another one pass; zero: all are for it
+	NeighbourMAC lb.MAC // what neighbours are told that ask everybody; zero: nothing
 	Checksums    Checksums
 	TXByRedirect bool // frames are sent back by REDIRECT instead of TX
 }
@@ -45,9 +46,10 @@ type Options struct {
 type Outcome struct {
 	Verdict Verdict
 	Reason  Reason
-	Service string // name; "" where none was meant
-	Backend string // label; "" where none was chosen
-	Frame   []byte // as it is afterwards, wherever it goes
+	Service string   // name; "" where none was meant
+	Backend string   // label; "" where none was chosen
+	Frame   []byte   // as it is afterwards, wherever it goes
+	Behind  [][]byte // further ones that go there, in order
 }
 
 func (o Outcome) String() string {
@@ -56,19 +58,25 @@ func (o Outcome) String() string {
 
 // Model is a data plane at one interface. It is for one goroutine.
 type Model struct {
-	opts     Options
-	services []*service
-	timeouts lb.Timeouts
-	limits   lb.Limits
-	rates    lb.RateLimits
-	now      time.Time
-	flows    *flowTable
-	passed   map[Reason]uint64 // packets of no service
+	opts      Options
+	services  []*service
+	timeouts  lb.Timeouts
+	limits    lb.Limits
+	rates     lb.RateLimits
+	answers   lb.VIPAnswers
+	hostKnown bool
+	mtus      map[int]int // of interfaces, by index
+	now       time.Time
+	flows     *flowTable
+	passed    map[Reason]uint64 // packets of no service
 
 	poolFull time.Time // until when a search that found nothing free may be believed
 
 	// What the data plane says of its own accord.
-	resets, icmpErrors rateLimit
+	resets, icmpErrors, echoes rateLimit
+
+	host     []netip.Addr           // the addresses of the balancer's host
+	pathMTUs map[netip.Addr]PathMTU // by backend's address
 
 	// Imprecise counts the frames to an address of nobody's that passed for
 	// another reason than not-ours. The address filter may err so, but rarely.
@@ -78,7 +86,7 @@ type Model struct {
 // New is a data plane with cfg, whose backends are reached by hops: one for
 // each backend's address. The limits stay as they are in cfg.
 func New(cfg lb.Config, hops map[netip.Addr]lb.NextHop, opts Options) (*Model, error) {
-	m := &Model{opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}}
+	m := &Model{opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}, pathMTUs: map[netip.Addr]PathMTU{}}
 	return m, m.Apply(cfg, hops)
 }
 
@@ -106,8 +114,16 @@ func compare(want, got Outcome) error {
 	if want.String() != got.String() {
 		wrong = append(wrong, fmt.Sprintf("want %v\n got %v", want, got))
 	}
+	if len(want.Behind) != len(got.Behind) {
+		wrong = append(wrong, fmt.Sprintf("want %d frames behind the first one, got %d", len(want.Behind), len(got.Behind)))
+	}
 	if diff := packet.Diff(want.Frame, got.Frame); diff != "" {
 		wrong = append(wrong, diff)
+	}
+	for i := range min(len(want.Behind), len(got.Behind)) {
+		if diff := packet.Diff(want.Behind[i], got.Behind[i]); diff != "" {
+			wrong = append(wrong, fmt.Sprintf("frame %d behind the first one: %s", i+1, diff))
+		}
 	}
 	if len(wrong) == 0 {
 		return nil

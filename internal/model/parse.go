@@ -56,6 +56,7 @@ type parsed struct {
 	frame []byte
 	// unreadable is why not even the destination address can be known.
 	unreadable Reason
+	isARP      bool
 	badHeader  Reason // the IP header contradicts itself or goes too far, so nothing behind the addresses is known
 	tuple      tuple  // ports are 0 unless hasPorts
 	hasPorts   bool
@@ -100,7 +101,7 @@ func parse(frame []byte) *parsed {
 	case packet.EtherTypeIPv6:
 		p.readIPv6(frame[p.ip:])
 	default:
-		p.unreadable = NotIP
+		p.unreadable, p.isARP = NotIP, etherType == etherTypeARP
 	}
 	return p
 }

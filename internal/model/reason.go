@@ -39,6 +39,11 @@ const (
 	TTLExpired    Reason = "ttl-expired"
 	TooBig        Reason = "too-big"
 	SourceRoute   Reason = "source-route"
+	Neighbour     Reason = "neighbour"
+	MTUExceeded   Reason = "mtu-exceeded"
+	Echo          Reason = "echo"
+	ICMPError     Reason = "icmp-error"
+	PathMTUSet    Reason = "path-mtu"
 )
 
 // Reasons lists all of them.
@@ -46,7 +51,8 @@ func Reasons() []Reason {
 	return []Reason{
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
-		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute,
+		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, Neighbour, MTUExceeded, Echo, ICMPError,
+		PathMTUSet,
 	}
 }
 

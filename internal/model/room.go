@@ -165,7 +165,7 @@ func (m *Model) takeSource(f *flow, p *parsed, got observed) (netip.AddrPort, Re
 	case got.Reason == FlowTableFull && sources.mayBeFree():
 		return netip.AddrPort{}, "", nil
 	}
-	source, err := sourceOf(f, p, got)
+	source, err := sourceOf(f, got)
 	if err != nil {
 		return netip.AddrPort{}, "", err
 	}
@@ -190,11 +190,11 @@ func (m *Model) takeSource(f *flow, p *parsed, got observed) (netip.AddrPort, Re
 
 // sourceOf reads the source of a new flow from its packet or, where that could not
 // be sent, from the flow table; zero: there is no such flow.
-func sourceOf(f *flow, p *parsed, got observed) (netip.AddrPort, error) {
-	if got.Verdict.sends() {
-		return sourceIn(got.Frame, p.ip), nil
+func sourceOf(f *flow, got observed) (netip.AddrPort, error) {
+	if got.Verdict.sends() && got.Reason != MTUExceeded {
+		return sourceIn(got.Frame), nil
 	}
-	if got.Reason != TooBig && got.Reason != SourceRoute {
+	if got.Reason != TooBig && got.Reason != SourceRoute && got.Reason != MTUExceeded {
 		return netip.AddrPort{}, nil
 	}
 	listed, err := got.list()
@@ -206,11 +206,10 @@ func sourceOf(f *flow, p *parsed, got observed) (netip.AddrPort, error) {
 	return netip.AddrPort{}, err
 }
 
-// sourceIn reads the source address and port from a frame with an IP header at an
-// offset; zero if that cannot be.
-func sourceIn(frame []byte, ip int) netip.AddrPort {
+// sourceIn reads the source address and port from a frame; zero if that cannot be.
+func sourceIn(frame []byte) netip.AddrPort {
 	sent := parse(frame)
-	if sent.ip != ip || !sent.hasPorts {
+	if !sent.hasPorts {
 		return netip.AddrPort{}
 	}
 	return sent.tuple.src

@@ -50,13 +50,14 @@ func (m *Model) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) error {
 			old.setBackends(nil, nil)
 		}
 	}
-	m.services, m.timeouts, m.rates = services, cfg.Timeouts, cfg.RateLimits
+	m.services, m.timeouts, m.rates, m.answers = services, cfg.Timeouts, cfg.RateLimits, cfg.Answers
 	for _, s := range services {
 		s.setBackends(s.config.Backends, hops)
 		if err := s.fillTable(); err != nil {
 			return fmt.Errorf("service %s: %w", s.config.Name, err)
 		}
 	}
+	m.forgetPathMTUs()
 	return nil
 }
 
@@ -206,12 +207,13 @@ func (m *Model) serviceAt(protocol lb.Protocol, dst netip.AddrPort) *service {
 // or a flow.
 func (m *Model) isOurs(t tuple) bool {
 	src, dst := t.src.Addr(), t.dst.Addr()
+	isFor := func(a netip.Addr) bool { return a == dst || a.Is6() && solicitedNode(a) == dst }
 	for _, s := range m.services {
-		if s.config.Address.Addr == dst {
+		if isFor(s.config.Address.Addr) {
 			return true
 		}
 		for _, b := range s.backends {
-			if slices.Contains(b.sources, dst) || s.config.Forward == lb.ForwardDNAT && b.config.Address.Addr() == src {
+			if slices.ContainsFunc(b.sources, isFor) || s.config.Forward == lb.ForwardDNAT && b.config.Address.Addr() == src {
 				return true
 			}
 		}

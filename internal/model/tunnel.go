@@ -17,29 +17,32 @@ const (
 
 // tunnelled is the packet within another one to the backend.
 func (m *Model) tunnelled(p *parsed, f *flow, got observed) ([]byte, Reason) {
+	inner := m.completed(p)
+	outer, header := p.outerHeaders(f, p.freeID(got), p.asIfRight(inner))
+	if !outer.fits(len(header) + len(inner)) {
+		return nil, TooBig
+	}
+	return outer.before(append(header, inner...)), ""
+}
+
+// outerHeaders are those of a packet to the backend with another one inside, or a piece of
+// it, and what stands between them, where its checksum is that of the inner one as given.
+// The identification is not used if that must not be fragmented.
+func (p *parsed) outerHeaders(f *flow, id uint16, inner []byte) (outer ipHeader, between []byte) {
 	hash := f.request.hash()
-	outer := ipHeader{
+	outer = ipHeader{
 		src: spread(f.backend.tunnelSource, hash), dst: f.target.Addr(),
 		class:     p.class, // with the ECN bits: RFC 6040, section 4.1, normal mode
 		flowLabel: hash & 0xfffff, ttl: defaultTTL, protocol: p.asInner(),
 	}
 	if outer.dontFragment = p.mustNotBeFragmented(); !outer.dontFragment {
-		outer.id = p.freeID(got)
+		outer.id = id
 	}
-	inner := m.completed(p)
 	if f.forward == lb.ForwardIPIP {
-		if !outer.fits(len(inner)) {
-			return nil, TooBig
-		}
-		return outer.before(inner), ""
+		return outer, nil
 	}
 	outer.protocol = lb.UDP
-	if !outer.fits(udpSize + gueSize + len(inner)) {
-		return nil, TooBig
-	}
-	final := p.asIfRight(inner)
-	header := p.gueHeaders(outer, hash, f.service.config.Tunnel.Port, final)
-	return outer.before(append(header, inner...)), ""
+	return outer, p.gueHeaders(outer, hash, f.service.config.Tunnel.Port, inner)
 }
 
 // asInner is the protocol number of the packet as the body of another one.

@@ -20,7 +20,16 @@ type route struct {
 	source netip.Addr
 	// direct is the destination of the matching route; zero where it is a gateway's.
 	direct  netip.Prefix
+	mtu     int // that the route itself gives; 0: none
 	problem string
+}
+
+// mtu is that of a way: the interface's, or a smaller one that the route gives.
+func mtu(r route, l link) int {
+	if r.mtu > 0 && r.mtu < l.mtu {
+		return r.mtu
+	}
+	return l.mtu
 }
 
 // routed reports whether packets go by a gateway.
@@ -33,8 +42,18 @@ type link struct {
 	up       bool // administratively
 	carrier  bool
 	ethernet bool
+	mtu      int
+	vlan     vlan
 	// addresses of the interface, with the prefixes that are on its link.
 	addresses []netip.Prefix
+}
+
+// vlan is how frames leave by a VLAN interface: XDP cannot send by it, but by the
+// interface below it, with its tag.
+type vlan struct {
+	parent  int // index of that interface; 0: the link is no VLAN interface
+	id      uint16
+	problem string // why that cannot be; "" when it can
 }
 
 // problem says why no Ethernet frame can leave by the link, or "".
@@ -49,7 +68,7 @@ func (l link) problem() string {
 	case !l.carrier:
 		return fmt.Sprintf("interface %s has no carrier", l.name)
 	}
-	return ""
+	return l.vlan.problem
 }
 
 // decide joins what is known about the way to an address. It is a pure function.
@@ -63,8 +82,11 @@ func decide(r route, l link, n neighbour) lb.NextHop {
 		return lb.NextHop{Problem: r.problem}
 	}
 	hop := lb.NextHop{
-		Interface: r.index, SourceMAC: l.mac, Source: r.source,
+		Interface: r.index, SourceMAC: l.mac, Source: r.source, MTU: mtu(r, l),
 		Link: linkOf(r, l), Routed: r.routed(), Problem: l.problem(),
+	}
+	if l.vlan.parent != 0 {
+		hop.Interface, hop.VLAN = l.vlan.parent, l.vlan.id
 	}
 	if hop.Problem != "" {
 		return hop

@@ -19,6 +19,10 @@ func TestDecide(t *testing.T) {
 	noCarrier := eth1
 	noCarrier.carrier = false
 	known := neighbour{phase: answered, mac: theirs}
+	tagged := eth1
+	tagged.name, tagged.vlan = "eth0.20", vlan{parent: 2, id: 20}
+	impossible := tagged
+	impossible.vlan.problem = "eth0.20 is a VLAN in a VLAN"
 	unusable := func(problem string) lb.NextHop {
 		return lb.NextHop{Interface: 3, SourceMAC: ours, Source: source, Link: network, Problem: problem}
 	}
@@ -36,6 +40,12 @@ func TestDecide(t *testing.T) {
 			lb.NextHop{Interface: 3, MAC: theirs, SourceMAC: ours, Source: source, Link: network}},
 		{"behind a router", routed, eth1, known,
 			lb.NextHop{Interface: 3, MAC: theirs, SourceMAC: ours, Source: source, Routed: true}},
+		{"by a VLAN interface: by the one below, with a tag", onLink, tagged, known,
+			lb.NextHop{Interface: 2, VLAN: 20, MAC: theirs, SourceMAC: ours, Source: source, Link: network}},
+		{"asking in the VLAN", onLink, tagged, neighbour{phase: asking},
+			lb.NextHop{Interface: 2, VLAN: 20, SourceMAC: ours, Source: source, Link: network, Problem: "asking for 10.0.0.2 on eth0.20"}},
+		{"by a VLAN interface that there are no frames for", onLink, impossible, known,
+			lb.NextHop{Interface: 2, VLAN: 20, SourceMAC: ours, Source: source, Link: network, Problem: "eth0.20 is a VLAN in a VLAN"}},
 		{"no route", route{problem: problemNoRoute}, link{}, neighbour{},
 			lb.NextHop{Problem: "no route"}},
 		{"no route because the interface is down", route{problem: problemNoRoute, index: 3}, down, neighbour{},

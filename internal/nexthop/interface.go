@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -29,6 +30,13 @@ type Interface struct {
 	Addresses []netip.Prefix
 	XDP       *AttachedXDP // nil when no XDP program is attached
 
+	// Master is what the interface is a port or member of: a bridge, a bond, a team; nil: of nothing.
+	Master *Master
+	// VLANs are the names of the VLAN interfaces on top.
+	VLANs []string
+	// StripsTags: VLAN tags are taken off frames before XDP sees them (rx-vlan-offload).
+	StripsTags bool
+
 	// PeerElsewhere: a veth whose other end is in another network namespace.
 	PeerElsewhere bool
 	// TakesRedirects: the kernel sends what XDP redirects to this veth. It drops
@@ -41,6 +49,12 @@ type Interface struct {
 	// to it, because it has GRO on or a native XDP program. Without either the
 	// kernel drops them.
 	PeerReceives bool
+}
+
+// Master is the interface that another one is a part of.
+type Master struct {
+	Name, Kind string
+	MAC        lb.MAC
 }
 
 // AttachedXDP is an XDP program on an interface.
@@ -75,12 +89,39 @@ func (r *Resolver) Interface(name string) (Interface, error) {
 	if result.Addresses, err = r.kernel.addresses(found); err != nil {
 		return Interface{}, err
 	}
+	if err := r.describeVLANs(&result); err != nil {
+		return Interface{}, err
+	}
+	if attrs.MasterIndex != 0 {
+		if result.Master, err = r.master(attrs); err != nil {
+			return Interface{}, err
+		}
+	}
 	if result.Kind == "veth" {
 		if result.TakesRedirects, err = r.kernel.takesRedirects(result.Index); err == nil {
 			err = r.describePeer(&result, attrs)
 		}
 	}
 	return result, err
+}
+
+// sized is an interface, and how large IP packets on it may be.
+type sized struct {
+	index, mtu int
+}
+
+// MTUs are those of the named interfaces, in bytes of IP packet, by index, as far as there
+// are such interfaces and they are known yet. A change is told by Changed.
+func (r *Resolver) MTUs(names []string) map[int]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mtus := map[int]int{}
+	for _, name := range names {
+		if i, known := r.interfaces[name]; known {
+			mtus[i.index] = i.mtu
+		}
+	}
+	return mtus
 }
 
 // InterfaceNames lists the interfaces of the resolver's network namespace.
@@ -102,6 +143,65 @@ func (r *Resolver) hintInterfaces() string {
 		return ""
 	}
 	return fmt.Sprintf(" (interfaces here: %s)", strings.Join(names, ", "))
+}
+
+// master is nil when it has let go of the interface just now.
+func (r *Resolver) master(attrs *netlink.LinkAttrs) (*Master, error) {
+	found, err := r.kernel.LinkByIndex(attrs.MasterIndex)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up what %s is a part of: %w", attrs.Name, err)
+	}
+	return &Master{Name: found.Attrs().Name, Kind: kind(found), MAC: toMAC(found.Attrs().HardwareAddr)}, nil
+}
+
+// describeVLANs fills in which VLANs there are, and whether XDP sees their tags.
+func (r *Resolver) describeVLANs(i *Interface) error {
+	links, err := r.kernel.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	i.VLANs = vlansOn(i.Index, links)
+	features, err := r.ethtool.Features(i.Name)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("read the offloads of %s: %w", i.Name, err)
+	}
+	i.StripsTags = features["rx-vlan-hw-parse"]
+	return nil
+}
+
+// vlansOn are the names of the VLAN interfaces on top of one, in order.
+func vlansOn(index int, links []netlink.Link) (names []string) {
+	for _, l := range links {
+		if tagged, ok := l.(*netlink.Vlan); ok && tagged.ParentIndex == index && tagged.NetNsID == -1 {
+			names = append(names, tagged.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Out is an interface that packets leave by though it is not where they have come in.
+type Out struct {
+	Name           string
+	Kind           string // as Interface.Kind
+	TakesRedirects bool   // what native XDP sends to it
+}
+
+// OutInterface describes one by its index; false: it has just gone.
+func (r *Resolver) OutInterface(index int) (out Out, exists bool, err error) {
+	found, err := r.kernel.LinkByIndex(index)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return Out{}, false, nil
+	}
+	if err != nil {
+		return Out{}, false, fmt.Errorf("look up interface %d: %w", index, err)
+	}
+	out = Out{Name: found.Attrs().Name, Kind: kind(found)}
+	out.TakesRedirects, err = r.kernel.takesRedirects(index)
+	return out, true, err
 }
 
 // describePeer fills in what is known about the other end of a veth.

@@ -13,6 +13,8 @@ import (
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tinylb/tinylb/internal/lb"
 )
 
 func TestInterface(t *testing.T) {
@@ -139,4 +141,55 @@ func loadPass(t *testing.T) *ebpf.Program {
 func attach(n *namespace, program *ebpf.Program, flags int) {
 	n.t.Helper()
 	n.in(func() error { return netlink.LinkSetXdpFdWithFlags(n.link("veth1"), program.FD(), flags) })
+}
+
+// What an interface is a part of, and the VLANs on top of it.
+func TestParts(t *testing.T) {
+	n, other := newNamespace(t), newNamespace(t)
+	connect(t, n, "port0", other, "eth0")
+	n.must(n.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}))
+	n.setMAC("br0", lb.MAC{2, 0, 0, 0, 0, 9})
+	r := n.resolver(slog.New(slog.DiscardHandler))
+	if got, err := r.Interface("port0"); err != nil || got.Master != nil {
+		t.Errorf("port0 is a part of %+v, error %v; want none", got.Master, err)
+	}
+	n.must(n.LinkSetMaster(n.link("port0"), n.link("br0")))
+	want := Master{Name: "br0", Kind: "bridge", MAC: lb.MAC{2, 0, 0, 0, 0, 9}}
+	if got, err := r.Interface("port0"); err != nil || got.Master == nil || *got.Master != want {
+		t.Errorf("port0 is a part of %+v, error %v; want %+v", got.Master, err, want)
+	}
+
+	for _, strips := range []bool{true, false} {
+		n.in(func() error {
+			tool, err := ethtool.NewEthtool()
+			if err != nil {
+				return err
+			}
+			defer tool.Close()
+			return tool.Change("port0", map[string]bool{"rx-vlan-hw-parse": strips})
+		})
+		if got, err := r.Interface("port0"); err != nil || got.StripsTags != strips {
+			t.Errorf("port0 strips tags: %t, error %v; want %t", got.StripsTags, err, strips)
+		}
+	}
+	elsewhere := vlanLink("else.20", 2, 20)
+	elsewhere.NetNsID = 3
+	links := []netlink.Link{vlanLink("eth0.30", 2, 30), vlanLink("eth1.20", 3, 20), vlanLink("eth0.20", 2, 20), elsewhere, &netlink.Device{}}
+	if got := vlansOn(2, links); !slices.Equal(got, []string{"eth0.20", "eth0.30"}) {
+		t.Errorf("the VLANs on interface 2 are %v", got)
+	}
+}
+
+// A bridge takes nothing that native XDP redirects.
+func TestOutInterface(t *testing.T) {
+	n := newNamespace(t)
+	n.must(n.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}))
+	r := n.resolver(slog.New(slog.DiscardHandler))
+	got, exists, err := r.OutInterface(n.link("br0").Attrs().Index)
+	if want := (Out{Name: "br0", Kind: "bridge"}); err != nil || !exists || got != want {
+		t.Errorf("got %+v, %t, error %v; want %+v", got, exists, err, want)
+	}
+	if _, exists, err := r.OutInterface(4711); exists || err != nil {
+		t.Errorf("interface 4711 is there: %t, error %v", exists, err)
+	}
 }

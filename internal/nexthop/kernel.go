@@ -104,31 +104,40 @@ func (k *kernel) route(addr netip.Addr) (route, error) {
 		return route{}, fmt.Errorf("look up the route to %s: %w", addr, err)
 	}
 	result, onLink := readRoute(addr, found[0])
-	if !onLink {
+	// an MTU may also be what the kernel has learned about a path, which ends without notice
+	hasMTU := result.problem == "" && found[0].MTU > 0
+	if !onLink && !hasMTU {
 		return result, nil
 	}
-	result.direct, err = k.matching(addr)
+	direct, mtu, err := k.matching(addr)
+	if onLink {
+		result.direct = direct
+	}
+	if hasMTU {
+		result.mtu = mtu
+	}
 	return result, err
 }
 
-// matching is the destination of the route that addr is reached by. A change since
-// the last answer is announced, so that everything is looked up again: then addr alone.
-func (k *kernel) matching(addr netip.Addr) (netip.Prefix, error) {
+// matching is the destination of the route that addr is reached by, and the MTU that it
+// gives, 0: none. A change since the last answer is announced, so that everything is looked up
+// again: then addr alone.
+func (k *kernel) matching(addr netip.Addr) (destination netip.Prefix, mtu int, err error) {
 	alone := netip.PrefixFrom(addr, addr.BitLen())
 	found, err := k.RouteGetWithOptions(addr.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
 	switch {
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL):
-		return alone, nil
+		return alone, 0, nil
 	case err != nil:
-		return alone, fmt.Errorf("look up what route leads to %s: %w", addr, err)
+		return alone, 0, fmt.Errorf("look up what route leads to %s: %w", addr, err)
 	case len(found) == 0:
-		return alone, nil
+		return alone, 0, nil
 	}
 	bits := 0 // the default route
 	if found[0].Dst != nil {
 		bits, _ = found[0].Dst.Mask.Size()
 	}
-	return netip.PrefixFrom(addr, bits), nil
+	return netip.PrefixFrom(addr, bits), found[0].MTU, nil
 }
 
 // readRoute reports, too, whether the address is on a link of this host.
@@ -176,16 +185,57 @@ func (k *kernel) link(index int) (link, error) {
 		up:       attrs.RawFlags&unix.IFF_UP != 0,
 		carrier:  attrs.RawFlags&unix.IFF_LOWER_UP != 0,
 		ethernet: attrs.EncapType == "ether",
+		mtu:      attrs.MTU,
 	}
-	result.addresses, err = k.addresses(found)
+	if result.addresses, err = k.addresses(found); err != nil {
+		return result, err
+	}
+	if tagged, ok := found.(*netlink.Vlan); ok {
+		result.vlan, err = k.vlan(tagged)
+	}
 	return result, err
 }
 
+// vlan finds out what is below a VLAN interface.
+func (k *kernel) vlan(tagged *netlink.Vlan) (vlan, error) {
+	if tagged.NetNsID != -1 {
+		return readVLAN(tagged, nil), nil
+	}
+	parent, err := k.LinkByIndex(tagged.ParentIndex)
+	if errors.As(err, new(netlink.LinkNotFoundError)) { // a moment ago
+		return readVLAN(tagged, nil), nil
+	}
+	if err != nil {
+		return vlan{}, fmt.Errorf("look up what is below interface %s: %w", tagged.Name, err)
+	}
+	return readVLAN(tagged, parent), nil
+}
+
+// readVLAN tells how frames leave by a VLAN interface; parent is nil where it is not of
+// this network namespace.
+func readVLAN(tagged *netlink.Vlan, parent netlink.Link) vlan {
+	result := vlan{parent: tagged.ParentIndex, id: uint16(tagged.VlanId)}
+	switch {
+	case parent == nil:
+		result.problem = fmt.Sprintf("the interface below VLAN interface %s is not of this network namespace", tagged.Name)
+	case parent.Type() == "vlan":
+		result.problem = fmt.Sprintf("interface %s is a VLAN in a VLAN, %s: packets to backends cannot have two tags", tagged.Name, parent.Attrs().Name)
+	case tagged.VlanProtocol == netlink.VLAN_PROTOCOL_8021AD:
+		result.problem = fmt.Sprintf("interface %s has tags of 802.1ad, which packets to backends cannot have, only those of 802.1Q", tagged.Name)
+	}
+	return result
+}
+
+// addresses are an interface's, nil: all interfaces'.
 func (k *kernel) addresses(l netlink.Link) ([]netip.Prefix, error) {
 	found, err := k.AddrList(l, netlink.FAMILY_ALL)
 	// what has changed meanwhile is announced, and looked up again
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("list the addresses of %s: %w", l.Attrs().Name, err)
+		of := "the host"
+		if l != nil {
+			of = l.Attrs().Name
+		}
+		return nil, fmt.Errorf("list the addresses of %s: %w", of, err)
 	}
 	prefixes := make([]netip.Prefix, len(found))
 	for i, a := range found {
@@ -193,6 +243,23 @@ func (k *kernel) addresses(l netlink.Link) ([]netip.Prefix, error) {
 		prefixes[i] = netip.PrefixFrom(toAddr(a.IP), bits)
 	}
 	return prefixes, nil
+}
+
+// interfaces are those of the namespace by all names that they have.
+func (k *kernel) interfaces() (map[string]sized, error) {
+	found, err := k.LinkList()
+	// what has changed meanwhile is announced, and looked up again
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list the interfaces: %w", err)
+	}
+	all := make(map[string]sized, len(found))
+	for _, l := range found {
+		attrs := l.Attrs()
+		for _, name := range append(attrs.AltNames, attrs.Name) {
+			all[name] = sized{attrs.Index, attrs.MTU}
+		}
+	}
+	return all, nil
 }
 
 // neighbour reads one entry; a missing one is no error.

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +38,12 @@ type Resolver struct {
 	mu    sync.Mutex
 	hops  map[netip.Addr]lb.NextHop // the keys are the wanted set
 	fresh map[netip.Addr]struct{}   // have changed since the last call of Changes
+	own   []netip.Addr              // see Own; nil: not known yet
+	out   []int                     // see Out
+	// attached is what SetAttached was told. Never changed, but exchanged.
+	attached []string
+	// interfaces are all by their names; nil: not known yet. Never changed, but exchanged.
+	interfaces map[string]sized
 }
 
 // New opens netlink in the network namespace of the calling thread (a caller that
@@ -138,7 +145,34 @@ func (r *Resolver) Known() (usable, wanted int) {
 	return usable, len(r.hops)
 }
 
-// Changed receives a value after Hops has changed in any way but by Set. Several
+// Own returns the host's own addresses, of all its interfaces; false: they are not known yet. The caller must not
+// change them.
+func (r *Resolver) Own() (addresses []netip.Addr, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.own, r.own != nil
+}
+
+// SetAttached says which interfaces have a program, by name: of those packets leave as
+// of any other, also where they are VLAN interfaces.
+func (r *Resolver) SetAttached(names []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.Equal(r.attached, names) {
+		return
+	}
+	r.attached = slices.Clone(names)
+	signal(r.woken)
+}
+
+// Out are the indices of the interfaces that packets to the wanted addresses leave by.
+func (r *Resolver) Out() []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out
+}
+
+// Changed receives a value after Hops has changed in any way but by Set, or Own, or MTUs. Several
 // changes may be reported by one value.
 func (r *Resolver) Changed() <-chan struct{} { return r.changed }
 
@@ -205,6 +239,7 @@ func (r *Resolver) step(t *tracker, h hints, wantedChanged bool) {
 		t.reread(now)
 	}
 	t.expedite(h.neighbours, now)
+	t.attached = r.attachedNames()
 
 	all := t.stale && !now.Before(t.lookupFrom)
 	if all || wantedChanged {
@@ -217,6 +252,12 @@ func (r *Resolver) step(t *tracker, h hints, wantedChanged bool) {
 	r.publish(t, touched)
 }
 
+func (r *Resolver) attachedNames() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.attached
+}
+
 func (r *Resolver) wanted() []netip.Addr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -227,11 +268,13 @@ func (r *Resolver) wanted() []netip.Addr {
 	return addrs
 }
 
-// publish shows the next hops of the addresses, as far as they are still wanted.
+// publish shows the host's addresses, and the next hops of the addresses, as far as they are still wanted.
 func (r *Resolver) publish(t *tracker, addrs []netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	changed := false
+	changed := t.own != nil && !slices.Equal(t.own, r.own)
+	changed = changed || !maps.Equal(t.interfaces, r.interfaces)
+	r.own, r.interfaces, r.out = t.own, t.interfaces, t.out()
 	for _, addr := range addrs {
 		before, wanted := r.hops[addr]
 		if now := t.hop(addr); wanted && now != before {

@@ -3,6 +3,7 @@ package nexthop
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -364,5 +365,40 @@ func TestRouteReplaced(t *testing.T) {
 	hop := r.Hops()[netip.MustParseAddr("10.20.0.1")]
 	if hop.Interface != balancer.link("eth2").Attrs().Index || hop.Source != netip.MustParseAddr("10.10.0.1") {
 		t.Errorf("next hop %+v is not by eth2 from 10.10.0.1", hop)
+	}
+}
+
+// VIPs come and go as the host's addresses while it runs, on whatever interface.
+func TestOwn(t *testing.T) {
+	t.Parallel()
+	balancer, _ := balancerAndBackend(t)
+	r := balancer.start()
+	await := func(addr string, wanted bool) {
+		t.Helper()
+		deadline := time.After(patience)
+		for {
+			own, known := r.Own()
+			if known && slices.Contains(own, netip.MustParseAddr(addr)) == wanted {
+				return
+			}
+			select {
+			case <-r.Changed():
+			case <-deadline:
+				t.Fatalf("%s among the host's addresses %v: want %t", addr, own, wanted)
+			}
+		}
+	}
+	for _, addr := range []string{"127.0.0.1", "::1", "10.9.0.1", "fd09::1"} {
+		await(addr, true)
+	}
+	for _, addr := range []string{"10.77.0.5/32", "fd77::5/128"} {
+		prefix := netip.MustParsePrefix(addr)
+		await(prefix.Addr().String(), false)
+		balancer.addAddress("lo", addr)
+		await(prefix.Addr().String(), true)
+		address, err := netlink.ParseAddr(addr)
+		balancer.must(err)
+		balancer.must(balancer.AddrDel(balancer.link("lo"), address))
+		await(prefix.Addr().String(), false)
 	}
 }

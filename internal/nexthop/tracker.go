@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -31,6 +32,9 @@ type tracker struct {
 	links      map[int]link
 	neighbours map[neighbourKey]*neighbour
 	users      map[neighbourKey][]netip.Addr
+	own        []netip.Addr     // the host's addresses, sorted; nil: not known
+	interfaces map[string]sized // the host's by their names; nil: not known
+	attached   []string         // names of interfaces with a program
 
 	stale      bool      // routes, links or addresses have changed since the last look-up
 	lookupFrom time.Time // not before
@@ -48,6 +52,9 @@ func newTracker(log *slog.Logger, k *kernel) *tracker {
 // that have none yet, and starts to follow the neighbours on these ways.
 func (t *tracker) lookup(wanted []netip.Addr, all bool, now time.Time) {
 	failed := errors.Join(t.lookupRoutes(wanted, all), t.lookupLinks())
+	if all {
+		failed = errors.Join(failed, t.lookupOwn(), t.lookupInterfaces())
+	}
 	t.followNeighbours(now)
 	took := time.Since(now)
 	t.log.Debug("routes looked up", "addresses", len(wanted), "all", all, "took", took)
@@ -105,13 +112,37 @@ func (t *tracker) lookupLinks() (failed error) {
 	return failed
 }
 
+// lookupOwn keeps what was known if it fails.
+func (t *tracker) lookupOwn() error {
+	prefixes, err := t.kernel.addresses(nil)
+	if err != nil {
+		return err
+	}
+	own := make([]netip.Addr, 0, len(prefixes))
+	for _, prefix := range prefixes {
+		own = append(own, prefix.Addr())
+	}
+	slices.SortFunc(own, netip.Addr.Compare)
+	t.own = slices.Compact(own)
+	return nil
+}
+
+// lookupInterfaces keeps what was known if it fails.
+func (t *tracker) lookupInterfaces() error {
+	interfaces, err := t.kernel.interfaces()
+	if err == nil {
+		t.interfaces = interfaces
+	}
+	return err
+}
+
 // followNeighbours keeps one neighbour for each gateway or on-link address in use,
 // whatever the number of addresses behind it.
 func (t *tracker) followNeighbours(now time.Time) {
 	t.users = map[neighbourKey][]netip.Addr{}
 	neighbours := map[neighbourKey]*neighbour{}
 	for addr, r := range t.routes {
-		if r.problem != "" || t.links[r.index].problem() != "" {
+		if r.problem != "" || t.linkAt(r.index).problem() != "" {
 			continue
 		}
 		key := neighbourKey{index: r.index, addr: r.via}
@@ -207,6 +238,33 @@ func (t *tracker) next() (when time.Time, ok bool) {
 	return when, ok
 }
 
+// linkAt is an interface that routes use. A VLAN interface that a program is attached
+// to is one like others: frames arrive there without its tag, and leave so.
+func (t *tracker) linkAt(index int) link {
+	l := t.links[index]
+	if slices.Contains(t.attached, l.name) {
+		l.vlan = vlan{}
+	}
+	return l
+}
+
+// out are the interfaces that packets to the wanted addresses leave by.
+func (t *tracker) out() []int {
+	var all []int
+	for index := range t.links {
+		l := t.linkAt(index)
+		if l.name == "" || l.problem() != "" {
+			continue
+		}
+		if l.vlan.parent != 0 {
+			index = l.vlan.parent
+		}
+		all = append(all, index)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // hop is the next hop to a wanted address as far as it is known.
 func (t *tracker) hop(addr netip.Addr) lb.NextHop {
 	r, known := t.routes[addr]
@@ -217,5 +275,5 @@ func (t *tracker) hop(addr netip.Addr) lb.NextHop {
 	if found, known := t.neighbours[neighbourKey{index: r.index, addr: r.via}]; known {
 		n = *found
 	}
-	return decide(r, t.links[r.index], n)
+	return decide(r, t.linkAt(r.index), n)
 }

@@ -37,12 +37,17 @@ const (
 
 // ICMP types (RFC 792) and ICMPv6 types (RFC 4443).
 const (
-	EchoReply      uint8 = 0
-	EchoRequest    uint8 = 8
-	TimeExceeded   uint8 = 11
-	TimeExceededV6 uint8 = 3
-	EchoRequestV6  uint8 = 128
-	EchoReplyV6    uint8 = 129
+	EchoReply          uint8 = 0
+	Unreachable        uint8 = 3
+	EchoRequest        uint8 = 8
+	TimeExceeded       uint8 = 11
+	ParameterProblem   uint8 = 12
+	UnreachableV6      uint8 = 1
+	TooBigV6           uint8 = 2
+	TimeExceededV6     uint8 = 3
+	ParameterProblemV6 uint8 = 4
+	EchoRequestV6      uint8 = 128
+	EchoReplyV6        uint8 = 129
 )
 
 // TCPFlags are the bits between data offset and window (RFC 9293, section 3.1):
@@ -164,6 +169,24 @@ func (p Packet) Reply(flags TCPFlags, payload string) Packet {
 		reply.ICMPType, reply.ICMPRest = EchoReplyV6, p.ICMPRest
 	}
 	return reply
+}
+
+// Error is what the node at an address says to the sender of p about it (RFC 792, RFC
+// 4443), quoting so many bytes behind its IP header, or all that there are. MACs are
+// swapped.
+func (p Packet) Error(from netip.Addr, kind, code uint8, rest uint32, quoted int) Packet {
+	header, protocol := ipv6Size, ICMPv6
+	if from.Is4() {
+		header, protocol = ipv4Size+len(padded(p.IPOptions)), ICMP
+	}
+	frame := p.Frame()
+	ip := frame[ethernetSize+vlanSize*len(p.VLAN) : len(frame)-len(p.Trailer)]
+	return Packet{
+		SrcMAC: p.DstMAC, DstMAC: p.SrcMAC, VLAN: slices.Clone(p.VLAN),
+		Src: netip.AddrPortFrom(from, 0), Dst: withoutPort(p.Src), Protocol: protocol, TTL: defaultTTL,
+		ICMPType: kind, ICMPCode: code, ICMPRest: rest,
+		Payload: slices.Clone(ip[:min(len(ip), header+quoted)]),
+	}
 }
 
 // sequenceLength is how far the segment moves the sequence number.

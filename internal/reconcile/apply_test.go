@@ -64,6 +64,8 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 		{"order of backends", func(s *state) { slices.Reverse(first(s).Backends) }, ""},
 		{"order of services", func(s *state) { slices.Reverse(s.Services) }, ""},
 		{"name of a service", func(s *state) { first(s).Name = "renamed" }, "PutServiceName"},
+		{"MSS", func(s *state) { first(s).MSS = 1400 }, "PutBackend PutBackend PutBackend"},
+		{"reject", func(s *state) { first(s).Silent = true }, "PutService"},
 		{"scheduler", func(s *state) { first(s).Scheduler = lb.Random }, "PutService"},
 		{"table size", func(s *state) { first(s).TableSize = 251 }, "PutTable PutService"},
 		{"source ports", func(s *state) { first(s).SNAT.Ports.First = 2000 }, "PutBackend PutBackend PutBackend"},
@@ -84,7 +86,7 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 			first(s).Backends = append(first(s).Backends, lb.Backend{Address: backendAt(100, 80), Weight: 1})
 		}, "PutBackendName PutNextHop PutBackend"},
 		{"backend removed", func(s *state) { first(s).Backends = first(s).Backends[1:] },
-			"PutTable PutService PutBackend DeleteBackendName PutNextHop"},
+			"PutTable PutService PutBackend DeleteBackendName PutNextHop ForgetPath"},
 		{"port of a backend", func(s *state) { first(s).Backends[0].Address = backendAt(0, 81) },
 			"PutBackendName PutBackend PutTable PutService PutBackend DeleteBackendName"},
 		{"backend unusable", func(s *state) { s.hops[backendAt(0, 80).Addr()] = lb.NextHop{Problem: "gone"} },
@@ -96,11 +98,12 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 			}
 		}, "PutNextHop PutNextHop PutNextHop PutService"},
 		{"service removed", func(s *state) { s.Services = s.Services[1:] },
-			"DeleteService" + strings.Repeat(" PutBackend DeleteBackendName", 3) + " DeleteServiceName PutNextHop PutNextHop PutNextHop SetAddressFilter"},
+			"DeleteService" + strings.Repeat(" PutBackend DeleteBackendName", 3) + " DeleteServiceName PutNextHop PutNextHop PutNextHop ForgetPath ForgetPath ForgetPath SetAddressFilter"},
 		{"service added", func(s *state) { s.Services = append(s.Services, service(3, 1)); maps.Copy(s.hops, hopsOf(s.Config)) },
 			"SetAddressFilter PutServiceName PutBackendName PutNextHop PutBackend PutTable PutService"},
 		{"timeouts", func(s *state) { s.Timeouts.TCPClosed++ }, "SetSettings"},
 		{"rate limits", func(s *state) { s.RateLimits.Resets++ }, "SetSettings"},
+		{"fragments", func(s *state) { s.Fragments.Held++ }, "SetSettings"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := state{three(), hopsOf(three())}

@@ -66,6 +66,7 @@ func (e *expectation) verify(m *memory, w *world, result reconcile.Result) {
 	}
 	e.verifyPorts(m, w)
 	e.verifyNear(m, w)
+	e.verifyTunnelEnds(m, w)
 	e.verifyNothingElse(m, w)
 	if !slices.Equal(want.Down, result.Down) {
 		e.t.Errorf("down: got %v, want %v", result.Down, want.Down)
@@ -134,7 +135,7 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known
 		}
 		got := m.hops[entry.NextHop]
 		if got.Usable() != hop.Usable() ||
-			hop.Usable() && (got.MAC != hop.MAC || got.Interface != hop.Interface || got.SourceMAC != hop.SourceMAC) {
+			hop.Usable() && (got.MAC != hop.MAC || got.Interface != hop.Interface || got.SourceMAC != hop.SourceMAC || got.VLAN != hop.VLAN || got.MTU != hop.MTU) {
 			e.t.Errorf("%s: backend %s has the next hop %+v, want %+v", s.Name, b.Address, got, hop)
 		}
 		health := w.health[who]
@@ -190,7 +191,7 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 		if first.ID == 0 {
 			first = entry
 		}
-		if entry != first || entry.Random != (s.Scheduler == lb.Random) || entry.Forward != s.Forward || entry.TableSize != size {
+		if entry != first || entry.Random != (s.Scheduler == lb.Random) || entry.Forward != s.Forward || entry.Silent != s.Silent || entry.TableSize != size {
 			e.t.Errorf("%v: got %+v, elsewhere %+v, want %d slots, forward %s, scheduler %s", key, entry, first, size, s.Forward, s.Scheduler)
 		}
 	}
@@ -264,10 +265,10 @@ func (e *expectation) verifyNear(m *memory, w *world) {
 				continue
 			}
 			link := lb.NearClient{Service: id, Prefix: hop.Link}
-			if by, twice := want[link]; twice && by != uint32(hop.Interface) {
+			if by, twice := want[link]; twice && by != hop.LinkID() {
 				want[link] = 0
 			} else {
-				want[link] = uint32(hop.Interface)
+				want[link] = hop.LinkID()
 			}
 		}
 	}
@@ -280,11 +281,43 @@ func (e *expectation) verifyNear(m *memory, w *world) {
 	e.answers = answers
 }
 
+// verifyTunnelEnds: every backend that packets are encapsulated for is known by what they have outside.
+func (e *expectation) verifyTunnelEnds(m *memory, w *world) {
+	e.t.Helper()
+	want := map[lb.TunnelEnd]bool{}
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			source := m.backends[m.backendID(s.Name, b.Address)].TunnelSource
+			if !s.Forward.Tunnels() || !source.IsValid() {
+				continue
+			}
+			end := lb.TunnelEnd{Backend: b.Address.Addr(), Source: source}
+			if s.Forward == lb.ForwardGUE {
+				end.GUEPort = s.Tunnel.Port
+			}
+			want[end] = true
+		}
+	}
+	for end, id := range m.tunnelEnds {
+		if !want[end] {
+			e.t.Errorf("a tunnel's end is left over: %+v", end)
+		}
+		if b := m.backends[id]; b.Service == 0 || b.Address.Addr() != end.Backend {
+			e.t.Errorf("the tunnel's end %+v is said to be backend %d, which is %+v", end, id, b)
+		}
+	}
+	for end := range want {
+		if _, exists := m.tunnelEnds[end]; !exists {
+			e.t.Errorf("a tunnel's end is not known: %+v", end)
+		}
+	}
+}
+
 // verifyNothingElse: no remains of what was there before.
 func (e *expectation) verifyNothingElse(m *memory, w *world) {
 	e.t.Helper()
-	if m.timeouts != w.timeouts || m.rateLimits != w.limits {
-		e.t.Errorf("settings: got %v and %v, want %v and %v", m.timeouts, m.rateLimits, w.timeouts, w.limits)
+	if m.settings.Timeouts != w.timeouts || m.settings.RateLimits != w.limits {
+		e.t.Errorf("settings: got %v and %v, want %v and %v", m.settings.Timeouts, m.settings.RateLimits, w.timeouts, w.limits)
 	}
 	if len(m.serviceNames) != len(w.services) {
 		e.t.Errorf("%d services, want %d", len(m.serviceNames), len(w.services))

@@ -84,10 +84,10 @@ func TestDNATIsWrittenInOrder(t *testing.T) {
 		{"unreachable", func() { hops[backendAt(0, 80).Addr()] = lb.NextHop{Problem: "gone"} },
 			"PutNextHop PutTable PutService DeleteNearClient"},
 		{"one backend less", func() { cfg.Services[0].Backends = cfg.Services[0].Backends[1:] },
-			"DeleteNearClient PutBackend DeleteBackendName PutNextHop SetAddressFilter"},
+			"DeleteNearClient PutBackend DeleteBackendName PutNextHop ForgetPath SetAddressFilter"},
 		{"from dnat to nat", func() { cfg.Services[0].Forward = lb.ForwardNAT }, "PutService DeleteNearClient"},
 		{"no service", func() { cfg.Services = nil },
-			"DeleteService DeleteNearClient PutBackend DeleteBackendName DeleteServiceName PutNextHop SetAddressFilter"},
+			"DeleteService DeleteNearClient PutBackend DeleteBackendName DeleteServiceName PutNextHop ForgetPath SetAddressFilter"},
 	} {
 		m.writes()
 		c.change()

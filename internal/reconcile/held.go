@@ -14,6 +14,9 @@ type held struct {
 	nextHops      map[uint32]lb.NextHop
 	snatAddresses map[uint32]lb.SNATAddress
 	nearClients   map[lb.NearClient]uint32
+	tunnelEnds    map[lb.TunnelEnd]uint32
+	foreignVIPs   map[netip.Addr]lb.VIPAnswers
+	interfaceMTUs map[uint32]uint32
 	serviceNames  map[uint32]lb.ServiceName
 	backendNames  nameColumn
 	health        map[uint32]*lb.Health // by backend id
@@ -21,7 +24,8 @@ type held struct {
 
 func newHeld(t lb.Tables) held {
 	h := held{
-		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients, serviceNames: t.ServiceNames,
+		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients,
+		tunnelEnds: t.TunnelEnds, foreignVIPs: t.ForeignVIPs, interfaceMTUs: t.InterfaceMTUs, serviceNames: t.ServiceNames,
 		health: t.Health,
 	}
 	h.backends.sourceAt = map[netip.Prefix]uint32{}
@@ -110,7 +114,7 @@ type packedBackend struct {
 	lb.PortRange
 	source                                  uint32 // in sources, from 1
 	service, nextHop, generation, snatFirst uint32
-	snatCount, guePort                      uint16
+	snatCount, guePort, mss                 uint16
 }
 
 func (c *backendColumn) at(id uint32) lb.BackendEntry { return c.unpack(c.column.at(id)) }
@@ -118,7 +122,7 @@ func (c *backendColumn) at(id uint32) lb.BackendEntry { return c.unpack(c.column
 func (c *backendColumn) unpack(p packedBackend) lb.BackendEntry {
 	b := lb.BackendEntry{
 		Address: p.address.unpack(), Service: p.service, NextHop: p.nextHop, Generation: p.generation,
-		SNATFirst: p.snatFirst, SNATCount: p.snatCount, SNATPorts: p.PortRange, GUEPort: p.guePort,
+		SNATFirst: p.snatFirst, SNATCount: p.snatCount, SNATPorts: p.PortRange, GUEPort: p.guePort, MSS: p.mss,
 	}
 	if p.source > 0 {
 		b.TunnelSource = c.sources[p.source-1]
@@ -129,7 +133,7 @@ func (c *backendColumn) unpack(p packedBackend) lb.BackendEntry {
 func (c *backendColumn) set(id uint32, b lb.BackendEntry) {
 	p := packedBackend{
 		address: packAddress(b.Address), service: b.Service, nextHop: b.NextHop, generation: b.Generation,
-		snatFirst: b.SNATFirst, snatCount: b.SNATCount, PortRange: b.SNATPorts, guePort: b.GUEPort,
+		snatFirst: b.SNATFirst, snatCount: b.SNATCount, PortRange: b.SNATPorts, guePort: b.GUEPort, mss: b.MSS,
 	}
 	if b.TunnelSource.IsValid() {
 		p.source = c.learn(b.TunnelSource)

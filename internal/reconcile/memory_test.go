@@ -20,20 +20,22 @@ type memory struct {
 	limits    lb.Limits
 	unchecked bool // for benchmarks
 
-	timeouts     lb.Timeouts
-	rateLimits   lb.RateLimits
-	filter       map[netip.Addr]bool // destinations
-	answering    map[netip.Addr]bool // the filter's sources
-	near         map[lb.NearClient]uint32
-	services     map[lb.ServiceKey]lb.ServiceEntry
-	backends     map[uint32]lb.BackendEntry
-	hops         map[uint32]lb.NextHop // ever written
-	snat         map[uint32]lb.SNATAddress
-	tables       []uint32
-	serviceNames map[uint32]lb.ServiceName
-	backendNames map[uint32]lb.BackendName
-	health       map[uint32]*lb.Health
-	lastLive     map[uint32]lb.BackendEntry // each id's last real backend
+	settings      lb.Settings
+	filter        map[netip.Addr]bool // destinations
+	answering     map[netip.Addr]bool // the filter's sources
+	near          map[lb.NearClient]uint32
+	foreign       map[netip.Addr]lb.VIPAnswers
+	interfaceMTUs map[uint32]uint32
+	tunnelEnds    map[lb.TunnelEnd]uint32
+	services      map[lb.ServiceKey]lb.ServiceEntry
+	backends      map[uint32]lb.BackendEntry
+	hops          map[uint32]lb.NextHop // ever written
+	snat          map[uint32]lb.SNATAddress
+	tables        []uint32
+	serviceNames  map[uint32]lb.ServiceName
+	backendNames  map[uint32]lb.BackendName
+	health        map[uint32]*lb.Health
+	lastLive      map[uint32]lb.BackendEntry // each id's last real backend
 
 	log  []string            // the writes that were tried
 	fail func(int) bool      // whether the n-th one, from 1, fails; nil: none
@@ -44,19 +46,22 @@ type memory struct {
 func newMemory(t testing.TB, limits lb.Limits) *memory {
 	return &memory{
 		t: t, limits: limits,
-		filter:       map[netip.Addr]bool{},
-		answering:    map[netip.Addr]bool{},
-		near:         map[lb.NearClient]uint32{},
-		services:     map[lb.ServiceKey]lb.ServiceEntry{},
-		backends:     map[uint32]lb.BackendEntry{},
-		hops:         map[uint32]lb.NextHop{},
-		snat:         map[uint32]lb.SNATAddress{},
-		tables:       make([]uint32, chunks(limits.TableEntries)),
-		serviceNames: map[uint32]lb.ServiceName{},
-		backendNames: map[uint32]lb.BackendName{},
-		health:       map[uint32]*lb.Health{},
-		lastLive:     map[uint32]lb.BackendEntry{},
-		last:         map[string]struct{}{},
+		filter:        map[netip.Addr]bool{},
+		answering:     map[netip.Addr]bool{},
+		near:          map[lb.NearClient]uint32{},
+		foreign:       map[netip.Addr]lb.VIPAnswers{},
+		interfaceMTUs: map[uint32]uint32{},
+		tunnelEnds:    map[lb.TunnelEnd]uint32{},
+		services:      map[lb.ServiceKey]lb.ServiceEntry{},
+		backends:      map[uint32]lb.BackendEntry{},
+		hops:          map[uint32]lb.NextHop{},
+		snat:          map[uint32]lb.SNATAddress{},
+		tables:        make([]uint32, chunks(limits.TableEntries)),
+		serviceNames:  map[uint32]lb.ServiceName{},
+		backendNames:  map[uint32]lb.BackendName{},
+		health:        map[uint32]*lb.Health{},
+		lastLive:      map[uint32]lb.BackendEntry{},
+		last:          map[string]struct{}{},
 	}
 }
 
@@ -64,7 +69,9 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 func (m *memory) clone() *memory {
 	c := *m
 	c.log, c.fail, c.seen = nil, nil, nil
-	c.answering, c.near = maps.Clone(m.answering), maps.Clone(m.near)
+	c.answering, c.near, c.foreign = maps.Clone(m.answering), maps.Clone(m.near), maps.Clone(m.foreign)
+	c.interfaceMTUs = maps.Clone(m.interfaceMTUs)
+	c.tunnelEnds = maps.Clone(m.tunnelEnds)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
@@ -84,6 +91,9 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		NextHops:      map[uint32]lb.NextHop{},
 		SNATAddresses: maps.Clone(m.snat),
 		NearClients:   maps.Clone(m.near),
+		ForeignVIPs:   maps.Clone(m.foreign),
+		InterfaceMTUs: maps.Clone(m.interfaceMTUs),
+		TunnelEnds:    maps.Clone(m.tunnelEnds),
 		ServiceNames:  maps.Clone(m.serviceNames),
 		BackendNames:  maps.Clone(m.backendNames),
 		Health:        maps.Clone(m.health),
@@ -95,7 +105,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 	}
 	for id, hop := range m.hops {
 		if hop.Usable() { // an array cannot tell a cleared entry from none
-			t.NextHops[id] = lb.NextHop{Interface: hop.Interface, MAC: hop.MAC, SourceMAC: hop.SourceMAC}
+			t.NextHops[id] = lb.NextHop{Interface: hop.Interface, MAC: hop.MAC, SourceMAC: hop.SourceMAC, VLAN: hop.VLAN, MTU: hop.MTU}
 		}
 	}
 	return t, nil
@@ -120,8 +130,16 @@ func (m *memory) write(what string, allowed func(), do func()) error {
 
 func always() {}
 
-func (m *memory) SetSettings(t lb.Timeouts, limits lb.RateLimits) error {
-	return m.write("SetSettings", always, func() { m.timeouts, m.rateLimits = t, limits })
+func (m *memory) SetSettings(s lb.Settings) error {
+	return m.write("SetSettings", always, func() { m.settings = s })
+}
+
+func (m *memory) PutInterfaceMTU(index, mtu uint32) error {
+	return m.write("PutInterfaceMTU", always, func() { m.interfaceMTUs[index] = mtu })
+}
+
+func (m *memory) DeleteInterfaceMTU(index uint32) error {
+	return m.write("DeleteInterfaceMTU", always, func() { delete(m.interfaceMTUs, index) })
 }
 
 func (m *memory) SetAddressFilter(destinations, sources []netip.Addr) error {
@@ -142,6 +160,26 @@ func (m *memory) PutNearClient(client lb.NearClient, by uint32) error {
 
 func (m *memory) DeleteNearClient(client lb.NearClient) error {
 	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
+}
+
+func (m *memory) ForgetPath(hop uint32) error {
+	return m.write("ForgetPath", func() { m.inRange("next hop", hop, 1, m.limits.Backends) }, func() {})
+}
+
+func (m *memory) PutTunnelEnd(end lb.TunnelEnd, backend uint32) error {
+	return m.write("PutTunnelEnd", func() { m.inRange("tunnel end", backend, 1, m.limits.Backends) }, func() { m.tunnelEnds[end] = backend })
+}
+
+func (m *memory) DeleteTunnelEnd(end lb.TunnelEnd) error {
+	return m.write("DeleteTunnelEnd", always, func() { delete(m.tunnelEnds, end) })
+}
+
+func (m *memory) PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error {
+	return m.write("PutForeignVIP", always, func() { m.foreign[vip] = answers })
+}
+
+func (m *memory) DeleteForeignVIP(vip netip.Addr) error {
+	return m.write("DeleteForeignVIP", always, func() { delete(m.foreign, vip) })
 }
 
 // each writes many entries one by one.

@@ -21,6 +21,7 @@ type plan struct {
 	keys     map[lb.ServiceKey]bool // of the changes
 	records  []healthRecord         // of services without changes
 	moves    bool                   // an address comes or goes that the address filter may have to know
+	ends     bool                   // a tunnel's end comes or goes
 
 	goneKeys     []lb.ServiceKey
 	goneNear     []lb.NearClient
@@ -177,6 +178,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 		if known, ok := r.hops[address]; ok && known == hop {
 			continue
 		}
+		r.mtus.exchange(r.hops[address], hop)
 		r.hops[address] = hop
 		if id, used := r.books.hopID[address]; used {
 			changed[id], some = true, true
@@ -199,7 +201,7 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 
 func sameService(a, b *lb.Service) bool {
 	return a.Name == b.Name && a.Address == b.Address && slices.Equal(a.Protocols, b.Protocols) &&
-		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize &&
+		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize && a.Silent == b.Silent && a.MSS == b.MSS &&
 		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
 		slices.Equal(a.Tunnel.Sources, b.Tunnel.Sources) && a.Tunnel.Port == b.Tunnel.Port &&
 		slices.Equal(a.Backends, b.Backends) && lb.SameCheck(a.Check, b.Check)
@@ -236,6 +238,7 @@ func (p *plan) planService(s *service, config lb.Service) error {
 	if err := p.planBackends(c); err != nil {
 		return err
 	}
+	p.ends = p.ends || p.endsMove(c)
 	p.planNear(c)
 	return p.planTable(c)
 }
@@ -300,6 +303,8 @@ func (p *plan) removeKeys(keys []lb.ServiceKey) {
 
 func (p *plan) removeBackend(id uint32) {
 	p.goneBackends = append(p.goneBackends, id)
+	_, hadEnd := endOf(p.r.actual.backends.at(id), p.r.forwardOf(p.r.books.services[p.r.actual.backends.at(id).Service]))
+	p.ends = p.ends || hadEnd
 	p.release(p.r.actual.backends.at(id))
 	p.r.books.backendIDs.release(stretch{id, 1})
 }

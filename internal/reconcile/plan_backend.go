@@ -68,7 +68,7 @@ func (p *plan) planBackend(c *change, id uint32, b lb.Backend) (plannedBackend, 
 		Address: b.Address, Service: c.service.id, NextHop: hopID, Generation: old.Generation, SNATPorts: c.config.SNAT.Ports,
 		// flows go on with these while no others are known
 		SNATFirst: old.SNATFirst, SNATCount: old.SNATCount, TunnelSource: old.TunnelSource,
-		GUEPort: c.config.Tunnel.Port,
+		GUEPort: c.config.Tunnel.Port, MSS: c.config.MSS,
 	}
 	if source := tunnelSource(c.config.Tunnel, address, planned.hop); source.IsValid() {
 		planned.entry.TunnelSource = source

@@ -24,7 +24,7 @@ func (p *plan) planNear(c *change) {
 	if c.config.Forward == lb.ForwardDNAT {
 		for _, b := range c.backends {
 			if b.hop.Usable() && b.hop.Link.IsValid() {
-				addLink(c.near, b.hop.Link, uint32(b.hop.Interface))
+				addLink(c.near, b.hop.Link, b.hop.LinkID())
 			}
 		}
 	}
@@ -45,7 +45,7 @@ func (p *plan) planNear(c *change) {
 	}
 }
 
-// addLink adds a prefix that is reached by an interface; by several: by any.
+// addLink adds a prefix that is on a link; on several: on any.
 func addLink(near map[netip.Prefix]uint32, prefix netip.Prefix, by uint32) {
 	if before, exists := near[prefix]; exists && before != by {
 		by = 0

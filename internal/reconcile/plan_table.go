@@ -33,7 +33,9 @@ func (c content) equal(o content) bool { return c.size == o.size && slices.Equal
 // one's room is free for the next service: by then no key leads to it.
 func (p *plan) planTable(c *change) error {
 	r, books := p.r, p.r.books
-	c.entry = lb.ServiceEntry{ID: c.service.id, Forward: c.config.Forward, Random: c.config.Scheduler == lb.Random}
+	c.entry = lb.ServiceEntry{
+		ID: c.service.id, Forward: c.config.Forward, Random: c.config.Scheduler == lb.Random, Silent: c.config.Silent,
+	}
 	var taken stretch
 	if !c.service.down && len(c.keys) > 0 {
 		slices.SortFunc(c.content.shares, func(a, b share) int { return cmp.Compare(a.id, b.id) })

@@ -89,7 +89,7 @@ func TestInnerRangeComesAndGoes(t *testing.T) {
 	}{
 		{rangedConfig(outer), ""},
 		{rangedConfig(outer, inner), "PutServiceName PutBackendName PutNextHop PutBackend PutTable PutService"},
-		{rangedConfig(outer), "PutService PutBackend DeleteBackendName DeleteServiceName PutNextHop"},
+		{rangedConfig(outer), "PutService PutBackend DeleteBackendName DeleteServiceName PutNextHop ForgetPath"},
 	} {
 		m.writes()
 		before := m.flows("service-a")

@@ -17,11 +17,13 @@ type Reconciler struct {
 	filter   *filter            // nil: not known
 	contents map[uint32]content // of the scheduler tables written by this process, by offset
 	untidy   bool               // there may be remains: at the start, and after a write failed
+	host     *host              // nil: not known
 
 	books   *books
 	applied []*service // of the config that the tables hold, in its order; nil: they are behind
 	ports   portOwners
 	hops    map[netip.Addr]lb.NextHop // as last known
+	mtus    mtus
 	// healthNews is what the tables do not hold yet.
 	healthNews map[lb.BackendKey]*lb.Health
 	round      uint64 // counts calls of Apply
@@ -40,6 +42,7 @@ func New(tables Tables, limits lb.Limits) (*Reconciler, error) {
 		untidy:   true,
 		books:    newBooks(limits),
 		hops:     map[netip.Addr]lb.NextHop{},
+		mtus:     mtus{ofHops: map[int]int{}},
 
 		healthNews: map[lb.BackendKey]*lb.Health{},
 	}
@@ -70,8 +73,17 @@ func (r *Reconciler) recallHops() {
 				hop.Link = link
 			}
 		}
+		r.mtus.exchange(r.hops[address], hop)
 		r.hops[address] = hop
 	})
+}
+
+// SetHost says what addresses the host has, all of them, from the next Apply or Follow on. Until
+// it is known which VIPs are among them, what the tables say of that stays.
+func (r *Reconciler) SetHost(addresses []netip.Addr) {
+	if r.host == nil || !r.host.has(addresses) {
+		r.host = newHost(addresses)
+	}
 }
 
 // Unusable is a backend that takes no new flows, and why.
@@ -97,7 +109,9 @@ type Result struct {
 // which every packet is still forwarded rightly; Apply again goes on from there.
 func (r *Reconciler) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (Result, error) {
 	p, err := r.plan(cfg, hops)
-	return r.carryOut(p, err, settings{cfg.Timeouts, cfg.RateLimits})
+	return r.carryOut(p, err, settings{
+		Settings: lb.Settings{Timeouts: cfg.Timeouts, RateLimits: cfg.RateLimits, Fragments: cfg.Fragments}, answers: cfg.Answers,
+	})
 }
 
 // Services are those that Apply was given last, if it succeeded; the caller must not
@@ -132,6 +146,7 @@ func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, er
 		r.recall()
 		return Result{}, err
 	}
+	settings.SmallestMTU = r.mtus.smallest()
 	err = r.write(p, settings)
 	result := p.result() // after the writes: it looks at every service
 	if err != nil {
@@ -145,10 +160,14 @@ func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, er
 		c.service.config, c.service.complete = &configs[i], true
 	}
 	for _, address := range p.goneHosts {
+		r.mtus.exchange(r.hops[address], lb.NextHop{})
 		delete(r.hops, address)
 	}
 	clear(r.healthNews)
 	r.untidy, r.applied = false, p.services
+	if r.host != nil {
+		r.host.isNew = false
+	}
 	return result, nil
 }
 

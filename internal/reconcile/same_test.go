@@ -46,6 +46,8 @@ func alter(t *testing.T, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString("other")
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
 	case reflect.Uint16, reflect.Uint32:
 		v.SetUint(7)
 	case reflect.Pointer:

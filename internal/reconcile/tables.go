@@ -14,11 +14,15 @@ import (
 // written: all, if there is no error.
 type Tables interface {
 	ReadTables() (lb.Tables, error)
-	SetSettings(lb.Timeouts, lb.RateLimits) error
+	SetSettings(lb.Settings) error
+	PutInterfaceMTU(index, mtu uint32) error
+	DeleteInterfaceMTU(index uint32) error
 	// SetAddressFilter says which packets are looked at: those to one of
 	// destinations and those from one of sources.
 	SetAddressFilter(destinations, sources []netip.Addr) error
 	PutNextHops(ids []uint32, hops []lb.NextHop) (written int, err error)
+	// ForgetPath says that a next hop that was cleared will be another one.
+	ForgetPath(hop uint32) error
 	PutSNATAddress(index uint32, a lb.SNATAddress) error
 	PutBackends(ids []uint32, entries []lb.BackendEntry) (written int, err error)
 	PutTable(offset uint32, backends []uint32) error
@@ -26,6 +30,10 @@ type Tables interface {
 	DeleteService(key lb.ServiceKey) error
 	PutNearClient(client lb.NearClient, interfaceIndex uint32) error
 	DeleteNearClient(client lb.NearClient) error
+	PutTunnelEnd(end lb.TunnelEnd, backend uint32) error
+	DeleteTunnelEnd(end lb.TunnelEnd) error
+	PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error
+	DeleteForeignVIP(vip netip.Addr) error
 	PutServiceName(id uint32, name lb.ServiceName) error
 	DeleteServiceName(id uint32) error
 	PutBackendNames(ids []uint32, names []lb.BackendName) (written int, err error)

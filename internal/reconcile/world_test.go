@@ -287,7 +287,7 @@ func (w *world) change(s *worldService) {
 	case 11:
 		b.Name = fmt.Sprintf("b-%d", w.rng.IntN(100))
 	case 12:
-		s.Scheduler = []lb.Scheduler{lb.Maglev, lb.Random}[w.rng.IntN(2)]
+		s.Scheduler, s.Silent = []lb.Scheduler{lb.Maglev, lb.Random}[w.rng.IntN(2)], w.rng.IntN(2) == 0
 	case 13:
 		w.chooseSNAT(s)
 	case 14:

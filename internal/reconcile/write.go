@@ -11,8 +11,9 @@ import (
 
 // settings is what SetSettings is told.
 type settings struct {
-	timeouts lb.Timeouts
-	limits   lb.RateLimits
+	// SmallestMTU comes before what has it: that a packet is looked at once too often does no harm.
+	lb.Settings
+	answers lb.VIPAnswers
 }
 
 // filter is what SetAddressFilter is told: each list sorted, without duplicates.
@@ -23,10 +24,13 @@ type filter struct {
 // write carries out a plan: first everything new, of each service its entries
 // last, as they are the switch; then the removals, in the reverse order.
 func (r *Reconciler) write(p *plan, settings settings) error {
+	addressesDue := p.moves || r.untidy || r.settings.answers != settings.answers || r.host != nil && r.host.isNew
 	if err := r.setSettings(settings); err != nil {
 		return err
 	}
-	addressesDue := p.moves || r.untidy
+	if err := r.setInterfaceMTUs(); err != nil {
+		return err
+	}
 	if addressesDue {
 		if err := r.setAddresses(p); err != nil {
 			return err
@@ -50,6 +54,11 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 	if err := r.remove(p); err != nil {
 		return err
 	}
+	if p.ends || r.untidy {
+		if err := r.setTunnelEnds(); err != nil {
+			return err
+		}
+	}
 	if addressesDue {
 		return r.setAddresses(&plan{})
 	}
@@ -57,17 +66,16 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 }
 
 func (r *Reconciler) setSettings(wanted settings) error {
-	if r.settings == wanted {
-		return nil
-	}
-	if err := r.tables.SetSettings(wanted.timeouts, wanted.limits); err != nil {
-		return err
+	if r.settings.Settings != wanted.Settings {
+		if err := r.tables.SetSettings(wanted.Settings); err != nil {
+			return err
+		}
 	}
 	r.settings = wanted
 	return nil
 }
 
-// setAddresses makes the address filter and the lists of source addresses fit
+// setAddresses makes the address filter, what is said of VIPs and the lists of source addresses fit
 // the services that are there and what a plan is about to add. Source addresses
 // that no backend uses any more stay in the filter: flows may still use them.
 func (r *Reconciler) setAddresses(p *plan) error {
@@ -95,6 +103,9 @@ func (r *Reconciler) setAddresses(p *plan) error {
 		wanted.destinations = append(wanted.destinations, a.Address)
 	}
 	if err := r.setFilter(wanted); err != nil {
+		return err
+	}
+	if err := r.setForeign(vips); err != nil {
 		return err
 	}
 	for index, a := range snat {
@@ -304,9 +315,13 @@ func (r *Reconciler) clearHops(ids []uint32) error {
 	}
 	err := unused.flush()
 	for _, id := range unused.ids {
-		if r.actual.nextHops[id].Problem == "unused" {
-			delete(r.actual.nextHops, id)
+		if r.actual.nextHops[id].Problem != "unused" {
+			continue
 		}
+		if err := r.tables.ForgetPath(id); err != nil {
+			return err
+		}
+		delete(r.actual.nextHops, id)
 	}
 	return err
 }
@@ -343,5 +358,6 @@ func sameHop(a, b lb.NextHop) bool {
 	if !a.Usable() || !b.Usable() {
 		return a.Usable() == b.Usable()
 	}
-	return a.Interface == b.Interface && a.MAC == b.MAC && a.SourceMAC == b.SourceMAC
+	return a.Interface == b.Interface && a.MAC == b.MAC && a.SourceMAC == b.SourceMAC &&
+		a.VLAN == b.VLAN && a.MTU == b.MTU
 }

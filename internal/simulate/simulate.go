@@ -3,6 +3,7 @@
 package simulate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,6 +17,9 @@ import (
 // defaultNextHop is the MAC that every backend is reached by.
 func defaultNextHop() lb.MAC { return lb.MAC{2, 0, 0, 0, 0, 1} }
 
+// ownMAC is what neighbours are told that has a VIP.
+func ownMAC() lb.MAC { return lb.MAC{2, 0, 0, 0, 0, 2} }
+
 // otherInterface stands for the one that packets to backends leave by when it
 // is not the one that they came in by. It is never used for sending.
 const otherInterface = datapath.LoopbackIndex + 1
@@ -28,17 +32,26 @@ const minFrame = 14
 
 // Options say how the simulated network looks.
 type Options struct {
-	NextHopMAC   lb.MAC // of every backend; zero: 02:00:00:00:00:01
-	OutInterface bool   // backends are behind another interface than clients
+	NextHopMAC   lb.MAC  // of every backend; zero: 02:00:00:00:00:01
+	NextHopVLAN  *uint16 // that every backend is in, 0: without a tag; nil: that of the arriving frame
+	InterfaceMAC lb.MAC  // that neighbours are told that ask everybody for a VIP's; zero: 02:00:00:00:00:02
+	OutInterface bool    // backends are behind another interface than clients
+	MTU          int     // of both interfaces; 0: DefaultMTU
 }
+
+// DefaultMTU is Ethernet's (RFC 894).
+const DefaultMTU = 1500
+
+func (o Options) mtu() int { return cmp.Or(o.MTU, DefaultMTU) }
 
 // Step is what became of one frame.
 type Step struct {
 	Verdict string
 	Reason  string
-	Service string // "" where none was meant
-	Backend string // "" where none was chosen
-	Frame   []byte // as it left; nil when it did not
+	Service string   // "" where none was meant
+	Backend string   // "" where none was chosen
+	Frame   []byte   // as it left; nil when it did not
+	Behind  [][]byte // held ones that left behind it, in order
 }
 
 // Simulator is a data plane of its own. It needs CAP_BPF and CAP_NET_ADMIN.
@@ -68,7 +81,11 @@ func New(cfg lb.Config, opts Options) (*Simulator, error) {
 		s.Close()
 		return nil, err
 	}
-	if s.runner, err = d.NewRunner(datapath.RunnerOptions{Seed: seed, HashKeys: hashKeys()}); err != nil {
+	at := datapath.Attachment{NeighbourMAC: opts.InterfaceMAC}
+	if at.NeighbourMAC == (lb.MAC{}) {
+		at.NeighbourMAC = ownMAC()
+	}
+	if s.runner, err = d.NewRunner(datapath.RunnerOptions{Attachment: at, Seed: seed, HashKeys: hashKeys()}); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -80,6 +97,8 @@ func (s *Simulator) fill(cfg lb.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
+	r.SetHost(nil) // it is nobody's
+	r.SetInterfaceMTUs(map[int]int{datapath.LoopbackIndex: opts.mtu()})
 	if _, err := r.Apply(withSources(cfg), nextHops(cfg, opts)); err != nil {
 		return err
 	}
@@ -135,7 +154,10 @@ func sameFamily(a, b netip.Addr) bool { return a.Is4() == b.Is4() }
 
 // nextHops have no link: who shares one with a backend is not known here.
 func nextHops(cfg lb.Config, opts Options) map[netip.Addr]lb.NextHop {
-	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC}
+	hop := lb.NextHop{Interface: datapath.LoopbackIndex, MAC: opts.NextHopMAC, VLAN: lb.VLANAsItCame, MTU: opts.mtu()}
+	if opts.NextHopVLAN != nil {
+		hop.VLAN = *opts.NextHopVLAN
+	}
 	if hop.MAC == (lb.MAC{}) {
 		hop.MAC = defaultNextHop()
 	}
@@ -149,12 +171,25 @@ func nextHops(cfg lb.Config, opts Options) map[netip.Addr]lb.NextHop {
 	return hops
 }
 
+// InterfaceMAC is that of the interface that a capture's frames arrived at, as far as
+// they tell: where the first one went to that was for a single machine. Zero: none was.
+func InterfaceMAC(capture packet.File) (mac lb.MAC) {
+	const groupBit = 1
+	for _, record := range capture.Records {
+		if len(record.Data) >= minFrame && record.Data[0]&groupBit == 0 {
+			copy(mac[:], record.Data)
+			break
+		}
+	}
+	return mac
+}
+
 // Run gives one frame to the data plane.
 func (s *Simulator) Run(record packet.Record) (Step, error) {
 	if len(record.Data) < minFrame {
 		return Step{Verdict: "PASS", Reason: "not-ip"}, nil
 	}
-	decision, frame, err := s.runner.Run(record.Time, record.Data)
+	decision, frames, err := s.runner.Run(record.Time, record.Data)
 	if err != nil {
 		return Step{}, err
 	}
@@ -165,7 +200,10 @@ func (s *Simulator) Run(record packet.Record) (Step, error) {
 		Backend: s.backends[decision.Backend],
 	}
 	if decision.Verdict.Sends() {
-		step.Frame = frame
+		step.Frame = frames[0].Data
+		for _, frame := range frames[1:] {
+			step.Behind = append(step.Behind, frame.Data)
+		}
 	}
 	return step, nil
 }
@@ -190,8 +228,11 @@ func (s *Simulator) RunAll(capture packet.File, emit func(n int, step Step) erro
 		if err := emit(i+1, step); err != nil {
 			return out, err
 		}
-		if step.Frame != nil {
-			out.Records = append(out.Records, packet.Record{Time: record.Time, Data: step.Frame})
+		if step.Frame == nil {
+			continue
+		}
+		for _, frame := range append([][]byte{step.Frame}, step.Behind...) {
+			out.Records = append(out.Records, packet.Record{Time: record.Time, Data: frame})
 		}
 	}
 	return out, nil

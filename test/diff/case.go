@@ -18,6 +18,8 @@ import (
 type World struct {
 	Config lb.Config
 	Hops   map[netip.Addr]lb.NextHop
+	Host   []netip.Addr // the addresses of its host
+	MTUs   map[int]int  `json:",omitempty"` // of interfaces, by index
 }
 
 // Event is what happens next: a frame that arrives, or another World.

@@ -49,11 +49,17 @@ func (w *World) changeAService(rng *rand.Rand) {
 }
 
 func (w *World) changeNetwork(rng *rand.Rand) {
-	switch rng.IntN(7) {
+	switch rng.IntN(10) {
+	case 9:
+		w.MTUs = randomMTUs(rng)
 	case 0:
 		w.Config.Timeouts = randomTimeouts(rng)
 	case 1:
 		w.Config.RateLimits = randomRateLimits(rng)
+	case 7:
+		w.changeHost(rng)
+	case 8:
+		w.Config.Answers = randomAnswers(rng)
 	case 2, 3, 4:
 		w.loseNextHops(rng)
 	default:
@@ -88,7 +94,7 @@ func (w *World) changeServices(rng *rand.Rand) {
 
 // changeService changes one thing about a service that is not in the world just now.
 func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
-	switch rng.IntN(12) {
+	switch rng.IntN(13) {
 	case 0:
 		s.Name = w.freeName()
 	case 1:
@@ -106,7 +112,9 @@ func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
 		s.Tunnel = randomTunnel(rng, *s)
 	case 7:
 		s.Scheduler, s.TableSize = pick(rng, lb.Maglev, lb.Random), pick[uint32](rng, 0, 127, 509)
-	case 8, 9: // others instead of some
+	case 8:
+		s.Silent, s.MSS = !s.Silent, randomMSS(rng)
+	case 9, 10: // others instead of some
 		s.Backends = slices.Clone(s.Backends[rng.IntN(len(s.Backends)):])
 		for range len(s.Backends) {
 			w.addBackend(rng, s, "")

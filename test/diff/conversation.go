@@ -155,6 +155,9 @@ func (c *conversation) packet(rng *rand.Rand, fromBackend bool, flags packet.TCP
 	if c.grows() && chance(rng, 12) { // what IPv6 cannot say
 		p.IPOptions = []byte{looseRoute, 7, 4, 192, 0, 2, 1}
 	}
+	if chance(rng, 5) {
+		p.Payload, p.DontFragment = randomBytes(rng, payloadAboutMTU(rng, p)), !chance(rng, 3)
+	}
 	if chance(rng, 200) || c.grows() && chance(rng, 7) {
 		p.Payload, p.Trailer = randomBytes(rng, hugePayload(rng, p)), nil
 	}
@@ -194,9 +197,30 @@ func varyTCP(rng *rand.Rand, p *packet.Packet) {
 	if chance(rng, 5) {
 		p.TCPOptions = randomBytes(rng, 4*(1+rng.IntN(10)))
 	}
+	if p.Flags&packet.SYN != 0 && chance(rng, 2) {
+		p.TCPOptions = randomTCPOptions(rng)
+	}
 	if chance(rng, 10) {
 		p.Flags |= pick(rng, packet.ECE, packet.CWR, packet.URG, packet.PSH, 0x100)
 	}
+}
+
+// randomTCPOptions are a SYN's (RFC 9293, section 3.2), now and then broken.
+func randomTCPOptions(rng *rand.Rand) []byte {
+	const end, none, segmentSize, windowScale, sackPermitted, timestamps = 0, 1, 2, 3, 4, 8
+	var options []byte
+	for range 1 + rng.IntN(4) {
+		size := pick[uint16](rng, 1460, 1460, 1440, 536, 535, 1200, 8960, 0, 0xffff, uint16(rng.Uint32()))
+		option := pick(rng, []byte{none}, []byte{none}, []byte{sackPermitted, 2}, []byte{windowScale, 3, 7},
+			[]byte{timestamps, 10, 0, 0, 0, 1, 0, 0, 0, 0}, []byte{segmentSize, 3, byte(size)},
+			[]byte{segmentSize, 4, byte(size >> 8), byte(size)}, []byte{segmentSize, 4, byte(size >> 8), byte(size)},
+			[]byte{segmentSize, 4, byte(size >> 8), byte(size)})
+		if chance(rng, 12) {
+			option = []byte{pick[byte](rng, segmentSize, timestamps, end), pick[byte](rng, 0, 1, 4, 40, 255)}
+		}
+		options = append(options, option...)
+	}
+	return append(options, make([]byte, -len(options)&3)...)[:min((len(options)+3)&^3, 40)]
 }
 
 func payloadSize(rng *rand.Rand) int {
@@ -216,13 +240,25 @@ func payloadSize(rng *rand.Rand) int {
 // hugePayload makes the packet as long as its length field can say, or so much
 // shorter that another header just fits, or just does not.
 func hugePayload(rng *rand.Rand, p packet.Packet) int {
-	p.Payload, p.Trailer = nil, nil
-	headers := len(p.Frame()) - ipAt
+	headers := headersOf(p)
 	if p.Src.Addr().Is6() {
 		headers -= l4At6 - ipAt
 	}
 	headroom := pick(rng, 0, 0, 0, 10, 20, 32, 40, 52, 60, 72, rng.IntN(100))
 	return 65535 - headers - max(0, headroom+pick(rng, -1, 0, 0, 1))
+}
+
+// headersOf is how long the IP packet is without its payload.
+func headersOf(p packet.Packet) int {
+	p.Payload, p.Trailer = nil, nil
+	return len(p.Frame()) - ipAt
+}
+
+// payloadAboutMTU makes the packet as long as some link allows, or so much longer or shorter
+// that it just does not fit with other headers, or just does.
+func payloadAboutMTU(rng *rand.Rand, p packet.Packet) int {
+	size := pick(rng, usualMTUs()[1:]...) - pick(rng, 0, 0, -20, 20, 32, 40, 52) + pick(rng, -1, 0, 0, 1, 1)
+	return max(0, size-headersOf(p))
 }
 
 // looseRoute is the option of a packet that is to go by way of others.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/packet"
 )
 
@@ -162,6 +163,14 @@ func wrongChecksum(rng *rand.Rand, frame []byte) []byte {
 	}
 	binary.BigEndian.PutUint16(frame[at:], pick(rng, 0, 0xffff, uint16(rng.Uint32())))
 	return frame
+}
+
+// inVLAN is the frame with one tag: of a VLAN where next hops are, too, or only of a
+// priority.
+func inVLAN(rng *rand.Rand, frame []byte) []byte {
+	tag := binary.BigEndian.AppendUint16(nil, packet.EtherTypeVLAN)
+	tag = binary.BigEndian.AppendUint16(tag, pick[uint16](rng, 0, 10, 20, lb.MaxVLAN)|pick[uint16](rng, 0, 0, 7<<13, 1<<12))
+	return slices.Insert(slices.Clone(frame), typeAt, tag...)
 }
 
 // tagged is the frame with so many VLAN tags.

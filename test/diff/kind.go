@@ -24,7 +24,7 @@ type Fate struct {
 }
 
 func fateOf(got model.Outcome) Fate {
-	mayBe := got.Reason == model.NoFlow || got.Reason == model.TTLExpired
+	mayBe := got.Reason == model.NoFlow || got.Reason == model.NoBackend || got.Reason == model.TTLExpired || got.Reason == model.MTUExceeded
 	return Fate{got.Reason, mayBe && got.Verdict != model.Drop}
 }
 
@@ -51,11 +51,12 @@ func Kinds() []Kind {
 	told := func(reason model.Reason) []Fate { return []Fate{{reason, false}, {reason, true}} }
 	flaws := []Fate{{Reason: model.Truncated}, {Reason: model.Malformed}, {Reason: model.Fragment}, {Reason: model.ManyHeaders}}
 	either := append(told(model.TTLExpired), flaws...)
-	withoutBackend := append(told(model.NoFlow), Fate{Reason: model.NoBackend}, Fate{Reason: model.BackendGone})
+	withoutBackend := slices.Concat(told(model.NoFlow), told(model.NoBackend), []Fate{{Reason: model.BackendGone}})
 	withBackend := []Fate{
 		{Reason: model.NewFlow}, {Reason: model.NewFlowSNAT}, {Reason: model.Forwarded}, {Reason: model.Reply}, {Reason: model.NoNextHop},
-		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute},
+		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute}, {Reason: model.ICMPError},
 	}
+	withBackend = append(withBackend, told(model.MTUExceeded)...)
 	var all []Kind
 	for _, forward := range lb.Forwards() {
 		for _, client := range families() {
@@ -133,6 +134,9 @@ func (t *Traffic) kind(frame Frame, got model.Outcome, list func() ([]model.Flow
 		k.Backend = familyOf(b.Address.Addr())
 	}
 	from, ok := readEnds(frame)
+	if about, isError := readQuotedEnds(frame); isError {
+		from = about.reversed()
+	}
 	switch {
 	case !ok:
 		return k, nil
@@ -141,7 +145,7 @@ func (t *Traffic) kind(frame Frame, got model.Outcome, list func() ([]model.Flow
 		if out, ok := readEnds(got.Frame); ok && s.Forward.Translates() {
 			t.ways[out.reversed()] = t.ways[from]
 		}
-	case got.Reason == model.TooBig, got.Reason == model.SourceRoute: // the flow may be a new one
+	case got.Reason == model.TooBig, got.Reason == model.SourceRoute, got.Reason == model.MTUExceeded: // the flow may be a new one
 		flows, err := list()
 		if err != nil {
 			return k, err

@@ -3,6 +3,7 @@ package diff
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/tinylb/tinylb/internal/datapath"
@@ -57,14 +58,17 @@ func (p *Pair) fill(port model.Options, hash HashKeys, w World) (err error) {
 	if err != nil {
 		return err
 	}
+	p.reconciler.SetInterfaceMTUs(w.MTUs)
 	if p.model, err = model.New(w.Config, w.Hops, port); err != nil {
 		return err
 	}
+	p.model.SetHost(w.Host)
+	p.model.SetMTUs(w.MTUs)
 	return p.applyToDatapath(w)
 }
 
 func attachment(port model.Options) datapath.Attachment {
-	a := datapath.Attachment{MAC: port.MAC, TXByRedirect: port.TXByRedirect}
+	a := datapath.Attachment{MAC: port.MAC, NeighbourMAC: port.NeighbourMAC, TXByRedirect: port.TXByRedirect}
 	switch port.Checksums {
 	case model.CompleteChecksums:
 		a.PartialChecksums, a.Mode = true, lb.ModeNative
@@ -75,6 +79,7 @@ func attachment(port model.Options) datapath.Attachment {
 }
 
 func (p *Pair) applyToDatapath(w World) error {
+	p.reconciler.SetHost(w.Host)
 	if _, err := p.reconciler.Apply(w.Config, w.Hops); err != nil {
 		return err
 	}
@@ -117,7 +122,10 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 		Reason:  model.Reason(decision.Reason.String()),
 		Service: p.services[decision.Service],
 		Backend: p.backends[decision.Backend].Backend,
-		Frame:   out,
+		Frame:   out[0].Data,
+	}
+	for _, behind := range out[1:] {
+		got.Behind = append(got.Behind, behind.Data)
 	}
 	if decision.Service != 0 && got.Service == "" || decision.Backend != 0 && got.Backend == "" {
 		return got, disagree(fmt.Errorf("nobody has service id %d or backend id %d", decision.Service, decision.Backend))
@@ -138,6 +146,7 @@ func (p *Pair) change(w World) error {
 	if err := p.CheckState(); err != nil {
 		return err
 	}
+	p.reconciler.SetInterfaceMTUs(w.MTUs)
 	err := p.applyToDatapath(w)
 	if errors.Is(err, reconcile.ErrNoRoom) {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
@@ -145,6 +154,8 @@ func (p *Pair) change(w World) error {
 	if err != nil {
 		return err
 	}
+	p.model.SetHost(w.Host)
+	p.model.SetMTUs(w.MTUs)
 	return p.model.Apply(w.Config, w.Hops)
 }
 
@@ -158,7 +169,23 @@ func (p *Pair) CheckState() error {
 	if err != nil {
 		return err
 	}
-	return disagree(errors.Join(p.model.CheckFlows(asModel(listed)), p.model.CheckCounters(counters)))
+	paths, err := p.pathMTUs()
+	if err != nil {
+		return err
+	}
+	return disagree(errors.Join(p.model.CheckFlows(asModel(listed)), p.model.CheckCounters(counters), p.model.CheckPathMTUs(paths)))
+}
+
+func (p *Pair) pathMTUs() (map[netip.Addr]model.PathMTU, error) {
+	known, err := p.datapath.PathMTUs()
+	if err != nil {
+		return nil, err
+	}
+	all := map[netip.Addr]model.PathMTU{}
+	for address, path := range known {
+		all[address] = model.PathMTU{MTU: int(path.MTU), Until: time.Unix(0, int64(path.Until))}
+	}
+	return all, nil
 }
 
 func (p *Pair) listFlows() ([]model.Flow, error) {

@@ -28,6 +28,8 @@ type Traffic struct {
 	ways map[ends]way
 	// orphans are those known whose backends a change took away, for a while.
 	orphans []*conversation
+	// left are the IP packets that have left of late.
+	left [][]byte
 }
 
 // NewTraffic is traffic through a balancer.
@@ -109,10 +111,15 @@ func (t *Traffic) frame() []byte {
 		return t.noIP()
 	}
 	frame := t.packet()
-	if isIPv6(frame) && chance(t.rng, 8) {
+	if chance(t.rng, 40) {
+		frame = t.question()
+	} else if isIPv6(frame) && chance(t.rng, 8) {
 		frame = extended(t.rng, frame)
 	}
-	if chance(t.rng, 10) {
+	switch {
+	case chance(t.rng, 6):
+		frame = inVLAN(t.rng, frame)
+	case chance(t.rng, 12):
 		frame = tagged(t.rng, frame, pick(t.rng, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5))
 	}
 	return frame
@@ -120,8 +127,10 @@ func (t *Traffic) frame() []byte {
 
 func (t *Traffic) packet() []byte {
 	switch n := t.rng.IntN(100); {
-	case n < 3:
+	case n < 2:
 		return t.notForAService().Frame()
+	case n < 3, n > 91:
+		return t.icmp()
 	case n < 11:
 		return damaged(t.rng, t.forAService().Frame())
 	case n < 21:
@@ -291,6 +300,7 @@ func (t *Traffic) Changed(w World) {
 
 // Saw tells what became of the event's frame.
 func (t *Traffic) Saw(e Event, got model.Outcome) {
+	t.remember(got)
 	from, ok := readEnds(e.Frame)
 	if !ok {
 		return

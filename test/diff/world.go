@@ -24,6 +24,7 @@ const (
 func randomPort(rng *rand.Rand) model.Options {
 	return model.Options{
 		MAC:          pick(rng, lb.MAC{}, localMAC(), localMAC()),
+		NeighbourMAC: pick(rng, lb.MAC{}, neighbourMAC(), neighbourMAC(), neighbourMAC()),
 		Checksums:    pick(rng, model.FullChecksums, model.FullChecksums, model.CompleteChecksums, model.KeepPartialChecksums),
 		TXByRedirect: chance(rng, 3),
 	}
@@ -36,17 +37,35 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 		Config: lb.Config{
 			Timeouts:   randomTimeouts(rng),
 			RateLimits: randomRateLimits(rng),
+			Answers:    randomAnswers(rng),
 			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768},
 		},
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
+	w.changeHost(rng)
 	w.addServiceOf(rng, k)
 	for more := 1 + rng.IntN(maxServices-1); more > 0 || len(w.Config.Services) == 0; more-- {
 		w.addService(rng)
 	}
 	w.findHops(rng)
+	w.MTUs = randomMTUs(rng)
 	w.Config.Limits.Backends = w.backends() + spareBackends
 	return w
+}
+
+func randomAnswers(rng *rand.Rand) lb.VIPAnswers {
+	return lb.VIPAnswers{Neighbours: !chance(rng, 4), Echo: !chance(rng, 4)}
+}
+
+// changeHost gives the host one of the VIPs, or none.
+func (w *World) changeHost(rng *rand.Rand) {
+	w.Host = nil
+	for _, f := range families() {
+		w.Host = append(w.Host, f.hostAddress())
+		if chance(rng, 3) {
+			w.Host = append(w.Host, f.vipAddress(rng))
+		}
+	}
 }
 
 // backends counts those of all services.
@@ -75,7 +94,7 @@ func randomTimeouts(rng *rand.Rand) lb.Timeouts {
 
 func randomRateLimits(rng *rand.Rand) lb.RateLimits {
 	limit := func() uint32 { return pick[uint32](rng, 0, 0, 1, 3, 7, 20, 100, 1000, 1_000_000) }
-	return lb.RateLimits{Resets: limit(), ICMPErrors: limit()}
+	return lb.RateLimits{Resets: limit(), ICMPErrors: limit(), EchoReplies: limit()}
 }
 
 // addService adds any, unless chance makes none that fits in.
@@ -91,7 +110,7 @@ func (w *World) addServiceOf(rng *rand.Rand, k Kind) {
 	s := lb.Service{
 		Name: w.freeName(), Protocols: randomProtocols(rng), Forward: k.Forward,
 		Scheduler: pick(rng, lb.Maglev, lb.Maglev, lb.Random), TableSize: pick[uint32](rng, 0, 127, 251),
-		Tunnel: lb.Tunnel{Port: 6080},
+		Silent: chance(rng, 4), MSS: randomMSS(rng), Tunnel: lb.Tunnel{Port: 6080},
 	}
 	for range 20 {
 		s.Address = randomVIP(rng, k.Client)
@@ -106,6 +125,11 @@ func (w *World) addServiceOf(rng *rand.Rand, k Kind) {
 		s.SNAT, s.Tunnel = randomSNAT(rng, s), randomTunnel(rng, s)
 		w.Config.Services = append(w.Config.Services, s)
 	}
+}
+
+// randomMSS is often none.
+func randomMSS(rng *rand.Rand) uint16 {
+	return pick[uint16](rng, 0, 0, 0, lb.MSSAuto, lb.MSSAuto, 536, 1200, 1459, 65495)
 }
 
 func (w *World) freeName() string {
@@ -281,13 +305,16 @@ func (w *World) findHops(rng *rand.Rand) {
 func randomHop(rng *rand.Rand, a netip.Addr) lb.NextHop {
 	hop := lb.NextHop{
 		Interface: pick(rng, datapath.LoopbackIndex, datapath.LoopbackIndex, otherInterface, otherInterface+1),
-		MAC:       randomMAC(rng), Source: familyOf(a).hostAddress(),
+		MAC:       randomMAC(rng), Source: familyOf(a).hostAddress(), MTU: pick(rng, usualMTUs()...),
 	}
 	if chance(rng, 2) {
 		hop.SourceMAC = lb.MAC{2, 2, 0, 0, 0, byte(hop.Interface)}
 	}
 	if chance(rng, 11) {
 		hop.Source = netip.Addr{}
+	}
+	if chance(rng, 3) {
+		hop.VLAN = randomVLAN(rng)
 	}
 	if hop.Routed = chance(rng, 6); !hop.Routed {
 		hop.Link = randomLink(rng, a)
@@ -296,6 +323,23 @@ func randomHop(rng *rand.Rand, a netip.Addr) lb.NextHop {
 		return lb.NextHop{Problem: "no answer"}
 	}
 	return hop
+}
+
+// usualMTUs are those of interfaces and routes, as often as they occur here; 0: not known.
+func usualMTUs() []int { return []int{0, 600, 1280, 1300, 1400, 1500, 1500, 1500, 1500, 4000, 9000} }
+
+// randomMTUs are often large where packets come in: what is longer is not judged.
+func randomMTUs(rng *rand.Rand) map[int]int {
+	mtus := map[int]int{}
+	if mtu := pick(rng, append(usualMTUs(), 4000, 9000, 9000, 9000)...); mtu > 0 {
+		mtus[datapath.LoopbackIndex] = mtu
+	}
+	return mtus
+}
+
+// randomVLAN is one of a few, so that clients and backends meet in it.
+func randomVLAN(rng *rand.Rand) uint16 {
+	return pick[uint16](rng, 10, 10, 20, lb.MaxVLAN, lb.VLANAsItCame)
 }
 
 // randomLink is what the host's route to an address has as its destination.

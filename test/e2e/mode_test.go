@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/safchain/ethtool"
@@ -82,7 +83,8 @@ func (n *network) checkMode(ifname string, want lb.Mode) {
 		n.t.Errorf("the kernel has %+v on %s, want %s mode", xdp, ifname, want)
 	}
 	interfaces := n.Status().Interfaces
-	if len(interfaces) != 1 || interfaces[0] != (lb.InterfaceStatus{Name: ifname, Index: link.Attrs().Index, Mode: want}) {
+	only := []lb.InterfaceStatus{{Name: ifname, Index: link.Attrs().Index, Mode: want, Notices: []string{}}}
+	if !reflect.DeepEqual(interfaces, only) {
 		n.t.Errorf("the status has %+v, want %s in %s mode alone", interfaces, ifname, want)
 	}
 }

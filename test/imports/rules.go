@@ -70,8 +70,9 @@ func Outward() []ImportedBy {
 		},
 		{
 			Dependency: "github.com/vishvananda/netlink",
-			Importers:  []string{"internal/nexthop", "internal/lab"},
-			Reason:     "the product reads routes and neighbours in nexthop and builds networks in lab; nothing else changes the host's network",
+			Importers:  []string{"internal/nexthop", "internal/lab", "internal/datapath"},
+			Reason: "the product reads routes and neighbours in nexthop and builds networks in lab; nothing else changes the host's network, " +
+				"but for the filter that datapath attaches a program by before Linux 6.6",
 		},
 		{
 			Dependency: "github.com/vishvananda/netns",

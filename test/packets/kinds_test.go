@@ -55,6 +55,13 @@ func kinds() map[string]kind {
 		"first fragment":                            {last: fragment(0)},
 		"later fragment":                            {last: fragment(185)},
 		"ICMP echo to the VIP":                      {last: func(s *scene) []byte { return s.echo().Frame() }},
+		"ICMP echo, a fragment":                     {last: func(s *scene) []byte { return asFragment(s, s.echo().Frame(), 0) }},
+		"ICMP error about an answer":                {last: func(s *scene) []byte { s.open(); return s.aboutAnswer(8).Frame() }},
+		"ICMP error about an answer, TTL 1":         {last: func(s *scene) []byte { s.open(); return withTTL(s.aboutAnswer(8), 1).Frame() }},
+		"ICMP error about an answer, no flow":       {last: func(s *scene) []byte { return s.aboutAnswer(20).Frame() }},
+		"ICMP error about what a backend got":       {last: func(s *scene) []byte { return s.aboutWhatLeft(packet.TimeExceeded, packet.TimeExceededV6, 0, 0) }},
+		"fragmentation needed for that":             {last: func(s *scene) []byte { return s.aboutWhatLeft(packet.Unreachable, packet.TooBigV6, 4, 1400) }},
+		"ICMP error about nobody's packet":          {last: func(s *scene) []byte { s.port++; return s.aboutNobody() }},
 		"cut off behind the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-1] }},
 		"cut off before the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-tcpSize+3] }},
 		"TCP data offset below 5":                   {last: tcpDataOffset4},
@@ -62,8 +69,18 @@ func kinds() map[string]kind {
 		"as long as IP allows":                      {last: longest},
 		"to another port of the VIP":                {last: (*scene).toOtherPort},
 		"to another address":                        {last: toOtherAddress},
-		"ARP":                                       {only: v4, last: arp},
-		"no backend has weight":                     {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"ARP request for the VIP":                   {only: v4, last: func(s *scene) []byte { return s.arp(s.client(), s.vip()) }},
+		"ARP probe for the VIP":                     {only: v4, last: func(s *scene) []byte { return s.arp(netip.IPv4Unspecified(), s.vip()) }},
+		"ARP announcement of the VIP":               {only: v4, last: func(s *scene) []byte { return s.arp(s.vip(), s.vip()) }},
+		"ARP request for another address":           {only: v4, last: func(s *scene) []byte { return s.arp(s.client(), s.vip().Next()) }},
+		"neighbour solicitation for the VIP":        {only: v6, last: func(s *scene) []byte { return s.solicitation(s.client()).Frame() }},
+		"is the VIP free (DAD)":                     {only: v6, last: func(s *scene) []byte { return s.solicitation(netip.IPv6Unspecified()).Frame() }},
+		"neighbour solicitation, hop limit 64":      {only: v6, last: func(s *scene) []byte { return withTTL(s.solicitation(s.client()), 64).Frame() }},
+		"no backend has weight: TCP SYN":            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"no backend has weight: TCP without SYN":    {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.ACK, "").Frame() }},
+		"no backend has weight: TCP RST":            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.RST, "").Frame() }},
+		"no backend has weight: UDP datagram":       {change: weightless, last: func(s *scene) []byte { return s.udp("question").Frame() }},
+		"no backend has weight, reject: drop":       {change: silent, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
 	}
 }
 
@@ -147,18 +164,59 @@ func withSegmentsLeft(s *scene) []byte {
 // fragment is one at an offset in units of 8 bytes, with more to come.
 func fragment(offset uint16) func(*scene) []byte {
 	return func(s *scene) []byte {
-		frame := s.tcp(packet.SYN, strings.Repeat("x", 100)).Frame()
-		if !s.six {
-			binary.BigEndian.PutUint16(frame[ethernetSize+6:], 1<<13|offset)
-			binary.BigEndian.PutUint16(frame[ethernetSize+10:], 0)
-			binary.BigEndian.PutUint16(frame[ethernetSize+10:], packet.Checksum(frame[ethernetSize:ethernetSize+20], 0))
-			return frame
-		}
-		const fragmentHeader = 44
-		header := []byte{frame[ethernetSize+6], 0, byte(offset >> 5), byte(offset<<3) | 1, 0, 0, 0, 1}
-		frame[ethernetSize+6] = fragmentHeader
-		return withIPv6Headers(frame, header)
+		return asFragment(s, s.tcp(packet.SYN, strings.Repeat("x", 100)).Frame(), offset)
 	}
+}
+
+func asFragment(s *scene, frame []byte, offset uint16) []byte {
+	if !s.six {
+		binary.BigEndian.PutUint16(frame[ethernetSize+6:], 1<<13|offset)
+		binary.BigEndian.PutUint16(frame[ethernetSize+10:], 0)
+		binary.BigEndian.PutUint16(frame[ethernetSize+10:], packet.Checksum(frame[ethernetSize:ethernetSize+20], 0))
+		return frame
+	}
+	const fragmentHeader = 44
+	header := []byte{frame[ethernetSize+6], 0, byte(offset >> 5), byte(offset<<3) | 1, 0, 0, 0, 1}
+	frame[ethernetSize+6] = fragmentHeader
+	return withIPv6Headers(frame, header)
+}
+
+// router is on the way to anybody.
+func router(six bool) netip.Addr {
+	if six {
+		return netip.MustParseAddr("2001:db8:f::9")
+	}
+	return netip.MustParseAddr("192.0.2.9")
+}
+
+// aboutAnswer is what a router near the client says of the VIP's answer to it.
+func (s *scene) aboutAnswer(quoted int) packet.Packet {
+	client, vip := s.ends()
+	answer := packet.NewTCP(vip, client, packet.SYN|packet.ACK, "")
+	kind := packet.TimeExceeded
+	if s.six {
+		kind = packet.TimeExceededV6
+	}
+	return fromClient(answer.Error(router(s.six), kind, 0, 0, quoted))
+}
+
+// aboutWhatLeft is what a router near the backend says of the packet that went there.
+func (s *scene) aboutWhatLeft(four, six, code uint8, rest uint32) []byte {
+	s.t.Helper()
+	left, err := packet.Read(s.run(s.tcp(packet.SYN, "").Frame()).Frame)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if left.Src.Addr().Is6() {
+		four, code = six, 0
+	}
+	return fromClient(left.Error(router(left.Src.Addr().Is6()), four, code, rest, 8)).Frame()
+}
+
+func (s *scene) aboutNobody() []byte {
+	client, vip := s.ends()
+	other := packet.NewUDP(netip.AddrPortFrom(vip.Addr(), 4444), client, "")
+	return fromClient(other.Error(router(s.six), packet.Unreachable, 0, 0, 8)).Frame()
 }
 
 func tcpDataOffset4(s *scene) []byte {
@@ -181,15 +239,36 @@ func longest(s *scene) []byte {
 	return s.tcp(packet.SYN, strings.Repeat("x", most)).Frame()
 }
 
-func arp(s *scene) []byte {
-	frame := s.tcp(packet.SYN, "").Frame()
-	binary.BigEndian.PutUint16(frame[ethernetSize-2:], 0x0806)
-	return frame
+func (s *scene) client() netip.Addr { client, _ := s.ends(); return client.Addr() }
+func (s *scene) vip() netip.Addr    { _, vip := s.ends(); return vip.Addr() }
+
+// arp asks everybody who has an address (RFC 826).
+func (s *scene) arp(sender, target netip.Addr) []byte {
+	from := fromClient(packet.Packet{}).SrcMAC
+	frame := slices.Concat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, from[:], []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1})
+	return slices.Concat(frame, from[:], sender.AsSlice(), make([]byte, 6), target.AsSlice())
+}
+
+// solicitation asks everybody who has the VIP (RFC 4861, 4.3).
+func (s *scene) solicitation(sender netip.Addr) packet.Packet {
+	vip := s.vip()
+	p := fromClient(packet.NewEcho(sender, lb.SolicitedNode(vip), 0, 0, ""))
+	last := vip.As16()
+	p.DstMAC = lb.MAC{0x33, 0x33, 0xff, last[13], last[14], last[15]}
+	p.TTL, p.ICMPType, p.ICMPRest, p.Payload = 255, 135, 0, vip.AsSlice()
+	return p
 }
 
 func weightless(cfg *lb.Config) {
 	for i := range cfg.Services {
 		cfg.Services[i].Backends[0].Weight = 0
+	}
+}
+
+func silent(cfg *lb.Config) {
+	weightless(cfg)
+	for i := range cfg.Services {
+		cfg.Services[i].Silent = true
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +74,15 @@ func (c *Conversation) AcknowledgeNow() error {
 	return errors.Join(err, setErr)
 }
 
+// sharePort lets connections to several servers have one port.
+func sharePort(_, _ string, raw syscall.RawConn) error {
+	var setErr error
+	err := raw.Control(func(fd uintptr) {
+		setErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	})
+	return errors.Join(err, setErr)
+}
+
 // Talk opens a conversation from a node's address and port, port 0 for any. It
 // fails if there is no greeting in time.
 func Talk(node *lab.Node, from, vip string, within time.Duration) (*Conversation, error) {
@@ -80,7 +90,7 @@ func Talk(node *lab.Node, from, vip string, within time.Duration) (*Conversation
 	if err != nil {
 		return nil, err
 	}
-	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(local), KeepAlive: -1, Timeout: within}
+	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(local), KeepAlive: -1, Timeout: within, Control: sharePort}
 	var seed [32]byte
 	cryptorand.Read(seed[:]) // other bytes for each: one connection's must not do for another's
 	c := &Conversation{bytes: rand.NewChaCha8(seed)}
