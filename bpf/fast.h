@@ -77,7 +77,7 @@ static __always_inline bool quick_begin(struct quick *q, struct xdp_md *ctx)
 }
 
 enum quick_guess {
-	GUESS_NOTHING, /* its headers are not all there, or it is about another packet */
+	GUESS_NOTHING, /* its headers are not all there */
 	GUESS_NOBODY, /* not a packet of ours */
 	GUESS_REQUEST,
 	GUESS_ANSWER, /* or a request to one of many ports */
@@ -87,7 +87,6 @@ enum quick_guess {
 static __always_inline enum quick_guess quick_guess(const struct quick *q)
 {
 	struct addr src = quick_addr(q, quick_src(q)), dst = quick_addr(q, quick_dst(q));
-	__u8 protocol = q->is_v6 ? quick_v6(q)->nexthdr : quick_v4(q)->protocol;
 	struct address_filter *filter;
 	__u32 zero = 0;
 
@@ -96,10 +95,10 @@ static __always_inline enum quick_guess quick_guess(const struct quick *q)
 		return GUESS_NOBODY;
 	if (filter_has_port(filter, &dst, q->ports >> 16))
 		return GUESS_REQUEST;
-	if (filter_has(filter, &dst, FILTER_DESTINATION) || filter_has(filter, &src, FILTER_SOURCE))
-		return GUESS_ANSWER;
-	/* what it quotes may be of ours */
-	return protocol == icmp_of(q->is_v6) ? GUESS_NOTHING : GUESS_NOBODY;
+	return filter_has(filter, &dst, FILTER_DESTINATION) ||
+			       filter_has(filter, &src, FILTER_SOURCE) ?
+		       GUESS_ANSWER :
+		       GUESS_NOBODY;
 }
 
 static __always_inline bool quick_ip(struct quick *q, struct xdp_md *ctx)
@@ -564,6 +563,15 @@ static __always_inline enum quick_guess quick_look(struct xdp_md *ctx, bool is_v
 	return quick_begin(&q, ctx) ? quick_guess(&q) : GUESS_NOTHING;
 }
 
+/* An ICMP message to and from others may be about a packet of ours. */
+static __always_inline bool quick_is_icmp(struct xdp_md *ctx, bool is_v6)
+{
+	__u32 at = is_v6 ? offsetof(struct ipv6hdr, nexthdr) : offsetof(struct iphdr, protocol);
+	__u8 *protocol = packet_at(ctx, sizeof(struct ethhdr) + at, sizeof(*protocol));
+
+	return protocol && *protocol == icmp_of(is_v6);
+}
+
 /* Returns VERDICT_CONTINUE for what has to go the long way. */
 static __always_inline int short_way(struct xdp_md *ctx)
 {
@@ -581,6 +589,8 @@ static __always_inline int short_way(struct xdp_md *ctx)
 	else
 		return VERDICT_CONTINUE;
 	if (guess == GUESS_NOTHING)
+		return VERDICT_CONTINUE;
+	if (guess == GUESS_NOBODY && quick_is_icmp(ctx, protocol == bpf_htons(ETH_P_IPV6)))
 		return VERDICT_CONTINUE;
 	if (guess == GUESS_NOBODY)
 		return finish(

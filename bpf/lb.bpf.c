@@ -150,7 +150,7 @@ static __always_inline bool rewrite(struct xdp_md *ctx, struct packet *pkt,
 __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
-	struct next_hop *toward, hop;
+	struct next_hop *toward;
 	struct backend *backend;
 	enum verdict verdict;
 
@@ -167,22 +167,23 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, __u64 no
 		toward = next_hop_of(backend);
 		if (!toward)
 			return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
-		hop = *toward;
+		pkt->hop = *toward;
 	} else {
-		next_hop_to_client(&pkt->flow, &hop);
-		hop.mtu = interface_mtu(hop.interface);
+		next_hop_to_client(&pkt->flow, &pkt->hop);
+		pkt->hop.mtu = interface_mtu(pkt->hop.interface);
 	}
 	/* nothing is ever said about an error */
-	if (!pkt->is_error && judge_length(ctx, pkt, backend, hop.mtu, now) != VERDICT_CONTINUE)
+	if (!pkt->is_error &&
+	    judge_length(ctx, pkt, backend, pkt->hop.mtu, now) != VERDICT_CONTINUE)
 		return VERDICT_ANSWER;
 	if (backend->mss && pkt->tcp_flags & TCP_SYN)
-		mss_clamp(ctx, pkt, backend, hop.mtu, now);
-	next_hop_complete(&hop, ctx, eth, pkt->vlan);
+		mss_clamp(ctx, pkt, backend, pkt->hop.mtu, now);
+	next_hop_complete(&pkt->hop, ctx, eth, pkt->vlan);
 	if ((pkt->cut_to && !l4_complete(ctx, pkt)) || !rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
 			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);
-	verdict = send(ctx, pkt, &hop);
-	if (pkt->cut_to && verdict != VERDICT_DROP && !cut_up(ctx, pkt, hop.interface, now))
+	verdict = send(ctx, pkt, &pkt->hop);
+	if (pkt->cut_to && verdict != VERDICT_DROP && !cut_up(ctx, pkt, pkt->hop.interface, now))
 		return leave(pkt, VERDICT_DROP, REASON_MTU_EXCEEDED);
 	return verdict;
 }
@@ -282,7 +283,7 @@ __noinline int long_way(struct xdp_md *ctx)
 		.backend = pkt->backend,
 		.length = pkt->length,
 		.is_parcel = pkt->is_parcel,
-		.direction = pkt->direction,
+		.to_client = pkt->direction == FROM_BACKEND,
 	});
 }
 

@@ -41,6 +41,7 @@ struct packet {
 	/* of the flow that was found or opened; not cleared for each packet */
 	struct flow flow; /* as it was */
 	struct tuple other; /* of its other direction */
+	struct next_hop hop; /* that it leaves by */
 	struct port_search search;
 	struct tuple tuple; /* as it came; the first that is cleared */
 	__u64 hash; /* of the tuple; see hash.h */

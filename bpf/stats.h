@@ -22,7 +22,7 @@ struct outcome {
 	__u32 backend;
 	__u32 length;
 	bool is_parcel;
-	enum direction direction; /* of an ICMP error */
+	bool to_client; /* an ICMP error */
 };
 
 /* For its backend: also an error about a packet of a flow, where it could be sent on. */
@@ -41,7 +41,7 @@ static __always_inline void count_backend(const struct outcome *outcome)
 	if (!counters)
 		return;
 	if (outcome->reason == REASON_REPLY ||
-	    (outcome->reason == REASON_ICMP_ERROR && outcome->direction == FROM_BACKEND)) {
+	    (outcome->reason == REASON_ICMP_ERROR && outcome->to_client)) {
 		counters->packets_out++;
 		counters->bytes_out += outcome->length;
 		return;

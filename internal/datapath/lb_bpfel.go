@@ -321,6 +321,8 @@ type lbPacket struct {
 	_      structs.HostLayout
 	Flow   lbFlow
 	Other  lbTuple
+	Hop    lbNextHop
+	_      [4]byte
 	Search struct {
 		_         structs.HostLayout
 		Now       uint64

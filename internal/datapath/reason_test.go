@@ -105,6 +105,14 @@ func reasonCases() map[string]reasonCase {
 			c.client = netip.AddrPortFrom(netip.MustParseAddrPort(backendA).Addr(), 40000)
 			return c.request(packet.SYN, "").Frame()
 		}},
+		"mtu-exceeded": {ofWeb("TX", "mtu-exceeded", backendA), func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Forward = lb.ForwardIPIP
+			only := b.cfg.Services[0].Backends[0]
+			hop := b.hops[only.Address.Addr()]
+			hop.MTU = 1500
+			b.hopTo(only, hop)
+			return c.request(packet.SYN, strings.Repeat("x", 1500-2*20-20+1)).Frame()
+		}},
 		"too-big": {ofWeb("DROP", "too-big", backendA), func(b *balancer, c *conversation) []byte {
 			b.cfg.Services[0].Forward = lb.ForwardIPIP
 			b.apply(b.cfg)

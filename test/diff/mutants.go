@@ -12,7 +12,7 @@ type Mutant struct {
 // Mutants lists bugs such as are made: forgotten, mixed up, off by one. The
 // differential test finds each.
 func Mutants() []Mutant {
-	return slices.Concat(parserMutants(), shortMutants(), tableMutants(), flowMutants(), natMutants(), tunnelMutants(), answerMutants(), vlanMutants(), neighbourMutants(), icmpMutants())
+	return slices.Concat(parserMutants(), shortMutants(), tableMutants(), flowMutants(), natMutants(), tunnelMutants(), answerMutants(), vlanMutants(), neighbourMutants(), icmpMutants(), lengthMutants())
 }
 
 func parserMutants() []Mutant {
@@ -59,7 +59,7 @@ func parserMutants() []Mutant {
 		{"a flow of dnat that is source-NATed is not counted", "stats.h",
 			"if (outcome->reason == REASON_NEW_FLOW || outcome->reason == REASON_NEW_FLOW_SNAT)", "if (outcome->reason == REASON_NEW_FLOW)"},
 		{"errors to the client are counted as going to the backend", "stats.h",
-			"outcome->direction == FROM_BACKEND)", "outcome->direction != FROM_BACKEND)"},
+			"outcome->to_client)", "!outcome->to_client)"},
 	}
 }
 
@@ -111,7 +111,7 @@ func shortMutants() []Mutant {
 		{"the short way crosses families", "fast.h",
 			"(ttl <= 1 || quick_crosses(q->life.flags))", "ttl <= 1"},
 		{"on the short way flows go on when their time is over", "fast.h",
-			"!flow_expired(q->life.phase, q->flow->last_seen, now) &&", "now &&"},
+			"!is_over(settings, q->life.phase, q->flow->last_seen, now) &&", "now &&"},
 		{"the short way says nothing of who was heard", "fast.h",
 			"(q->life.flags & heard) == heard &&", "heard < 255 &&"},
 		{"the short way forgets when a flow was seen", "fast.h",
@@ -386,7 +386,7 @@ func tunnelMutants() []Mutant {
 		{"what the kernel will complete is summed up wrongly", "l4.h",
 			"*sum = ~*field;", "*sum = *field;"},
 		{"what the kernel will complete is completed", "l4.h",
-			"if (checksum_mode != CHECKSUM_COMPLETE || !l4_is_partial", "if (!l4_is_partial"},
+			"if ((checksum_mode != CHECKSUM_COMPLETE && !pkt->cut_to) || !l4_is_partial", "if (!l4_is_partial"},
 
 		{"what lies behind UDP is not summed up", "l4.h",
 			"behind = pkt->ip_length - header - pkt->l4_length;", "behind = 0 * header;"},
@@ -455,7 +455,7 @@ func icmpMutants() []Mutant {
 		{"errors of routers to a client of dnat pass", "parse.h",
 			"(!carries_icmp(ctx, pkt) || !sent_to_us(eth))", "(eth || !sent_to_us(eth))"},
 		{"so do they in the short way", "fast.h",
-			"return protocol == icmp_of(q->is_v6) ? GUESS_NOTHING : GUESS_NOBODY;", "return protocol == 255 ? GUESS_NOTHING : GUESS_NOBODY;"},
+			"return protocol && *protocol == icmp_of(is_v6);", "return protocol && *protocol == 255;"},
 		{"a fragment of an error is taken for all of it", "parse.h",
 			"verdict == VERDICT_CONTINUE && !pkt->flaw;", "verdict == VERDICT_CONTINUE;"},
 		{"source quench is an error", "quote.h",
@@ -594,5 +594,80 @@ func neighbourMutants() []Mutant {
 			"(!to_group && !addr_equal(&pkt->tuple.dst, &asked->target)) ||", ""},
 		{"a solicitation's padding stays", "neighbour.h",
 			"(int)pkt->length - (int)pkt->l3_offset - (int)sizeof(*at)", "0"},
+	}
+}
+
+func lengthMutants() []Mutant {
+	return []Mutant{
+		{"a packet that just fits is too large", "mtu.h",
+			"!limit || length <= limit ||", "!limit || length < limit ||"},
+		{"the short way's tunnels know no MTU", "fast.h",
+			"if (hop->mtu && length > hop->mtu)", "if (hop->mtu && length > hop->mtu + 1)"},
+		{"the short way's tunnels know no path", "fast.h",
+			"return !path || length <= path;", "return true;"},
+		{"the short way of dsr knows no MTU", "fast.h",
+			"return q->is_long ? VERDICT_CONTINUE : VERDICT_TX;", "return VERDICT_TX;"},
+		{"the short way of nat knows no MTU", "fast.h",
+			"if (q->is_long)", "if (q->is_long && !q->flow)"},
+		{"GUE's headers are not counted", "mtu.h",
+			"(pkt->flow.life.forward == FORWARD_GUE ? sizeof(struct gue) : 0);", "(pkt->flow.life.forward == FORWARD_GUE ? sizeof(struct udphdr) : 0);"},
+		{"headers that translation leaves out are counted", "mtu.h",
+			"return pkt->ip_length - (pkt->l4_offset - pkt->l3_offset) +", "return pkt->ip_length - ip_header_size(pkt->is_v6) +"},
+		{"translation tells the MTU of the other side", "mtu.h",
+			"mtu += (int)ip_header_size(pkt->is_v6) - (int)ip_header_size(!pkt->is_v6);", "mtu += 0;"},
+		{"tunnels tell the MTU of the path", "mtu.h",
+			"mtu -= tunnel_size(pkt, backend);", "mtu -= 0;"},
+		{"less than any link has is told to IPv6", "mtu.h",
+			"pkt->is_v6 ? IPV6_MTU_MIN : IPV4_MTU_MIN;", "IPV4_MTU_MIN;"},
+		{"what a path takes does not matter for tunnels", "mtu.h",
+			"path < interface_limit) ? path : interface_limit;", "path < interface_limit) ? interface_limit : interface_limit;"},
+		{"packets that came in one after the other are judged as one", "mtu.h",
+			"if (mtu && pkt->ip_length > mtu)", "if (mtu && pkt->ip_length > 2 * mtu)"},
+		{"a segment that generic XDP sees is judged, whatever its checksum", "mtu.h",
+			"return field && l4_is_partial(pkt, *field);", "return false;"},
+		{"IPv6 in a tunnel is never cut", "mtu.h",
+			"return pkt->ip_length <= IPV6_MTU_MIN;", "return pkt->ip_length < IPV6_MTU_MIN;"},
+		{"what IPv6 lets be cut is not", "mtu.h",
+			"(pkt->has_fragment_header || length <= FRAGMENTABLE_MAX);", "length <= FRAGMENTABLE_MAX;"},
+		{"a MTU is told in the upper half", "icmp.h",
+			".rest = bpf_htonl(pkt->told_mtu),", ".rest = bpf_htonl(pkt->told_mtu << 16),"},
+
+		{"all pieces say that more follow", "cut.h",
+			"bool more = length < walk->left || walk->more;", "bool more = walk->left || walk->more;"},
+		{"offsets count in bytes", "cut.h",
+			"walk->offset / 8 | (more", "walk->offset | (more"},
+		{"pieces are of any length", "cut.h",
+			"walk->most = (pkt->cut_to - before) & ~7U;", "walk->most = pkt->cut_to - before;"},
+		{"all options are in each piece", "cut.h",
+			"walk->drop = !(*byte & IPV4_OPTION_COPIED);", "walk->drop = false;"},
+		{"options that go stay in the checksum", "cut.h",
+			"ip->check = csum_update(ip->check, bytes.change);", "ip->check = csum_update(ip->check, 0);"},
+		{"the checksum of a header is that of the whole packet", "cut.h",
+			"(__u64)(__u16) ~*word + other);", "(__u64)(__u16) ~*word + !other);"},
+		{"outer IPv6 headers of pieces have the length of all", "cut.h",
+			"v6->payload_len = bpf_htons(behind + length);", "v6->payload_len += 0;"},
+		{"GUE of pieces has no checksum over IPv6", "cut.h",
+			"\tudp->check = ~csum_fold(sum);", "\tudp->check = csum_fold(sum);"},
+		{"what is cut has its old next header", "cut.h",
+			"ip->nexthdr = IPPROTO_FRAGMENT;\n}", "ip->nexthdr += 0;\n}"},
+		{"pieces have a partial checksum", "lb.bpf.c",
+			"if ((pkt->cut_to && !l4_complete(ctx, pkt)) || !rewrite", "if (!rewrite"},
+
+		{"the MSS is raised", "mss.h",
+			"if (was <= walk->most)", "if (was == walk->most)"},
+		{"an MSS at an odd place is in the checksum as at an even one", "mss.h",
+			"was = odd ? __builtin_bswap16(was) : was;", "was = odd ? was : was;"},
+		{"an MSS of another length is taken for one", "mss.h",
+			"*kind == TCP_OPTION_MSS && size == TCP_OPTION_MSS_SIZE)", "*kind == TCP_OPTION_MSS)"},
+		{"the TCP header is not counted for the MSS", "mss.h",
+			"ip_header_size(is_v6) + sizeof(struct tcphdr);", "ip_header_size(is_v6);"},
+		{"only the backend's side counts for the MSS", "mss.h",
+			"return !a || (b && b < a) ? b : a;", "return b ? b : a;"},
+		{"a tunnel is not counted for the MSS", "mss.h",
+			"tunnel = tunnel_size(pkt, backend);", "tunnel = 0 * tunnel_size(pkt, backend);"},
+		{"a partial checksum is changed by another MSS", "mss.h",
+			"if (tcp && walk.change && !l4_is_partial(pkt, tcp->check))", "if (tcp && walk.change)"},
+		{"the MSS of answers stays", "lb.bpf.c",
+			"if (backend->mss && pkt->tcp_flags & TCP_SYN)", "if (backend->mss && (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)"},
 	}
 }

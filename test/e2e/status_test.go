@@ -156,7 +156,7 @@ func TestStatusJSONHasTheseKeys(t *testing.T) {
 	found := map[string]bool{}
 	collectKeys(status, "", found)
 	want := strings.Fields(`.daemon_pid
-		.interfaces .interfaces.index .interfaces.mode .interfaces.name
+		.interfaces .interfaces.index .interfaces.mode .interfaces.name .interfaces.notices
 		.pin
 		.reasons .reasons.packets .reasons.reason .reasons.service
 		.services .services.address

@@ -27,6 +27,8 @@ type network struct {
 	t             *testing.T
 	lab           *lab.Lab
 	front, back   *lab.Bridge
+	routers       routers
+	relays        map[end]*testnet.Relay
 	client        *lab.Node
 	backends      []*lab.Node
 	decapsulators []*lab.Decapsulator
@@ -35,12 +37,13 @@ type network struct {
 
 func newNetwork(t *testing.T, w way, backends int) *network {
 	t.Helper()
-	n := &network{t: t, way: w, lab: labtest.New(t, lab.Native(w.mode == lb.ModeNative))}
+	n := &network{t: t, way: w, lab: labtest.New(t, lab.Native(w.mode == lb.ModeNative)), relays: map[end]*testnet.Relay{}}
 	n.front = n.bridge("front")
 	n.back = n.front
 	if w.twoArm {
 		n.back = n.bridge("back")
 	}
+	n.addRouters()
 	n.addClient()
 	n.addBalancer()
 	for i := range backends {
@@ -68,8 +71,8 @@ func (n *network) bridge(name string) *lab.Bridge {
 func (n *network) addClient() {
 	n.t.Helper()
 	n.client = labtest.Node(n.t, n.lab, "client")
-	n.must(n.client.Connect(n.front, "eth0", n.vip.address(front, clientHost)))
-	if vip := n.vipAddress(); !n.ownVIP() {
+	n.join(n.client, clientEnd, n.front, n.vip.address(n.clientLink(), clientHost))
+	if vip := n.vipAddress(); !n.ownVIP() && !n.onLink && n.routed != clientEnd {
 		n.must(n.client.AddRoute(netip.PrefixFrom(vip, vip.BitLen()), n.vip.address(front, balancerHost).Addr()))
 	}
 }
@@ -79,13 +82,16 @@ func (n *network) addBalancer() {
 	node := labtest.Node(n.t, n.lab, "lb")
 	toFront := []netip.Prefix{v4.address(front, balancerHost), v6.address(front, balancerHost)}
 	toBack := []netip.Prefix{v4.address(back, balancerHost), v6.address(back, balancerHost)}
+	ifname := "eth0"
 	if n.twoArm {
-		n.must(node.Connect(n.front, "eth0", toFront...), node.Connect(n.back, "eth1", toBack...))
-		n.widen(node, "eth1")
+		ifname = "eth1"
+		n.must(node.Connect(n.front, "eth0", toFront...), node.Connect(n.back, ifname, toBack...))
 	} else {
-		n.must(node.Connect(n.front, "eth0", append(toFront, toBack...)...))
-		n.widen(node, "eth0")
+		n.must(node.Connect(n.front, ifname, append(toFront, toBack...)...))
 	}
+	n.widen(n.back.Node(), node.Name())
+	n.widen(node, ifname)
+	n.routeRemote(node)
 	n.Balancer = testnet.NewBalancer(n.t, node)
 }
 
@@ -95,9 +101,8 @@ func (n *network) addBackend(i int) {
 	n.t.Helper()
 	node := labtest.Node(n.t, n.lab, fmt.Sprintf("backend-%d", i))
 	n.backends = append(n.backends, node)
-	n.must(node.Connect(n.back, "eth0", netip.PrefixFrom(n.backendAddress(i), n.backend.address(back, 0).Bits())))
-	n.widen(node, "eth0")
-	if n.forward == lb.ForwardDNAT {
+	n.join(node, backendEnd, n.back, netip.PrefixFrom(n.backendAddress(i), n.backend.address(back, 0).Bits()))
+	if n.forward == lb.ForwardDNAT && n.routed != backendEnd {
 		n.must(node.AddRoute(n.backend.everything(), n.backend.address(n.backendLink(), balancerHost).Addr()))
 	}
 	if n.forward.Translates() {
@@ -109,17 +114,39 @@ func (n *network) addBackend(i int) {
 	} else {
 		n.must(node.AddAddress("eth0", onFront))
 	}
+	if n.routed == clientEnd {
+		n.routeRemote(node)
+	}
 	n.must(node.AddVIP(n.vipAddress()))
 	if n.forward.Tunnels() {
 		n.decapsulators = append(n.decapsulators, labtest.Decapsulate(n.t, node, n.forward, guePort))
 	}
 }
 
-// widen makes room for tunnels on a link that they go by.
+// join connects the client or a backend with its link, in the way's manner.
+func (n *network) join(node *lab.Node, which end, bridge *lab.Bridge, address netip.Prefix) {
+	n.t.Helper()
+	switch {
+	case n.routed == which:
+		n.joinRemote(node, address)
+	case n.relayed:
+		n.joinRelayed(node, which, bridge, address)
+	default:
+		n.must(node.Connect(bridge, "eth0", address))
+		if which == backendEnd {
+			n.widen(bridge.Node(), node.Name())
+		}
+	}
+	if which == backendEnd {
+		n.widen(node, "eth0")
+	}
+}
+
+// widen makes room for tunnels on an interface that they go by.
 func (n *network) widen(node *lab.Node, ifname string) {
 	n.t.Helper()
-	if n.forward.Tunnels() {
-		n.must(n.back.Node().SetMTU(node.Name(), tunnelMTU), node.SetMTU(ifname, tunnelMTU))
+	if n.forward.Tunnels() && !n.tight {
+		n.must(node.SetMTU(ifname, tunnelMTU))
 	}
 }
 

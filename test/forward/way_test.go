@@ -15,18 +15,23 @@ const (
 	v6 family = 6
 )
 
-// The links. With one arm both are one wire, with addresses of both.
+// The links. With one arm front and back are one wire, with addresses of both.
 const (
-	front = 1 // clients are here
-	back  = 2 // backends are here
-	vips  = 9 // not a link: clients have a route to it
+	front  = 1 // clients are here
+	back   = 2 // backends are here
+	middle = 3 // between two routers
+	remote = 4 // behind them
+	vips   = 9 // not a link: clients have a route to it
 )
 
 // Hosts on a link. Backends count up from the first one.
 const (
 	clientHost   = 4
 	balancerHost = 5
+	nearHost     = 6 // the router on the balancer's side
+	farHost      = 7 // the one on the other side
 	backendHost  = 10
+	nobodysHost  = 99
 )
 
 // address is a host's on a link.
@@ -36,6 +41,9 @@ func (f family) address(link, host int) netip.Prefix {
 	}
 	return netip.MustParsePrefix(fmt.Sprintf("fd00:%d::%d/64", link, host))
 }
+
+// network is all of a link's addresses.
+func (f family) network(link int) netip.Prefix { return f.address(link, 0).Masked() }
 
 // everything is what a default route leads to.
 func (f family) everything() netip.Prefix {
@@ -51,8 +59,20 @@ type way struct {
 	vip, backend family
 	twoArm       bool // the balancer has a link to the clients and another one to the backends
 	flat         bool // the backends have addresses of the clients' subnet
+	routed       end  // is behind two routers
+	relayed      bool // frames of client and backends go through the test's hands
+	tight        bool // the backends' links have no room for outer headers
+	onLink       bool // the VIP is of the clients' subnet, and no machine's
 	mode         lb.Mode
 }
+
+// end is one of the two that the balancer is between.
+type end string
+
+const (
+	clientEnd  end = "client"
+	backendEnd end = "backend"
+)
 
 func (w way) String() string {
 	arms := "one arm"
@@ -62,7 +82,17 @@ func (w way) String() string {
 	case w.flat:
 		arms = "one subnet"
 	}
-	return fmt.Sprintf("%s v%d-v%d, %s", w.forward, w.vip, w.backend, arms)
+	name := fmt.Sprintf("%s v%d-v%d, %s", w.forward, w.vip, w.backend, arms)
+	if w.routed != "" {
+		name += fmt.Sprintf(", routed %s", w.routed)
+	}
+	if w.tight {
+		name += ", tight"
+	}
+	if w.onLink {
+		name += ", VIP on the link"
+	}
+	return name
 }
 
 // ways are all that are possible in a mode.
@@ -84,11 +114,24 @@ func ways(mode lb.Mode, forwards ...lb.Forward) (all []way) {
 
 // backendLink is where the backends' addresses are from.
 func (w way) backendLink() int {
-	if w.flat {
+	switch {
+	case w.routed == backendEnd:
+		return remote
+	case w.flat:
 		return front
 	}
 	return back
 }
+
+// clientLink is where the client's address is from.
+func (w way) clientLink() int {
+	if w.routed == clientEnd {
+		return remote
+	}
+	return front
+}
+
+func (w way) clientAddress() netip.Addr { return w.vip.address(w.clientLink(), clientHost).Addr() }
 
 // sourceNAT reports whether backends see the balancer as their client.
 func (w way) sourceNAT() bool {
@@ -97,10 +140,13 @@ func (w way) sourceNAT() bool {
 
 // ownVIP reports whether the VIP is an address of the balancer. Otherwise it is
 // one that is routed to it, and nobody's, or the backends'.
-func (w way) ownVIP() bool { return w.forward == lb.ForwardNAT && !w.twoArm }
+func (w way) ownVIP() bool { return w.forward == lb.ForwardNAT && !w.twoArm && !w.onLink }
 
 func (w way) vipAddress() netip.Addr {
-	if w.ownVIP() {
+	switch {
+	case w.onLink:
+		return w.vip.address(front, nobodysHost).Addr()
+	case w.ownVIP():
 		return w.vip.address(front, balancerHost).Addr()
 	}
 	return w.vip.address(vips, 1).Addr()
@@ -129,8 +175,11 @@ func (w way) webPort() uint16 {
 
 // seenClient is the client's address as backends see it.
 func (w way) seenClient() netip.Addr {
-	if w.sourceNAT() {
-		return w.backend.address(w.backendLink(), balancerHost).Addr()
+	switch {
+	case !w.sourceNAT():
+		return w.clientAddress()
+	case w.flat:
+		return w.backend.address(front, balancerHost).Addr()
 	}
-	return w.vip.address(front, clientHost).Addr()
+	return w.backend.address(back, balancerHost).Addr()
 }

@@ -90,3 +90,15 @@ func Docker(t testing.TB) string {
 	}
 	return docker
 }
+
+// Scapy returns a Python interpreter that has scapy, or ends the test.
+func Scapy(t testing.TB) string {
+	t.Helper()
+	for _, python := range []string{"/usr/bin/python3", "python3"} { // the first is Debian's, whatever the PATH has
+		if exec.CommandContext(t.Context(), python, "-c", "import scapy").Run() == nil {
+			return python
+		}
+	}
+	Missing(t, "needs Python with scapy (Debian: python3-scapy)")
+	return ""
+}

@@ -41,46 +41,51 @@ func kinds() map[string]kind {
 		"TTL 1, known flow":        {last: func(s *scene) []byte { s.open(); return withTTL(s.tcp(packet.ACK, ""), 1).Frame() }},
 		"TTL 1, from the backend":  {last: func(s *scene) []byte { return withTTL(s.answer(s.open()), 1).Frame() }},
 
-		"one VLAN tag":                              {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 1) }},
-		"two VLAN tags":                             {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 2) }},
-		"three VLAN tags":                           {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 3) }},
-		"three VLAN tags, to another port":          {last: func(s *scene) []byte { return tagged(s.toOtherPort(), 3) }},
-		"IPv4 options":                              {only: v4, last: withOptions(1, 1, 1, 0)},
-		"IPv4 source route":                         {only: v4, last: withOptions(sourceRoute()...)},
-		"IPv4 source route, to an IPv6 backend":     {only: v4, change: backendOfOtherFamily, last: withOptions(sourceRoute()...)},
-		"6 IPv6 extension headers":                  {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 6) }},
-		"7 IPv6 extension headers":                  {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 7) }},
-		"7 IPv6 extension headers, to another port": {only: v6, last: func(s *scene) []byte { return extended(s.toOtherPort(), 7) }},
-		"IPv6 routing header, segments left":        {only: v6, last: withSegmentsLeft},
-		"first fragment":                            {last: fragment(0)},
-		"later fragment":                            {last: fragment(185)},
-		"ICMP echo to the VIP":                      {last: func(s *scene) []byte { return s.echo().Frame() }},
-		"ICMP echo, a fragment":                     {last: func(s *scene) []byte { return asFragment(s, s.echo().Frame(), 0) }},
-		"ICMP error about an answer":                {last: func(s *scene) []byte { s.open(); return s.aboutAnswer(8).Frame() }},
-		"ICMP error about an answer, TTL 1":         {last: func(s *scene) []byte { s.open(); return withTTL(s.aboutAnswer(8), 1).Frame() }},
-		"ICMP error about an answer, no flow":       {last: func(s *scene) []byte { return s.aboutAnswer(20).Frame() }},
-		"ICMP error about what a backend got":       {last: func(s *scene) []byte { return s.aboutWhatLeft(packet.TimeExceeded, packet.TimeExceededV6, 0, 0) }},
-		"fragmentation needed for that":             {last: func(s *scene) []byte { return s.aboutWhatLeft(packet.Unreachable, packet.TooBigV6, 4, 1400) }},
-		"ICMP error about nobody's packet":          {last: func(s *scene) []byte { s.port++; return s.aboutNobody() }},
-		"cut off behind the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-1] }},
-		"cut off before the ports":                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-tcpSize+3] }},
-		"TCP data offset below 5":                   {last: tcpDataOffset4},
-		"UDP length below 8":                        {last: udpLength7},
-		"as long as IP allows":                      {last: longest},
-		"to another port of the VIP":                {last: (*scene).toOtherPort},
-		"to another address":                        {last: toOtherAddress},
-		"ARP request for the VIP":                   {only: v4, last: func(s *scene) []byte { return s.arp(s.client(), s.vip()) }},
-		"ARP probe for the VIP":                     {only: v4, last: func(s *scene) []byte { return s.arp(netip.IPv4Unspecified(), s.vip()) }},
-		"ARP announcement of the VIP":               {only: v4, last: func(s *scene) []byte { return s.arp(s.vip(), s.vip()) }},
-		"ARP request for another address":           {only: v4, last: func(s *scene) []byte { return s.arp(s.client(), s.vip().Next()) }},
-		"neighbour solicitation for the VIP":        {only: v6, last: func(s *scene) []byte { return s.solicitation(s.client()).Frame() }},
-		"is the VIP free (DAD)":                     {only: v6, last: func(s *scene) []byte { return s.solicitation(netip.IPv6Unspecified()).Frame() }},
-		"neighbour solicitation, hop limit 64":      {only: v6, last: func(s *scene) []byte { return withTTL(s.solicitation(s.client()), 64).Frame() }},
-		"no backend has weight: TCP SYN":            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
-		"no backend has weight: TCP without SYN":    {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.ACK, "").Frame() }},
-		"no backend has weight: TCP RST":            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.RST, "").Frame() }},
-		"no backend has weight: UDP datagram":       {change: weightless, last: func(s *scene) []byte { return s.udp("question").Frame() }},
-		"no backend has weight, reject: drop":       {change: silent, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"one VLAN tag":                                              {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 1) }},
+		"two VLAN tags":                                             {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 2) }},
+		"three VLAN tags":                                           {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 3) }},
+		"three VLAN tags, to another port":                          {last: func(s *scene) []byte { return tagged(s.toOtherPort(), 3) }},
+		"IPv4 options":                                              {only: v4, last: withOptions(1, 1, 1, 0)},
+		"IPv4 source route":                                         {only: v4, last: withOptions(sourceRoute()...)},
+		"IPv4 source route, to an IPv6 backend":                     {only: v4, change: backendOfOtherFamily, last: withOptions(sourceRoute()...)},
+		"6 IPv6 extension headers":                                  {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 6) }},
+		"7 IPv6 extension headers":                                  {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 7) }},
+		"7 IPv6 extension headers, to another port":                 {only: v6, last: func(s *scene) []byte { return extended(s.toOtherPort(), 7) }},
+		"IPv6 routing header, segments left":                        {only: v6, last: withSegmentsLeft},
+		"first fragment":                                            {last: fragment(0)},
+		"later fragment":                                            {last: fragment(185)},
+		"ICMP echo to the VIP":                                      {last: func(s *scene) []byte { return s.echo().Frame() }},
+		"ICMP echo, a fragment":                                     {last: func(s *scene) []byte { return asFragment(s, s.echo().Frame(), 0) }},
+		"ICMP error about an answer":                                {last: func(s *scene) []byte { s.open(); return s.aboutAnswer(8).Frame() }},
+		"ICMP error about an answer, TTL 1":                         {last: func(s *scene) []byte { s.open(); return withTTL(s.aboutAnswer(8), 1).Frame() }},
+		"ICMP error about an answer, no flow":                       {last: func(s *scene) []byte { return s.aboutAnswer(20).Frame() }},
+		"ICMP error about what a backend got":                       {last: func(s *scene) []byte { return s.aboutWhatLeft(packet.TimeExceeded, packet.TimeExceededV6, 0, 0) }},
+		"fragmentation needed for that":                             {last: func(s *scene) []byte { return s.aboutWhatLeft(packet.Unreachable, packet.TooBigV6, 4, 1400) }},
+		"ICMP error about nobody's packet":                          {last: func(s *scene) []byte { s.port++; return s.aboutNobody() }},
+		"cut off behind the ports":                                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-1] }},
+		"cut off before the ports":                                  {last: func(s *scene) []byte { f := s.tcp(packet.SYN, "").Frame(); return f[:len(f)-tcpSize+3] }},
+		"TCP data offset below 5":                                   {last: tcpDataOffset4},
+		"UDP length below 8":                                        {last: udpLength7},
+		"as long as the MTU":                                        {last: sized(1500, true)},
+		"as long as the MTU, may be fragmented":                     {only: v4, last: sized(1500, false)},
+		"as long as the MTU, to an IPv6 backend":                    {only: v4, change: backendOfOtherFamily, last: sized(1500, true)},
+		"as long as the MTU, may be fragmented, to an IPv6 backend": {only: v4, change: backendOfOtherFamily, last: sized(1500, false)},
+		"longer than the MTU":                                       {last: sized(1501, true)},
+		"as long as IP allows":                                      {last: longest},
+		"to another port of the VIP":                                {last: (*scene).toOtherPort},
+		"to another address":                                        {last: toOtherAddress},
+		"ARP request for the VIP":                                   {only: v4, last: func(s *scene) []byte { return s.arp(s.client(), s.vip()) }},
+		"ARP probe for the VIP":                                     {only: v4, last: func(s *scene) []byte { return s.arp(netip.IPv4Unspecified(), s.vip()) }},
+		"ARP announcement of the VIP":                               {only: v4, last: func(s *scene) []byte { return s.arp(s.vip(), s.vip()) }},
+		"ARP request for another address":                           {only: v4, last: func(s *scene) []byte { return s.arp(s.client(), s.vip().Next()) }},
+		"neighbour solicitation for the VIP":                        {only: v6, last: func(s *scene) []byte { return s.solicitation(s.client()).Frame() }},
+		"is the VIP free (DAD)":                                     {only: v6, last: func(s *scene) []byte { return s.solicitation(netip.IPv6Unspecified()).Frame() }},
+		"neighbour solicitation, hop limit 64":                      {only: v6, last: func(s *scene) []byte { return withTTL(s.solicitation(s.client()), 64).Frame() }},
+		"no backend has weight: TCP SYN":                            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"no backend has weight: TCP without SYN":                    {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.ACK, "").Frame() }},
+		"no backend has weight: TCP RST":                            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.RST, "").Frame() }},
+		"no backend has weight: UDP datagram":                       {change: weightless, last: func(s *scene) []byte { return s.udp("question").Frame() }},
+		"no backend has weight, reject: drop":                       {change: silent, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
 	}
 }
 
@@ -237,6 +242,20 @@ func longest(s *scene) []byte {
 		most -= 20
 	}
 	return s.tcp(packet.SYN, strings.Repeat("x", most)).Frame()
+}
+
+// sized is a datagram of so many bytes with its IP header.
+func sized(size int, dontFragment bool) func(*scene) []byte {
+	const udpSize = 8
+	return func(s *scene) []byte {
+		payload := size - 20 - udpSize
+		if s.six {
+			payload = size - ipv6Size - udpSize
+		}
+		p := s.udp(strings.Repeat("x", payload))
+		p.DontFragment = dontFragment && !s.six
+		return p.Frame()
+	}
 }
 
 func (s *scene) client() netip.Addr { client, _ := s.ends(); return client.Addr() }

@@ -135,8 +135,8 @@ func simulated(t *testing.T, tinylb, base string) packet.File {
 			sent++
 		}
 	}
-	if sent != len(left.Records) {
-		t.Errorf("%d frames were sent, %d are in the capture", sent, len(left.Records))
+	if sent > len(left.Records) { // a packet may leave in pieces
+		t.Errorf("%d packets were sent, %d frames are in the capture", sent, len(left.Records))
 	}
 	return left
 }

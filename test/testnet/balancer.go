@@ -111,6 +111,16 @@ func Packets(s lb.Status, service, reason string) uint64 {
 	return 0
 }
 
+// PacketsOfAll is Packets for all services and none together.
+func PacketsOfAll(s lb.Status, reason string) (packets uint64) {
+	for _, r := range s.Reasons {
+		if r.Reason == reason {
+			packets += r.Packets
+		}
+	}
+	return packets
+}
+
 // Down takes the data plane down.
 func (b *Balancer) Down() {
 	b.T.Helper()

@@ -14,8 +14,8 @@ import (
 	"github.com/tinylb/tinylb/internal/lab"
 )
 
-// largestDatagram is what a buffer for one holds, in bytes; a whole Ethernet frame fits.
-const largestDatagram = 2000
+// largestDatagram is what a buffer for one holds, in bytes: all that UDP can carry.
+const largestDatagram = 65535
 
 // ListenUDP opens a socket on a node. It is closed after the test.
 func ListenUDP(t testing.TB, node *lab.Node, address string, options ...func(*net.UDPConn) error) *net.UDPConn {
@@ -37,6 +37,11 @@ func ListenUDP(t testing.TB, node *lab.Node, address string, options ...func(*ne
 // WithoutChecksums is an option of ListenUDP, for IPv4.
 func WithoutChecksums(c *net.UDPConn) error {
 	return SetOption(c, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1)
+}
+
+// MayBeFragmented is an option of ListenUDP, for IPv4: datagrams leave without DF.
+func MayBeFragmented(c *net.UDPConn) error {
+	return SetOption(c, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
 }
 
 // SetOption sets a socket option, setsockopt(2).
@@ -80,14 +85,23 @@ func ExchangeUDP(c *net.UDPConn, to netip.AddrPort, sent []byte) ([]byte, error)
 	if _, err := c.WriteToUDPAddrPort(sent, to); err != nil {
 		return nil, err
 	}
+	answer, err := ReceiveUDP(c, to)
+	if err != nil {
+		err = fmt.Errorf("the answer to %d bytes: %w", len(sent), err)
+	}
+	return answer, err
+}
+
+// ReceiveUDP returns the next datagram, which must be from that address.
+func ReceiveUDP(c *net.UDPConn, want netip.AddrPort) ([]byte, error) {
 	buffer := make([]byte, largestDatagram)
 	c.SetReadDeadline(time.Now().Add(AnswerWait))
 	size, from, err := c.ReadFromUDPAddrPort(buffer)
 	if err != nil {
-		return nil, fmt.Errorf("the answer to %d bytes: %w", len(sent), err)
+		return nil, err
 	}
-	if from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port()); from != to {
-		return nil, fmt.Errorf("the answer came from %s, want %s", from, to)
+	if from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port()); from != want {
+		return nil, fmt.Errorf("a datagram came from %s, want %s", from, want)
 	}
 	return buffer[:size], nil
 }
