@@ -89,10 +89,12 @@ static __always_inline bool quote_schedule(struct packet *quote)
 		service_at(&quote->tuple.dst, quote->tuple.dport, quote->tuple.protocol);
 	struct backend *backend;
 
-	if (!service || translates(service->forward) || service->flags & SERVICE_RANDOM)
+	if (!service || translates(service->forward) ||
+	    service->flags & (SERVICE_RANDOM | SERVICE_LEAST_CONN))
 		return false;
-	backend = select_backend(quote, service);
-	if (!backend)
+	quote->backend = select_id(quote, service);
+	backend = packet_backend(quote);
+	if (!backend || backend->service != service->id)
 		return false;
 	quote->direction = FROM_CLIENT;
 	quote->slot = NO_SLOT;

@@ -17,12 +17,12 @@ func (d *daemon) setChecks(unseen lb.HealthState) {
 			continue
 		}
 		for _, b := range s.Backends {
-			key := lb.BackendKey{Service: s.Name, Address: b.Address}
+			key := lb.CheckedBackend{Service: s.Name, Address: b.Address}
 			before := known[key]
 			if before == nil {
 				before = &lb.Health{State: unseen}
 			}
-			targets = append(targets, health.Target{BackendKey: key, Address: s.CheckAddress(b), Check: s.Check, Before: before})
+			targets = append(targets, health.Target{CheckedBackend: key, Address: s.CheckAddress(b), Check: s.Check, Before: before})
 		}
 	}
 	d.checker.Set(targets)

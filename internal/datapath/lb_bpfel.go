@@ -29,6 +29,26 @@ type lbAddressFilter struct {
 	Ports [64]uint64
 }
 
+type lbAffinity struct {
+	_          structs.HostLayout
+	Client     lbAddr
+	Group      uint64
+	Until      uint64
+	Address    lbAddr
+	Backend    uint32
+	Generation uint32
+}
+
+type lbAffinityBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad  uint32
+	Kept [4]lbAffinity
+}
+
 type lbAnswerClock struct {
 	_   structs.HostLayout
 	Due [3]uint64
@@ -41,15 +61,17 @@ type lbBackend struct {
 	Port             uint16
 	GuePort          uint16
 	SnatFirst        uint32
-	SnatCount        uint16
 	SnatPortFirst    uint16
 	SnatPortLast     uint16
-	TunnelSourceBits uint16
+	SnatCount        uint8
+	TunnelSourceBits uint8
+	Timeouts         uint8
+	Flags            lbBackendFlags
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
+	Quic             lbQuicLayout
 	Mss              uint16
-	Pad              uint16
 }
 
 type lbBackendCounters struct {
@@ -60,6 +82,12 @@ type lbBackendCounters struct {
 	BytesOut   uint64
 	Flows      uint64
 }
+
+type lbBackendFlags uint8
+
+const (
+	lbBackendFlagsBACKEND_TAKES_FLOWS lbBackendFlags = 1
+)
 
 type lbBackendHealth struct {
 	_     structs.HostLayout
@@ -79,6 +107,12 @@ type lbBackendHealth struct {
 	Pad   uint32
 }
 
+type lbBackendKey struct {
+	_       structs.HostLayout
+	Service uint32
+	Address lbAddr
+}
+
 type lbBackendName struct {
 	_       structs.HostLayout
 	Name    [64]int8
@@ -87,6 +121,12 @@ type lbBackendName struct {
 	Pad     uint16
 	Weight  uint32
 	Service uint32
+}
+
+type lbBackendPolicy struct {
+	_        structs.HostLayout
+	MaxFlows uint32
+	Weight   uint32
 }
 
 type lbBucket struct {
@@ -111,6 +151,21 @@ const (
 	lbChecksumHandlingCHECKSUM_COMPLETE     lbChecksumHandling = 1
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
+
+type lbClientBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad   uint32
+	Rates [4]struct {
+		_       structs.HostLayout
+		Client  lbAddr
+		Service uint64
+		Due     uint64
+	}
+}
 
 type lbConvertedError struct {
 	_     structs.HostLayout
@@ -184,6 +239,12 @@ type lbFlow struct {
 	ClientLink uint32
 	Request    lbFlowEnds
 	Answer     lbFlowEnds
+}
+
+type lbFlowCount struct {
+	_       structs.HostLayout
+	Active  uint32
+	Service uint32
 }
 
 type lbFlowEnds struct {
@@ -318,7 +379,17 @@ type lbNextHop struct {
 }
 
 type lbPacket struct {
-	_      structs.HostLayout
+	_        structs.HostLayout
+	Affinity lbAffinity
+	Backends struct {
+		_           structs.HostLayout
+		Service     uint32
+		TableOffset uint32
+		TableSize   uint32
+		Start       uint32
+		Full        uint32
+	}
+	_      [4]byte
 	Flow   lbFlow
 	Other  lbTuple
 	Hop    lbNextHop
@@ -397,6 +468,23 @@ type lbPathMtu struct {
 	Pad     uint32
 }
 
+type lbPolicy struct {
+	_               structs.HostLayout
+	Name            uint64
+	Interval        uint64
+	ClientInterval  uint64
+	AffinityGroup   uint64
+	AffinityTimeout uint64
+	SourceRules     uint32
+	MaxFlows        uint32
+	ClientBitsV4    uint8
+	ClientBitsV6    uint8
+	AffinityBitsV4  uint8
+	AffinityBitsV6  uint8
+	OnlyAllowed     uint8
+	Pad             [3]uint8
+}
+
 type lbPortPool struct {
 	_         structs.HostLayout
 	FullUntil uint64
@@ -405,40 +493,58 @@ type lbPortPool struct {
 	Cursor    uint32
 }
 
+type lbQuicLayout struct {
+	_        structs.HostLayout
+	Config   uint8
+	IdLength uint8
+}
+
+type lbQuicServer struct {
+	_        structs.HostLayout
+	Service  uint32
+	IdLength uint8
+	Id       [15]uint8
+}
+
 type lbReason uint32
 
 const (
-	lbReasonREASON_NONE            lbReason = 0
-	lbReasonREASON_NOT_IP          lbReason = 1
-	lbReasonREASON_NOT_OURS        lbReason = 2
-	lbReasonREASON_OTHER_MAC       lbReason = 3
-	lbReasonREASON_BAD_IP_HEADER   lbReason = 4
-	lbReasonREASON_OTHER_PROTOCOL  lbReason = 5
-	lbReasonREASON_NEW_FLOW        lbReason = 6
-	lbReasonREASON_FORWARDED       lbReason = 7
-	lbReasonREASON_REPLY           lbReason = 8
-	lbReasonREASON_TRUNCATED       lbReason = 9
-	lbReasonREASON_MALFORMED       lbReason = 10
-	lbReasonREASON_FRAGMENT        lbReason = 11
-	lbReasonREASON_NO_FLOW         lbReason = 12
-	lbReasonREASON_NO_BACKEND      lbReason = 13
-	lbReasonREASON_NO_NEXT_HOP     lbReason = 14
-	lbReasonREASON_BACKEND_GONE    lbReason = 15
-	lbReasonREASON_FLOW_TABLE_FULL lbReason = 16
-	lbReasonREASON_SNAT_EXHAUSTED  lbReason = 17
-	lbReasonREASON_MANY_HEADERS    lbReason = 18
-	lbReasonREASON_ICMP            lbReason = 19
-	lbReasonREASON_NEW_FLOW_SNAT   lbReason = 20
-	lbReasonREASON_TTL_EXPIRED     lbReason = 21
-	lbReasonREASON_TOO_BIG         lbReason = 22
-	lbReasonREASON_SOURCE_ROUTE    lbReason = 23
-	lbReasonREASON_FLOW_TABLE_BUSY lbReason = 24
-	lbReasonREASON_NEIGHBOUR       lbReason = 25
-	lbReasonREASON_MTU_EXCEEDED    lbReason = 26
-	lbReasonREASON_ECHO            lbReason = 27
-	lbReasonREASON_ICMP_ERROR      lbReason = 28
-	lbReasonREASON_PATH_MTU        lbReason = 29
-	lbReasonREASON_COUNT           lbReason = 30
+	lbReasonREASON_NONE              lbReason = 0
+	lbReasonREASON_NOT_IP            lbReason = 1
+	lbReasonREASON_NOT_OURS          lbReason = 2
+	lbReasonREASON_OTHER_MAC         lbReason = 3
+	lbReasonREASON_BAD_IP_HEADER     lbReason = 4
+	lbReasonREASON_OTHER_PROTOCOL    lbReason = 5
+	lbReasonREASON_NEW_FLOW          lbReason = 6
+	lbReasonREASON_FORWARDED         lbReason = 7
+	lbReasonREASON_REPLY             lbReason = 8
+	lbReasonREASON_TRUNCATED         lbReason = 9
+	lbReasonREASON_MALFORMED         lbReason = 10
+	lbReasonREASON_FRAGMENT          lbReason = 11
+	lbReasonREASON_NO_FLOW           lbReason = 12
+	lbReasonREASON_NO_BACKEND        lbReason = 13
+	lbReasonREASON_NO_NEXT_HOP       lbReason = 14
+	lbReasonREASON_BACKEND_GONE      lbReason = 15
+	lbReasonREASON_FLOW_TABLE_FULL   lbReason = 16
+	lbReasonREASON_SNAT_EXHAUSTED    lbReason = 17
+	lbReasonREASON_MANY_HEADERS      lbReason = 18
+	lbReasonREASON_ICMP              lbReason = 19
+	lbReasonREASON_NEW_FLOW_SNAT     lbReason = 20
+	lbReasonREASON_TTL_EXPIRED       lbReason = 21
+	lbReasonREASON_TOO_BIG           lbReason = 22
+	lbReasonREASON_SOURCE_ROUTE      lbReason = 23
+	lbReasonREASON_FLOW_TABLE_BUSY   lbReason = 24
+	lbReasonREASON_NEIGHBOUR         lbReason = 25
+	lbReasonREASON_MTU_EXCEEDED      lbReason = 26
+	lbReasonREASON_ECHO              lbReason = 27
+	lbReasonREASON_ICMP_ERROR        lbReason = 28
+	lbReasonREASON_PATH_MTU          lbReason = 29
+	lbReasonREASON_SOURCE_DENIED     lbReason = 30
+	lbReasonREASON_CLIENT_RATE       lbReason = 31
+	lbReasonREASON_SERVICE_RATE      lbReason = 32
+	lbReasonREASON_MAX_FLOWS_SERVICE lbReason = 33
+	lbReasonREASON_MAX_FLOWS_BACKEND lbReason = 34
+	lbReasonREASON_COUNT             lbReason = 35
 )
 
 type lbReasonCounters struct {
@@ -451,7 +557,7 @@ type lbService struct {
 	Id          uint32
 	Forward     lbForwardMode
 	Flags       lbServiceFlags
-	Pad         uint16
+	Quic        lbQuicLayout
 	TableOffset uint32
 	TableSize   uint32
 }
@@ -465,8 +571,9 @@ type lbServiceBlock struct {
 type lbServiceFlags uint8
 
 const (
-	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
-	lbServiceFlagsSERVICE_SILENT lbServiceFlags = 2
+	lbServiceFlagsSERVICE_RANDOM     lbServiceFlags = 1
+	lbServiceFlagsSERVICE_LEAST_CONN lbServiceFlags = 2
+	lbServiceFlagsSERVICE_SILENT     lbServiceFlags = 4
 )
 
 type lbServiceKey struct {
@@ -488,9 +595,16 @@ type lbServiceName struct {
 	Pad       uint16
 }
 
+type lbServiceRate struct {
+	_         structs.HostLayout
+	Due       uint64
+	FullUntil uint64
+	FullFlows uint32
+	Pad       uint32
+}
+
 type lbSettings struct {
 	_               structs.HostLayout
-	Timeout         [7]uint64
 	SmallestMtu     uint64
 	Interval        [3]uint64
 	FragmentTimeout uint64
@@ -502,6 +616,31 @@ type lbSnatAddress struct {
 	_       structs.HostLayout
 	Address lbAddr
 	IsVip   uint32
+}
+
+type lbSourcePrefix struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Rules   uint32
+	IsV6    uint32
+	Address lbAddr
+}
+
+type lbSourceRule uint32
+
+const (
+	lbSourceRuleSOURCE_ALLOWED lbSourceRule = 1
+	lbSourceRuleSOURCE_DENIED  lbSourceRule = 2
+)
+
+type lbSweeper struct {
+	_     structs.HostLayout
+	Timer struct {
+		_ structs.HostLayout
+		_ [16]byte
+	}
+	Next uint32
+	Pad  uint32
 }
 
 type lbTableChunk struct {
@@ -519,6 +658,12 @@ type lbTick struct {
 	_       structs.HostLayout
 	Jiffies uint64
 	Now     uint64
+}
+
+type lbTimeouts struct {
+	_   structs.HostLayout
+	Of  [7]uint64
+	Pad uint64
 }
 
 type lbTunnelEnd struct {
@@ -565,55 +710,69 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	lbMapAddressFilters     = "address_filters"
-	lbMapAllBackendCounters = "all_backend_counters"
-	lbMapAllBackendHealth   = "all_backend_health"
-	lbMapAllCutHeaders      = "all_cut_headers"
-	lbMapAllFlowPrefixes    = "all_flow_prefixes"
-	lbMapAllHashKeys        = "all_hash_keys"
-	lbMapAllReasonCounters  = "all_reason_counters"
-	lbMapAllSettings        = "all_settings"
-	lbMapAnswerClocks       = "answer_clocks"
-	lbMapAnswerSlots        = "answer_slots"
-	lbMapBackendNames       = "backend_names"
-	lbMapBackends           = "backends"
-	lbMapBuckets            = "buckets"
-	lbMapChecksumBuffers    = "checksum_buffers"
-	lbMapConvertedErrors    = "converted_errors"
-	lbMapDecisions          = "decisions"
-	lbMapFlowHistories      = "flow_histories"
-	lbMapFlows              = "flows"
-	lbMapForeignVips        = "foreign_vips"
-	lbMapFrameSlots         = "frame_slots"
-	lbMapFrameStores        = "frame_stores"
-	lbMapInterfaceMtus      = "interface_mtus"
-	lbMapLocks              = "locks"
-	lbMapNearClients        = "near_clients"
-	lbMapNextHops           = "next_hops"
-	lbMapPackets            = "packets"
-	lbMapPathMtus           = "path_mtus"
-	lbMapPortPools          = "port_pools"
-	lbMapServiceBlocks      = "service_blocks"
-	lbMapServiceNames       = "service_names"
-	lbMapServices           = "services"
-	lbMapSnatAddresses      = "snat_addresses"
-	lbMapStoredFrames       = "stored_frames"
-	lbMapTables             = "tables"
-	lbMapTestInputs         = "test_inputs"
-	lbMapTicks              = "ticks"
-	lbMapTunnelEnds         = "tunnel_ends"
-	lbProgTinylb            = "tinylb"
-	lbVarAnswerBucketCount  = "answer_bucket_count"
-	lbVarChecksumMode       = "checksum_mode"
-	lbVarFlowBucketCount    = "flow_bucket_count"
-	lbVarFlowHashKeys       = "flow_hash_keys"
-	lbVarFrameCount         = "frame_count"
-	lbVarInterfaceMac       = "interface_mac"
-	lbVarNeighbourMac       = "neighbour_mac"
-	lbVarRecordDecisions    = "record_decisions"
-	lbVarStoresAreOrdered   = "stores_are_ordered"
-	lbVarTestClock          = "test_clock"
-	lbVarTxByRedirect       = "tx_by_redirect"
+	lbMapAddressFilters      = "address_filters"
+	lbMapAffinityBackends    = "affinity_backends"
+	lbMapAffinityBuckets     = "affinity_buckets"
+	lbMapAllBackendCounters  = "all_backend_counters"
+	lbMapAllBackendHealth    = "all_backend_health"
+	lbMapAllCutHeaders       = "all_cut_headers"
+	lbMapAllFlowPrefixes     = "all_flow_prefixes"
+	lbMapAllHashKeys         = "all_hash_keys"
+	lbMapAllReasonCounters   = "all_reason_counters"
+	lbMapAllSettings         = "all_settings"
+	lbMapAllTimeouts         = "all_timeouts"
+	lbMapAnswerClocks        = "answer_clocks"
+	lbMapAnswerSlots         = "answer_slots"
+	lbMapBackendNames        = "backend_names"
+	lbMapBackendPolicies     = "backend_policies"
+	lbMapBackends            = "backends"
+	lbMapBuckets             = "buckets"
+	lbMapChecksumBuffers     = "checksum_buffers"
+	lbMapClientBuckets       = "client_buckets"
+	lbMapConvertedErrors     = "converted_errors"
+	lbMapDecisions           = "decisions"
+	lbMapFlowCounts          = "flow_counts"
+	lbMapFlowHistories       = "flow_histories"
+	lbMapFlows               = "flows"
+	lbMapForeignVips         = "foreign_vips"
+	lbMapFrameSlots          = "frame_slots"
+	lbMapFrameStores         = "frame_stores"
+	lbMapInterfaceMtus       = "interface_mtus"
+	lbMapLocks               = "locks"
+	lbMapNearClients         = "near_clients"
+	lbMapNextHops            = "next_hops"
+	lbMapPackets             = "packets"
+	lbMapPathMtus            = "path_mtus"
+	lbMapPolicies            = "policies"
+	lbMapPortPools           = "port_pools"
+	lbMapQuicServers         = "quic_servers"
+	lbMapServiceBlocks       = "service_blocks"
+	lbMapServiceFlowCounts   = "service_flow_counts"
+	lbMapServiceNames        = "service_names"
+	lbMapServiceRates        = "service_rates"
+	lbMapServices            = "services"
+	lbMapSnatAddresses       = "snat_addresses"
+	lbMapSourceRules         = "source_rules"
+	lbMapStoredFrames        = "stored_frames"
+	lbMapSweepers            = "sweepers"
+	lbMapTables              = "tables"
+	lbMapTestInputs          = "test_inputs"
+	lbMapTicks               = "ticks"
+	lbMapTunnelEnds          = "tunnel_ends"
+	lbProgTinylb             = "tinylb"
+	lbVarAffinityBucketCount = "affinity_bucket_count"
+	lbVarAnswerBucketCount   = "answer_bucket_count"
+	lbVarChecksumMode        = "checksum_mode"
+	lbVarClientBucketCount   = "client_bucket_count"
+	lbVarFlowBucketCount     = "flow_bucket_count"
+	lbVarFlowHashKeys        = "flow_hash_keys"
+	lbVarFrameCount          = "frame_count"
+	lbVarInterfaceMac        = "interface_mac"
+	lbVarNeighbourMac        = "neighbour_mac"
+	lbVarRecordDecisions     = "record_decisions"
+	lbVarStoresAreOrdered    = "stores_are_ordered"
+	lbVarTestClock           = "test_clock"
+	lbVarTxByRedirect        = "tx_by_redirect"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -666,6 +825,8 @@ type lbProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
+	AffinityBackends   *ebpf.MapSpec `ebpf:"affinity_backends"`
+	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
 	AllBackendHealth   *ebpf.MapSpec `ebpf:"all_backend_health"`
 	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
@@ -673,14 +834,18 @@ type lbMapSpecs struct {
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
+	AllTimeouts        *ebpf.MapSpec `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
+	BackendPolicies    *ebpf.MapSpec `ebpf:"backend_policies"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	ClientBuckets      *ebpf.MapSpec `ebpf:"client_buckets"`
 	ConvertedErrors    *ebpf.MapSpec `ebpf:"converted_errors"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
+	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
@@ -692,12 +857,18 @@ type lbMapSpecs struct {
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
 	PathMtus           *ebpf.MapSpec `ebpf:"path_mtus"`
+	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
+	QuicServers        *ebpf.MapSpec `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
+	ServiceFlowCounts  *ebpf.MapSpec `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
+	ServiceRates       *ebpf.MapSpec `ebpf:"service_rates"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	SourceRules        *ebpf.MapSpec `ebpf:"source_rules"`
 	StoredFrames       *ebpf.MapSpec `ebpf:"stored_frames"`
+	Sweepers           *ebpf.MapSpec `ebpf:"sweepers"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
@@ -708,17 +879,19 @@ type lbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	AnswerBucketCount *ebpf.VariableSpec `ebpf:"answer_bucket_count"`
-	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
-	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
-	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
-	FrameCount        *ebpf.VariableSpec `ebpf:"frame_count"`
-	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
-	NeighbourMac      *ebpf.VariableSpec `ebpf:"neighbour_mac"`
-	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
-	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
-	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
-	TxByRedirect      *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
+	AffinityBucketCount *ebpf.VariableSpec `ebpf:"affinity_bucket_count"`
+	AnswerBucketCount   *ebpf.VariableSpec `ebpf:"answer_bucket_count"`
+	ChecksumMode        *ebpf.VariableSpec `ebpf:"checksum_mode"`
+	ClientBucketCount   *ebpf.VariableSpec `ebpf:"client_bucket_count"`
+	FlowBucketCount     *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
+	FlowHashKeys        *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	FrameCount          *ebpf.VariableSpec `ebpf:"frame_count"`
+	InterfaceMac        *ebpf.VariableSpec `ebpf:"interface_mac"`
+	NeighbourMac        *ebpf.VariableSpec `ebpf:"neighbour_mac"`
+	RecordDecisions     *ebpf.VariableSpec `ebpf:"record_decisions"`
+	StoresAreOrdered    *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
+	TestClock           *ebpf.VariableSpec `ebpf:"test_clock"`
+	TxByRedirect        *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -742,6 +915,8 @@ func (o *lbObjects) Close() error {
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
+	AffinityBackends   *ebpf.Map `ebpf:"affinity_backends"`
+	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
 	AllBackendHealth   *ebpf.Map `ebpf:"all_backend_health"`
 	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
@@ -749,14 +924,18 @@ type lbMaps struct {
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
+	AllTimeouts        *ebpf.Map `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
+	BackendPolicies    *ebpf.Map `ebpf:"backend_policies"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	ClientBuckets      *ebpf.Map `ebpf:"client_buckets"`
 	ConvertedErrors    *ebpf.Map `ebpf:"converted_errors"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
+	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
@@ -768,12 +947,18 @@ type lbMaps struct {
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
 	PathMtus           *ebpf.Map `ebpf:"path_mtus"`
+	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
+	QuicServers        *ebpf.Map `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
+	ServiceFlowCounts  *ebpf.Map `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
+	ServiceRates       *ebpf.Map `ebpf:"service_rates"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	SourceRules        *ebpf.Map `ebpf:"source_rules"`
 	StoredFrames       *ebpf.Map `ebpf:"stored_frames"`
+	Sweepers           *ebpf.Map `ebpf:"sweepers"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
@@ -783,6 +968,8 @@ type lbMaps struct {
 func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
+		m.AffinityBackends,
+		m.AffinityBuckets,
 		m.AllBackendCounters,
 		m.AllBackendHealth,
 		m.AllCutHeaders,
@@ -790,14 +977,18 @@ func (m *lbMaps) Close() error {
 		m.AllHashKeys,
 		m.AllReasonCounters,
 		m.AllSettings,
+		m.AllTimeouts,
 		m.AnswerClocks,
 		m.AnswerSlots,
 		m.BackendNames,
+		m.BackendPolicies,
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.ClientBuckets,
 		m.ConvertedErrors,
 		m.Decisions,
+		m.FlowCounts,
 		m.FlowHistories,
 		m.Flows,
 		m.ForeignVips,
@@ -809,12 +1000,18 @@ func (m *lbMaps) Close() error {
 		m.NextHops,
 		m.Packets,
 		m.PathMtus,
+		m.Policies,
 		m.PortPools,
+		m.QuicServers,
 		m.ServiceBlocks,
+		m.ServiceFlowCounts,
 		m.ServiceNames,
+		m.ServiceRates,
 		m.Services,
 		m.SnatAddresses,
+		m.SourceRules,
 		m.StoredFrames,
+		m.Sweepers,
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
@@ -826,17 +1023,19 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	AnswerBucketCount *ebpf.Variable `ebpf:"answer_bucket_count"`
-	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
-	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
-	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
-	FrameCount        *ebpf.Variable `ebpf:"frame_count"`
-	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
-	NeighbourMac      *ebpf.Variable `ebpf:"neighbour_mac"`
-	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
-	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
-	TestClock         *ebpf.Variable `ebpf:"test_clock"`
-	TxByRedirect      *ebpf.Variable `ebpf:"tx_by_redirect"`
+	AffinityBucketCount *ebpf.Variable `ebpf:"affinity_bucket_count"`
+	AnswerBucketCount   *ebpf.Variable `ebpf:"answer_bucket_count"`
+	ChecksumMode        *ebpf.Variable `ebpf:"checksum_mode"`
+	ClientBucketCount   *ebpf.Variable `ebpf:"client_bucket_count"`
+	FlowBucketCount     *ebpf.Variable `ebpf:"flow_bucket_count"`
+	FlowHashKeys        *ebpf.Variable `ebpf:"flow_hash_keys"`
+	FrameCount          *ebpf.Variable `ebpf:"frame_count"`
+	InterfaceMac        *ebpf.Variable `ebpf:"interface_mac"`
+	NeighbourMac        *ebpf.Variable `ebpf:"neighbour_mac"`
+	RecordDecisions     *ebpf.Variable `ebpf:"record_decisions"`
+	StoresAreOrdered    *ebpf.Variable `ebpf:"stores_are_ordered"`
+	TestClock           *ebpf.Variable `ebpf:"test_clock"`
+	TxByRedirect        *ebpf.Variable `ebpf:"tx_by_redirect"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

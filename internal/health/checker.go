@@ -26,7 +26,7 @@ const (
 
 // Target is a backend that is to be checked.
 type Target struct {
-	lb.BackendKey
+	lb.CheckedBackend
 	Address netip.AddrPort // where it is checked
 	Check   *lb.Check      // must not change any more
 	Before  *lb.Health     // what is known of a target that Set meets for the first time
@@ -43,9 +43,9 @@ type Checker struct {
 	pending sync.WaitGroup // timers that run and checks under way
 
 	mu      sync.Mutex
-	watched map[lb.BackendKey]*watch
-	fresh   map[lb.BackendKey]struct{} // see Changes
-	unknown int                        // of watched
+	watched map[lb.CheckedBackend]*watch
+	fresh   map[lb.CheckedBackend]struct{} // see Changes
+	unknown int                            // of watched
 }
 
 // watch is a target as long as Set says the same of it.
@@ -68,8 +68,8 @@ func newChecker(log *slog.Logger, probeBy func(lb.Check) (probe, error)) *Checke
 		log: log, probeBy: probeBy, ctx: ctx, cancel: cancel,
 		changed: make(chan struct{}, 1),
 		slots:   make(chan struct{}, mostAtOnce),
-		watched: map[lb.BackendKey]*watch{},
-		fresh:   map[lb.BackendKey]struct{}{},
+		watched: map[lb.CheckedBackend]*watch{},
+		fresh:   map[lb.CheckedBackend]struct{}{},
 	}
 }
 
@@ -86,22 +86,22 @@ func (c *Checker) Close() {
 func (c *Checker) Set(targets []Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	watched := make(map[lb.BackendKey]*watch, len(targets))
+	watched := make(map[lb.CheckedBackend]*watch, len(targets))
 	probes := map[*lb.Check]probe{}
 	var begin []*watch
 	c.unknown = 0
 	for _, t := range targets {
-		w, known := c.watched[t.BackendKey]
+		w, known := c.watched[t.CheckedBackend]
 		switch {
 		case !known:
 			w = &watch{Target: t, verdict: verdict{health: t.Before}}
-			c.fresh[t.BackendKey] = struct{}{}
+			c.fresh[t.CheckedBackend] = struct{}{}
 			begin = append(begin, w)
 		case w.Address != t.Address || !lb.SameCheck(w.Check, t.Check):
 			w = &watch{Target: t, verdict: verdict{health: w.health}}
 			begin = append(begin, w)
 		}
-		watched[t.BackendKey] = w
+		watched[t.CheckedBackend] = w
 		if w.health.State == lb.HealthUnknown {
 			c.unknown++
 		}
@@ -132,10 +132,10 @@ func (c *Checker) newProbe(check lb.Check) probe {
 
 // Changes returns what is known of those targets about which something else is known
 // than at the last call. It is for one caller.
-func (c *Checker) Changes() map[lb.BackendKey]*lb.Health {
+func (c *Checker) Changes() map[lb.CheckedBackend]*lb.Health {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	changes := make(map[lb.BackendKey]*lb.Health, len(c.fresh))
+	changes := make(map[lb.CheckedBackend]*lb.Health, len(c.fresh))
 	for key := range c.fresh {
 		if w := c.watched[key]; w != nil {
 			changes[key] = w.health
@@ -213,13 +213,13 @@ func (c *Checker) publish(w *watch, before lb.HealthState) {
 	switch {
 	case w.health.State == before:
 	case w.health.State == lb.HealthDown:
-		c.log.Warn("backend down", "service", w.Service, "backend", w.BackendKey.Address, "check", w.Check.Type, "cause", w.health.Error)
+		c.log.Warn("backend down", "service", w.Service, "backend", w.CheckedBackend.Address, "check", w.Check.Type, "cause", w.health.Error)
 	case before == lb.HealthUnknown:
-		c.log.Debug("backend up", "service", w.Service, "backend", w.BackendKey.Address, "check", w.Check.Type)
+		c.log.Debug("backend up", "service", w.Service, "backend", w.CheckedBackend.Address, "check", w.Check.Type)
 	default:
-		c.log.Info("backend up", "service", w.Service, "backend", w.BackendKey.Address, "check", w.Check.Type)
+		c.log.Info("backend up", "service", w.Service, "backend", w.CheckedBackend.Address, "check", w.Check.Type)
 	}
-	c.fresh[w.BackendKey] = struct{}{}
+	c.fresh[w.CheckedBackend] = struct{}{}
 	select {
 	case c.changed <- struct{}{}:
 	default:

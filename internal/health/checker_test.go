@@ -84,7 +84,7 @@ func check() *lb.Check {
 func targetAt(n int, before lb.HealthState) Target {
 	address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 80)
 	return Target{
-		BackendKey: lb.BackendKey{Service: "web", Address: address}, Address: address, Check: check(), Before: &lb.Health{State: before},
+		CheckedBackend: lb.CheckedBackend{Service: "web", Address: address}, Address: address, Check: check(), Before: &lb.Health{State: before},
 	}
 }
 
@@ -148,7 +148,7 @@ func TestIntervals(t *testing.T) {
 		failed := time.Now()
 		for isDown := false; !isDown; {
 			<-c.Changed()
-			h := c.Changes()[target.BackendKey]
+			h := c.Changes()[target.CheckedBackend]
 			isDown = h != nil && h.State == lb.HealthDown
 		}
 		if took := time.Since(failed); took < 1600*time.Millisecond || took > 12*time.Second+2400*time.Millisecond {
@@ -203,7 +203,7 @@ func TestHangingBackend(t *testing.T) {
 		target := targetAt(1, lb.HealthUnknown)
 		c.Set([]Target{target})
 		time.Sleep(5*time.Second + 100*time.Millisecond)
-		h := c.Changes()[target.BackendKey]
+		h := c.Changes()[target.CheckedBackend]
 		if h.State != lb.HealthDown || h.Error != "no answer within 5s" {
 			t.Errorf("got %+v", h)
 		}
@@ -236,7 +236,7 @@ func TestSetAgain(t *testing.T) {
 		b.set(kept.Address, errors.New("refused"))
 		c.Set([]Target{kept, gone})
 		time.Sleep(15 * time.Second)
-		was := c.Changes()[kept.BackendKey]
+		was := c.Changes()[kept.CheckedBackend]
 
 		// the same: nothing happens, whatever is said to have been before
 		checks := len(b.times(kept.Address))
@@ -269,7 +269,7 @@ func TestSetAgain(t *testing.T) {
 		b.set(kept.Address, nil)
 		c.Set([]Target{other})
 		time.Sleep(10 * time.Millisecond)
-		h := c.Changes()[kept.BackendKey]
+		h := c.Changes()[kept.CheckedBackend]
 		if len(b.times(kept.Address)) != checks+1 || h.State != lb.HealthUp || len(h.Transitions) != 2 || h.Transitions[0] != was.Transitions[0] {
 			t.Errorf("after a change of the check: %+v", h)
 		}
@@ -292,7 +292,7 @@ func TestInheritedState(t *testing.T) {
 			}
 		}
 		time.Sleep(1200 * time.Millisecond) // the faster interval, and its jitter
-		if h := c.Changes()[target.BackendKey]; h == nil || h.State != lb.HealthUp || len(h.Transitions) != 2 {
+		if h := c.Changes()[target.CheckedBackend]; h == nil || h.State != lb.HealthUp || len(h.Transitions) != 2 {
 			t.Errorf("after two checks: %+v", h)
 		}
 	})
@@ -305,7 +305,7 @@ func TestNoProbe(t *testing.T) {
 		target := targetAt(1, lb.HealthUnknown)
 		c.Set([]Target{target})
 		time.Sleep(time.Second)
-		if h := c.Changes()[target.BackendKey]; h.State != lb.HealthDown || h.Error != "bad check" {
+		if h := c.Changes()[target.CheckedBackend]; h.State != lb.HealthDown || h.Error != "bad check" {
 			t.Errorf("got %+v", h)
 		}
 	})

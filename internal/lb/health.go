@@ -80,8 +80,8 @@ func (s *Service) CheckAddress(b Backend) netip.AddrPort {
 	return netip.AddrPortFrom(b.Address.Addr(), port)
 }
 
-// BackendKey is a backend by what the config calls it.
-type BackendKey struct {
+// CheckedBackend is a backend by what the config calls it.
+type CheckedBackend struct {
 	Service string
 	Address netip.AddrPort
 }

@@ -41,6 +41,7 @@ type BackendStatus struct {
 	Usable   bool            `json:"usable"` // has a next hop, and is not known to be down
 	NextHop  *NextHopStatus  `json:"next_hop,omitempty"`
 	Health   *HealthStatus   `json:"health,omitempty"` // nil: it is not checked
+	Active   uint32          `json:"active_flows"`     // that are not closed
 	Counters BackendCounters `json:"counters"`
 }
 

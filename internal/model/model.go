@@ -72,6 +72,9 @@ type Model struct {
 
 	poolFull time.Time // until when a search that found nothing free may be believed
 
+	clientRates map[client]*rateLimit
+	kept        map[client]*keptBackend
+
 	// What the data plane says of its own accord.
 	resets, icmpErrors, echoes rateLimit
 
@@ -86,7 +89,10 @@ type Model struct {
 // New is a data plane with cfg, whose backends are reached by hops: one for
 // each backend's address. The limits stay as they are in cfg.
 func New(cfg lb.Config, hops map[netip.Addr]lb.NextHop, opts Options) (*Model, error) {
-	m := &Model{opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}, pathMTUs: map[netip.Addr]PathMTU{}}
+	m := &Model{
+		opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}, pathMTUs: map[netip.Addr]PathMTU{},
+		clientRates: map[client]*rateLimit{}, kept: map[client]*keptBackend{},
+	}
 	return m, m.Apply(cfg, hops)
 }
 

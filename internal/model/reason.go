@@ -44,6 +44,12 @@ const (
 	Echo          Reason = "echo"
 	ICMPError     Reason = "icmp-error"
 	PathMTUSet    Reason = "path-mtu"
+
+	SourceDenied    Reason = "source-denied"
+	ClientRate      Reason = "client-rate"
+	ServiceRate     Reason = "service-rate"
+	MaxFlowsService Reason = "max-flows-service"
+	MaxFlowsBackend Reason = "max-flows-backend"
 )
 
 // Reasons lists all of them.
@@ -52,7 +58,7 @@ func Reasons() []Reason {
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
 		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, Neighbour, MTUExceeded, Echo, ICMPError,
-		PathMTUSet,
+		PathMTUSet, SourceDenied, ClientRate, ServiceRate, MaxFlowsService, MaxFlowsBackend,
 	}
 }
 

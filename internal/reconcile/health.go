@@ -15,15 +15,15 @@ type healthRecord struct {
 
 // LearnHealth hands over what is newly known about backends' health. The next Apply or
 // Follow writes it and what follows from it; until one has, it is remembered.
-func (r *Reconciler) LearnHealth(news map[lb.BackendKey]*lb.Health) {
+func (r *Reconciler) LearnHealth(news map[lb.CheckedBackend]*lb.Health) {
 	maps.Copy(r.healthNews, news)
 }
 
 // Health is what the tables say about the backends of the services that are checked,
 // which it finds as Apply would. Those that the tables do not have are missing; one
 // that they have without a word on its health is lb.HealthUnknown.
-func (r *Reconciler) Health(services []lb.Service) map[lb.BackendKey]*lb.Health {
-	known := map[lb.BackendKey]*lb.Health{}
+func (r *Reconciler) Health(services []lb.Service) map[lb.CheckedBackend]*lb.Health {
+	known := map[lb.CheckedBackend]*lb.Health{}
 	unknown := &lb.Health{State: lb.HealthUnknown}
 	for i := range services {
 		s := r.findService(&services[i])
@@ -35,7 +35,7 @@ func (r *Reconciler) Health(services []lb.Service) map[lb.BackendKey]*lb.Health 
 			if health == nil {
 				health = unknown
 			}
-			known[lb.BackendKey{Service: services[i].Name, Address: r.actual.backendNames.at(id).Address}] = health
+			known[lb.CheckedBackend{Service: services[i].Name, Address: r.actual.backendNames.at(id).Address}] = health
 		}
 	}
 	return known
@@ -57,7 +57,7 @@ func (r *Reconciler) findService(config *lb.Service) *service {
 
 // healthOf is what is known about a backend of a service that is checked; nil: nothing.
 func (p *plan) healthOf(service string, id uint32, address netip.AddrPort) *lb.Health {
-	if health, isNew := p.r.healthNews[lb.BackendKey{Service: service, Address: address}]; isNew {
+	if health, isNew := p.r.healthNews[lb.CheckedBackend{Service: service, Address: address}]; isNew {
 		return health
 	}
 	return p.r.actual.health[id]

@@ -17,8 +17,8 @@ func checked() lb.Config {
 	return cfg
 }
 
-func keyOf(cfg lb.Config, backend int) lb.BackendKey {
-	return lb.BackendKey{Service: cfg.Services[0].Name, Address: cfg.Services[0].Backends[backend].Address}
+func keyOf(cfg lb.Config, backend int) lb.CheckedBackend {
+	return lb.CheckedBackend{Service: cfg.Services[0].Name, Address: cfg.Services[0].Backends[backend].Address}
 }
 
 func down(cause string) *lb.Health {
@@ -39,12 +39,12 @@ func TestDownBackendKeepsItsFlows(t *testing.T) {
 	entry, hop := m.backends[id], m.hops[m.backends[id].NextHop]
 	m.writes()
 
-	r.LearnHealth(map[lb.BackendKey]*lb.Health{key: down("refused")})
+	r.LearnHealth(map[lb.CheckedBackend]*lb.Health{key: down("refused")})
 	result, err := r.Follow(nil)
 	if err != nil || len(result.Unusable) != 1 || result.Unusable[0].Problem != "check failed: refused" || !result.Unusable[0].IsDown {
 		t.Errorf("got %+v, %v", result, err)
 	}
-	if log := m.writes(); !slices.Equal(log, []string{"PutTable", "PutService", "PutBackendHealth"}) {
+	if log := m.writes(); !slices.Equal(log, []string{"PutBackend", "PutTable", "PutService", "PutBackendHealth"}) {
 		t.Errorf("written: %v", log)
 	}
 	for key, service := range m.services {
@@ -52,11 +52,12 @@ func TestDownBackendKeepsItsFlows(t *testing.T) {
 			t.Errorf("%v leads to it", key)
 		}
 	}
+	entry.TakesFlows = false
 	if m.backends[id] != entry || m.hops[entry.NextHop] != hop || !hop.Usable() {
 		t.Errorf("backend %+v by %+v became %+v by %+v", entry, hop, m.backends[id], m.hops[entry.NextHop])
 	}
 
-	r.LearnHealth(map[lb.BackendKey]*lb.Health{key: {State: lb.HealthUp}})
+	r.LearnHealth(map[lb.CheckedBackend]*lb.Health{key: {State: lb.HealthUp}})
 	if result, err := r.Follow(nil); err != nil || len(result.Unusable) > 0 {
 		t.Errorf("got %+v, %v", result, err)
 	}
@@ -71,7 +72,7 @@ func TestHealthRecordAlone(t *testing.T) {
 	m.writes()
 	key := keyOf(cfg, 0)
 	for _, health := range []*lb.Health{{State: lb.HealthUnknown}, {State: lb.HealthUp}, {State: lb.HealthUp, Error: "refused"}} {
-		r.LearnHealth(map[lb.BackendKey]*lb.Health{key: health})
+		r.LearnHealth(map[lb.CheckedBackend]*lb.Health{key: health})
 		if _, err := r.Follow(nil); err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +99,7 @@ func TestNewBackendWaitsForItsFirstCheck(t *testing.T) {
 	if _, known := r.Health(cfg.Services)[key]; known {
 		t.Error("the tables know it")
 	}
-	r.LearnHealth(map[lb.BackendKey]*lb.Health{key: {State: lb.HealthNew}})
+	r.LearnHealth(map[lb.CheckedBackend]*lb.Health{key: {State: lb.HealthNew}})
 	if result := mustApply(t, r, cfg, hopsOf(cfg)); len(result.Unusable) != 1 || result.Unusable[0].Problem != "not checked yet" {
 		t.Errorf("got %+v", result)
 	}
@@ -111,13 +112,13 @@ func TestHealthIsReadBack(t *testing.T) {
 	m := newMemory(t, testLimits())
 	r := m.start()
 	key, health := keyOf(cfg, 1), down("refused")
-	r.LearnHealth(map[lb.BackendKey]*lb.Health{key: health})
+	r.LearnHealth(map[lb.CheckedBackend]*lb.Health{key: health})
 	mustApply(t, r, cfg, hopsOf(cfg))
 
 	again := checked()
 	again.Services[0].Name = "renamed"
 	r = m.start()
-	want := map[lb.BackendKey]*lb.Health{}
+	want := map[lb.CheckedBackend]*lb.Health{}
 	for i := range again.Services[0].Backends {
 		want[keyOf(again, i)] = &lb.Health{State: lb.HealthUnknown}
 	}

@@ -25,8 +25,9 @@ type Reconciler struct {
 	hops    map[netip.Addr]lb.NextHop // as last known
 	mtus    mtus
 	// healthNews is what the tables do not hold yet.
-	healthNews map[lb.BackendKey]*lb.Health
+	healthNews map[lb.CheckedBackend]*lb.Health
 	round      uint64 // counts calls of Apply
+	seed       uint32 // of the scheduler tables to come
 }
 
 // New reads back what the tables hold. The limits are those that the tables
@@ -44,7 +45,7 @@ func New(tables Tables, limits lb.Limits) (*Reconciler, error) {
 		hops:     map[netip.Addr]lb.NextHop{},
 		mtus:     mtus{ofHops: map[int]int{}},
 
-		healthNews: map[lb.BackendKey]*lb.Health{},
+		healthNews: map[lb.CheckedBackend]*lb.Health{},
 	}
 	r.recall()
 	r.recallHops()

@@ -124,6 +124,9 @@ type world struct {
 	timeouts lb.Timeouts
 	limits   lb.RateLimits
 	numbers  int
+	servers  int
+	seed     uint32
+	gone     []*worldService // in this step: with the VIP of one, another would be the same by another name
 }
 
 type worldService struct {
@@ -144,10 +147,11 @@ func newWorld(seed uint64) *world {
 
 // config is a copy that later steps leave alone.
 func (w *world) config() lb.Config {
-	cfg := lb.Config{Timeouts: w.timeouts, RateLimits: w.limits}
+	cfg := lb.Config{Timeouts: w.timeouts, RateLimits: w.limits, Seed: w.seed}
 	for _, s := range w.services {
 		service := s.Service
 		service.Backends = slices.Clone(service.Backends)
+		service.ServerIDs = maps.Clone(service.ServerIDs)
 		cfg.Services = append(cfg.Services, service)
 	}
 	return cfg
@@ -175,6 +179,7 @@ func (w *world) identities() map[identity]bool {
 
 // step makes a few changes at once.
 func (w *world) step() {
+	w.gone = nil
 	for _, s := range w.services {
 		s.moved = false
 	}
@@ -215,11 +220,11 @@ func (w *world) changeHealth(who identity) {
 
 // tell hands over what is known of all that are checked.
 func (w *world) tell(r *reconcile.Reconciler) {
-	news := map[lb.BackendKey]*lb.Health{}
+	news := map[lb.CheckedBackend]*lb.Health{}
 	for _, s := range w.services {
 		for _, b := range s.Backends {
 			if s.Check != nil {
-				news[lb.BackendKey{Service: s.Name, Address: b.Address}] = w.health[identity{s.number, b.Address}]
+				news[lb.CheckedBackend{Service: s.Name, Address: b.Address}] = w.health[identity{s.number, b.Address}]
 			}
 		}
 	}
@@ -228,9 +233,21 @@ func (w *world) tell(r *reconcile.Reconciler) {
 
 func (w *world) change(s *worldService) {
 	b := &s.Backends[w.rng.IntN(len(s.Backends))]
-	switch w.rng.IntN(30) {
+	switch w.rng.IntN(32) {
+	case 26:
+		w.seed = uint32(w.rng.IntN(2))
+	case 24:
+		w.chooseQUIC(s)
+	case 25: // two servers change places
+		o := &s.Backends[w.rng.IntN(len(s.Backends))]
+		if s.ServerIDs != nil {
+			s.ServerIDs[b.Address], s.ServerIDs[o.Address] = s.ServerIDs[o.Address], s.ServerIDs[b.Address]
+		}
+	case 23:
+		w.choosePolicy(s)
 	case 0:
 		w.services = slices.DeleteFunc(w.services, func(o *worldService) bool { return o == s })
+		w.gone = append(w.gone, s)
 	case 1:
 		if !s.moved { // another name and another address: that is another service
 			s.Name, s.moved = fmt.Sprintf("renamed-%d", w.rng.IntN(1_000_000)), true
@@ -249,13 +266,13 @@ func (w *world) change(s *worldService) {
 		s.Forward = lb.Forwards()[w.rng.IntN(5)]
 	case 22:
 		w.chooseTunnel(s)
-	case 24:
+	case 27:
 		if s.Check == nil {
 			s.Check = &lb.Check{Type: lb.CheckTCP}
 		} else {
 			s.Check = nil
 		}
-	case 25, 26, 27:
+	case 28, 29, 30:
 		if s.Check != nil {
 			w.changeHealth(identity{s.number, b.Address})
 		}
@@ -287,7 +304,7 @@ func (w *world) change(s *worldService) {
 	case 11:
 		b.Name = fmt.Sprintf("b-%d", w.rng.IntN(100))
 	case 12:
-		s.Scheduler, s.Silent = []lb.Scheduler{lb.Maglev, lb.Random}[w.rng.IntN(2)], w.rng.IntN(2) == 0
+		s.Scheduler, s.Silent = lb.Schedulers()[w.rng.IntN(3)], w.rng.IntN(2) == 0
 	case 13:
 		w.chooseSNAT(s)
 	case 14:
@@ -339,6 +356,39 @@ func (w *world) addService() {
 	w.services = append(w.services, s)
 }
 
+// choosePolicy changes one or more of what a service asks of new flows, or its timeouts.
+func (w *world) choosePolicy(s *worldService) {
+	s.MaxFlows, s.NewFlowsPerSecond = uint32(w.rng.IntN(3)), uint32(w.rng.IntN(3))
+	switch w.rng.IntN(6) {
+	case 0:
+		s.Allow, s.Deny = w.sources(), w.sources()
+	case 1:
+		s.Allow, s.Deny = nil, nil
+	case 2:
+		s.Timeouts = lb.Timeouts{}
+	case 3:
+		s.Timeouts = lb.Timeouts{TCPEstablished: time.Duration(1+w.rng.IntN(3)) * time.Hour}
+	case 4:
+		s.PerClient = lb.ClientRate{NewFlowsPerSecond: uint32(w.rng.IntN(2)), PrefixV4: 24, PrefixV6: uint8(w.rng.IntN(2))}
+	case 5:
+		s.Affinity = lb.Affinity{
+			Timeout: time.Duration(w.rng.IntN(2)) * time.Hour, PrefixV4: 32, PrefixV6: 64, Group: []string{"", "a", "b"}[w.rng.IntN(3)],
+		}
+	}
+	for i := range s.Backends {
+		s.Backends[i].MaxFlows = uint32(w.rng.IntN(2))
+	}
+}
+
+// sources are few, so that lists are often the same.
+func (w *world) sources() []netip.Prefix {
+	all := []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("192.0.2.1/32"),
+		netip.MustParsePrefix("2001:db8::/32"),
+	}
+	return all[w.rng.IntN(2) : w.rng.IntN(4)+1]
+}
+
 func (w *world) chooseSNAT(s *worldService) {
 	s.SNAT.Addresses = nil
 	if w.rng.IntN(8) == 0 {
@@ -378,7 +428,7 @@ func (w *world) freeVIP() (lb.VIP, []lb.Protocol) {
 		ports := portRanges()[w.rng.IntN(len(portRanges()))]
 		address := vipRange(1+w.rng.IntN(4), ports.First, ports.Last)
 		protocols := [][]lb.Protocol{{lb.TCP}, {lb.UDP}, {lb.TCP, lb.UDP}}[w.rng.IntN(3)]
-		if !slices.ContainsFunc(w.services, func(s *worldService) bool {
+		if !slices.ContainsFunc(slices.Concat(w.services, w.gone), func(s *worldService) bool {
 			return sharesProtocol(s.Protocols, protocols) && inConflict(s.Address, address)
 		}) {
 			return address, protocols
@@ -425,6 +475,7 @@ func (w *world) serviceAt(d destination) *worldService {
 func (w *world) addBackend(s *worldService) {
 	if address := w.freeBackend(s); address.IsValid() && len(s.Backends) < 8 {
 		s.Backends = append(s.Backends, lb.Backend{Address: address, Weight: uint32(1 + w.rng.IntN(3))})
+		w.nameServer(s, address)
 	}
 }
 
@@ -444,4 +495,27 @@ func (w *world) freeBackend(s *worldService) netip.AddrPort {
 // snapshot is what Apply is given.
 func (w *world) snapshot() (lb.Config, map[netip.Addr]lb.NextHop) {
 	return w.config(), maps.Clone(w.hops)
+}
+
+// chooseQUIC gives each backend another server id, or none of them any.
+func (w *world) chooseQUIC(s *worldService) {
+	s.QUIC = lb.QUIC{}
+	if w.rng.IntN(4) > 0 {
+		s.QUIC = lb.QUIC{ConfigID: uint8(w.rng.IntN(7)), ServerIDLength: 2}
+	}
+	s.ServerIDs = nil
+	if s.QUIC.ServerIDLength > 0 {
+		s.ServerIDs = map[netip.AddrPort]string{}
+	}
+	for _, b := range s.Backends {
+		w.nameServer(s, b.Address)
+	}
+}
+
+// nameServer gives a backend an id that no other one has, where connection ids matter.
+func (w *world) nameServer(s *worldService, address netip.AddrPort) {
+	if s.ServerIDs != nil {
+		w.servers++
+		s.ServerIDs[address] = fmt.Sprintf("%04x", w.servers)
+	}
 }

@@ -109,7 +109,7 @@ func benchmarkCheckedDown(b *testing.B) {
 	cfg := parsed(b, strings.ReplaceAll(crowd(hosts, 1), ":80\n", ":80\n    check: {type: tcp}\n"))
 	l := load(b, cfg, crowdHops(hosts))
 	service := cfg.Services[crowdServices/2]
-	key := lb.BackendKey{Service: service.Name, Address: service.Backends[crowdBackends/2].Address}
+	key := lb.CheckedBackend{Service: service.Name, Address: service.Backends[crowdBackends/2].Address}
 	round := 0
 	collectGarbage(b)
 	medianOf(b, func() {
@@ -119,7 +119,7 @@ func benchmarkCheckedDown(b *testing.B) {
 			cause := lb.Transition{At: time.Now(), State: lb.HealthDown, Cause: "connect: connection refused"}
 			health = &lb.Health{State: lb.HealthDown, Error: cause.Cause, ErrorAt: cause.At, Transitions: []lb.Transition{cause}}
 		}
-		l.reconciler.LearnHealth(map[lb.BackendKey]*lb.Health{key: health})
+		l.reconciler.LearnHealth(map[lb.CheckedBackend]*lb.Health{key: health})
 		result, err := l.reconciler.Follow(nil)
 		if err != nil || len(result.Unusable) != round%2 {
 			b.Fatalf("%d backends are not usable, want %d: %v", len(result.Unusable), round%2, err)
