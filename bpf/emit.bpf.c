@@ -36,7 +36,7 @@ static __always_inline void emit_note(struct __sk_buff *skb, __u32 n, __u32 inte
 	struct emitted_frame *frame = bpf_map_lookup_elem(&emitted, &n);
 	__u32 length = skb->len;
 
-	if (!frame || !length || length > sizeof(frame->bytes))
+	if (!frame || !is_size(&length, sizeof(frame->bytes)))
 		return;
 	frame->interface = interface;
 	frame->length = length;
@@ -59,9 +59,9 @@ static __always_inline bool emit_fill(struct __sk_buff *skb, __u32 index, struct
 	struct frame_bytes *frame = frame_bytes(index);
 	__u32 head = slot->head_length, offset = slot->offset, length = slot->length;
 
-	asm volatile("" : "+r"(head), "+r"(offset), "+r"(length)); /* or clang reads them again */
-	if (!frame || !head || head > FRAME_HEAD_MAX || offset > FRAME_OFFSET_MAX || !length ||
-	    length > FRAME_MAX)
+	asm volatile("" : "+r"(offset)); /* or clang reads it again */
+	if (!frame || offset > FRAME_OFFSET_MAX || !is_size(&head, FRAME_HEAD_MAX) ||
+	    !is_size(&length, FRAME_MAX))
 		return false;
 	return !bpf_skb_change_tail(skb, head + length, 0) &&
 	       !bpf_skb_store_bytes(skb, 0, slot->head, head, BPF_F_RECOMPUTE_CSUM) &&

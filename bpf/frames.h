@@ -24,12 +24,6 @@
 /* Enough for Ethernet, two VLAN tags, an IPv6 header and GUE's. */
 #define FRAME_HEAD_MAX 96
 
-/* A slot, as somebody saw it; turn 0: none. */
-struct frame_ref {
-	__u32 index;
-	__u32 turn;
-};
-
 /* Whose a slot is; eight bytes, so that it changes at once. */
 struct frame_life {
 	__u32 turn; /* odd: taken */
@@ -96,6 +90,18 @@ struct parcel {
 	struct frame_ref first;
 };
 ASSERT_SIZE(struct parcel, 12);
+
+/* A size is from 1 to `most`; said so that Linux 6.1's verifier sees it, too. */
+static __always_inline bool is_size(__u32 *size, __u32 most)
+{
+	__u32 last = *size - 1;
+
+	asm volatile("" : "+r"(last));
+	if (last >= most)
+		return false;
+	*size = last + 1;
+	return true;
+}
 
 static __always_inline struct frame_slot *frame_slot(__u32 index)
 {

@@ -80,6 +80,8 @@ func printStatus(out io.Writer, s lb.Status) error {
 		}
 		fmt.Fprintf(table, "%s\t%s\t%d\n", service, r.Reason, r.Packets)
 	}
+	f := s.Fragments
+	fmt.Fprintf(table, "\nfragments\t%d held (%d bytes); %d datagrams never completed\n", f.Held, f.Bytes, f.Incomplete)
 	return table.Flush()
 }
 

@@ -47,7 +47,19 @@ func ReadStatus(pinDir string) (lb.Status, error) {
 	if err := r.services(); err != nil {
 		return lb.Status{}, err
 	}
+	if err := r.fragments(); err != nil {
+		return lb.Status{}, err
+	}
 	return r.status, r.reasons()
+}
+
+func (r *statusReader) fragments() error {
+	now, err := datapath.Now()
+	if err != nil {
+		return err
+	}
+	r.status.Fragments, err = r.datapath.FragmentCounts(now)
+	return err
 }
 
 type statusReader struct {

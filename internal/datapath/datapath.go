@@ -138,6 +138,9 @@ func (d *Datapath) assign() {
 		AnswerClocks:       d.all["answer_clocks"],
 		Backends:           d.all["backends"],
 		ChecksumBuffers:    d.all["checksum_buffers"],
+		Datagrams:          d.all["datagrams"],
+		AllDatagramUnits:   d.all["all_datagram_units"],
+		FragmentWorks:      d.all["fragment_works"],
 		Decisions:          d.all["decisions"],
 		AllFlowPrefixes:    d.all["all_flow_prefixes"],
 		AllHashKeys:        d.all["all_hash_keys"],
@@ -180,7 +183,9 @@ func (d *Datapath) assign() {
 }
 
 // fragmentMaps refer to each other, but no other map does: what they hold lives for a second or so.
-func fragmentMaps() []string { return []string{"frame_slots", "stored_frames", "frame_stores"} }
+func fragmentMaps() []string {
+	return []string{"frame_slots", "stored_frames", "frame_stores", "datagrams", "all_datagram_units"}
+}
 
 // dropIncompatible unpins every map when one of them has another layout: the
 // maps refer to each other, so they are kept or dropped together. Those for fragments are by themselves.

@@ -158,6 +158,51 @@ type sweepClientBucket struct {
 	}
 }
 
+type sweepDatagram struct {
+	_        structs.HostLayout
+	Deadline uint64
+	Key      struct {
+		_        structs.HostLayout
+		Src      sweepAddr
+		Dst      sweepAddr
+		Id       uint32
+		Protocol uint8
+		Pad      [3]uint8
+	}
+	Held struct {
+		_     structs.HostLayout
+		First struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+		Last struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+	}
+	Slot      uint32
+	Turn      uint32
+	Id        uint32
+	End       uint32
+	Reach     uint32
+	Received  uint32
+	Reason    uint32
+	Dport     uint16
+	State     uint8
+	Direction uint8
+	Protocol  uint8
+	Pad       [3]uint8
+	_         [4]byte
+}
+
+type sweepDatagramUnits struct {
+	_      structs.HostLayout
+	There  [128]uint64
+	Starts [128]uint64
+}
+
 type sweepDecision struct {
 	_        structs.HostLayout
 	Verdict  uint32
@@ -246,10 +291,13 @@ type sweepForeignVip struct {
 }
 
 type sweepFrameStore struct {
-	_         structs.HostLayout
-	HeldBytes uint64
-	Held      uint32
-	Cursor    uint32
+	_          structs.HostLayout
+	Incomplete uint64
+	HeldBytes  uint64
+	Held       uint32
+	Cursor     uint32
+	Swept      uint32
+	Pad        uint32
 }
 
 type sweepHashKeys struct {
@@ -357,17 +405,30 @@ type sweepPacket struct {
 		_   structs.HostLayout
 		Tag [2]uint32
 	}
+	FragmentId     uint32
+	FragmentOffset uint32
+	FragmentHeader uint32
+	PayloadOffset  uint32
+	DatagramHash   uint64
+	Held           struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	DatagramId        uint32
 	Service           uint32
 	Backend           uint32
 	Reason            uint32
 	Flaw              uint32
 	Direction         uint32
 	Vlan              uint16
-	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
 	IsArp             bool
 	HasFragmentHeader bool
+	IsFragment        bool
+	MoreFragments     bool
+	Settles           bool
 	IsStranger        bool
 	HasPorts          bool
 	IsError           bool
@@ -376,7 +437,7 @@ type sweepPacket struct {
 	IsParcel          bool
 	IsCompleted       bool
 	Forward           uint8
-	_                 [4]byte
+	_                 [7]byte
 }
 
 type sweepPathMtu struct {
@@ -552,6 +613,7 @@ const (
 	sweepMapAffinityBuckets     = "affinity_buckets"
 	sweepMapAllBackendCounters  = "all_backend_counters"
 	sweepMapAllBackendHealth    = "all_backend_health"
+	sweepMapAllDatagramUnits    = "all_datagram_units"
 	sweepMapAllFlowPrefixes     = "all_flow_prefixes"
 	sweepMapAllHashKeys         = "all_hash_keys"
 	sweepMapAllReasonCounters   = "all_reason_counters"
@@ -565,6 +627,7 @@ const (
 	sweepMapBuckets             = "buckets"
 	sweepMapChecksumBuffers     = "checksum_buffers"
 	sweepMapClientBuckets       = "client_buckets"
+	sweepMapDatagrams           = "datagrams"
 	sweepMapDecisions           = "decisions"
 	sweepMapFlowCounts          = "flow_counts"
 	sweepMapFlowHistories       = "flow_histories"
@@ -664,6 +727,7 @@ type sweepMapSpecs struct {
 	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
 	AllBackendHealth   *ebpf.MapSpec `ebpf:"all_backend_health"`
+	AllDatagramUnits   *ebpf.MapSpec `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -677,6 +741,7 @@ type sweepMapSpecs struct {
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
 	ClientBuckets      *ebpf.MapSpec `ebpf:"client_buckets"`
+	Datagrams          *ebpf.MapSpec `ebpf:"datagrams"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
@@ -750,6 +815,7 @@ type sweepMaps struct {
 	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
 	AllBackendHealth   *ebpf.Map `ebpf:"all_backend_health"`
+	AllDatagramUnits   *ebpf.Map `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -763,6 +829,7 @@ type sweepMaps struct {
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
 	ClientBuckets      *ebpf.Map `ebpf:"client_buckets"`
+	Datagrams          *ebpf.Map `ebpf:"datagrams"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
@@ -799,6 +866,7 @@ func (m *sweepMaps) Close() error {
 		m.AffinityBuckets,
 		m.AllBackendCounters,
 		m.AllBackendHealth,
+		m.AllDatagramUnits,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
@@ -812,6 +880,7 @@ func (m *sweepMaps) Close() error {
 		m.Buckets,
 		m.ChecksumBuffers,
 		m.ClientBuckets,
+		m.Datagrams,
 		m.Decisions,
 		m.FlowCounts,
 		m.FlowHistories,

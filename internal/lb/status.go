@@ -12,6 +12,7 @@ type Status struct {
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	Services   []ServiceStatus   `json:"services"`
 	Reasons    []ReasonStatus    `json:"reasons"`
+	Fragments  FragmentCounts    `json:"fragments"`
 }
 
 // InterfaceStatus is one interface with a program attached.
@@ -73,4 +74,12 @@ type ReasonStatus struct {
 	Reason  string `json:"reason"`
 	Service string `json:"service"` // "" for packets of no service
 	Packets uint64 `json:"packets"`
+}
+
+// FragmentCounts say what became of fragments that came out of order, or not at all.
+type FragmentCounts struct {
+	Held  uint32 `json:"held"`       // now, for their first fragment; those whose time is over until their room is needed
+	Bytes uint64 `json:"held_bytes"` // of these frames
+	// Incomplete counts datagrams of which a service got a part, or of which the first fragment never came.
+	Incomplete uint64 `json:"incomplete"`
 }

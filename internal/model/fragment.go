@@ -65,9 +65,13 @@ func fragments(ip []byte, limit int, id uint32) [][]byte {
 	return fragmentsV6(ip, limit, id)
 }
 
-// room is how much of a packet fits behind headers.
-func room(limit, headers int) int {
-	return min(limit-headers, mostStored) / fragmentUnit * fragmentUnit
+// evenly is how much of a body each piece has but the last, so that they are as few as
+// there can be behind headers, and of about the same length.
+func evenly(body, limit, headers int) int {
+	most := min(limit-headers, mostStored) / fragmentUnit * fragmentUnit
+	pieces := (body + most - 1) / most
+	each := (body + pieces - 1) / pieces
+	return (each + fragmentUnit - 1) / fragmentUnit * fragmentUnit
 }
 
 func fragmentsV4(ip []byte, limit int, id uint16) (all [][]byte) {
@@ -78,7 +82,7 @@ func fragmentsV4(ip []byte, limit int, id uint16) (all [][]byte) {
 	if field&dontFragment != 0 { // of a packet that is outside
 		changeWord(header, ipv4IDAt, id)
 	}
-	for part := range slices.Chunk(body, room(limit, size)) {
+	for part := range slices.Chunk(body, evenly(len(body), limit, size)) {
 		length := len(part)
 		flag := uint16(moreFragments)
 		if body = body[length:]; len(body) == 0 {
@@ -129,15 +133,20 @@ func forgetOptions(header []byte) {
 	binary.BigEndian.PutUint16(field, carryError(binary.BigEndian.Uint16(field), was, is))
 }
 
-// fragmentsV6 is for packets without extension headers.
+// fragmentsV6 is for packets without extension headers but that of a fragment.
 func fragmentsV6(ip []byte, limit int, id uint32) (all [][]byte) {
-	header, body, offset := slices.Clone(ip[:ipv6Size]), ip[ipv6Size:], 0
+	header, body, offset, last := slices.Clone(ip[:ipv6Size]), ip[ipv6Size:], 0, 0
 	next := header[6]
 	header[6] = byte(fragmentHeader)
-	for part := range slices.Chunk(body, room(limit, ipv6Size+fragmentHeaderSize)) {
+	if next == fragmentHeader {
+		place := int(binary.BigEndian.Uint16(body[2:]))
+		next, id, body = body[0], binary.BigEndian.Uint32(body[4:]), body[fragmentHeaderSize:]
+		offset, last = place&ipv6FragmentOffset, place&ipv6MoreFragments
+	}
+	for part := range slices.Chunk(body, evenly(len(body), limit, ipv6Size+fragmentHeaderSize)) {
 		more := 1
 		if body = body[len(part):]; len(body) == 0 {
-			more = 0
+			more = last
 		}
 		binary.BigEndian.PutUint16(header[4:], uint16(fragmentHeaderSize+len(part)))
 		fragment := binary.BigEndian.AppendUint16([]byte{next, 0}, uint16(offset|more))

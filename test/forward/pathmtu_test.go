@@ -7,8 +7,8 @@ import (
 	"github.com/tinylb/tinylb/test/testnet"
 )
 
-// narrowMTU is what every link of IPv6 must have, and few of IPv4 do not.
-const narrowMTU = 1280
+// leastMTU is what every link of IPv6 must have, and few of IPv4 do not.
+const leastMTU = 1280
 
 // TestPathMTU: in the middle of a transfer each way, a link between two routers
 // becomes narrower than what both connections send. Who sends must learn it, by
@@ -24,7 +24,7 @@ func TestPathMTU(t *testing.T) {
 			}
 			servers := n.serveNoise(file)
 			n.Run(n.config())
-			up, down := n.transferWhile(file, servers, func() error { return n.routers.narrow(narrowMTU) })
+			up, down := n.transferWhile(file, servers, func() error { return n.routers.narrow(leastMTU) })
 			n.checkLearned(up, down)
 			n.checkTunnels()
 			testnet.CheckChecksums(t, append(n.backends, n.client)...)
@@ -64,15 +64,15 @@ func (w way) pathMTUs() (client, backend int) {
 		// Answers go another way. Nothing of IPv6 may be told to be smaller than 1280:
 		// the tunnel's packets are cut (RFC 2473, 7.1).
 		if w.vip == v6 {
-			return narrowMTU, ethernet
+			return leastMTU, ethernet
 		}
-		return narrowMTU - w.outerHeaders(), ethernet
+		return leastMTU - w.outerHeaders(), ethernet
 	case !w.forward.Translates():
-		return narrowMTU, narrowMTU
+		return leastMTU, leastMTU
 	case w.routed == clientEnd:
-		return narrowMTU, narrowMTU + headerOf(w.backend) - headerOf(w.vip)
+		return leastMTU, leastMTU + headerOf(w.backend) - headerOf(w.vip)
 	}
-	return narrowMTU + headerOf(w.vip) - headerOf(w.backend), narrowMTU
+	return leastMTU + headerOf(w.vip) - headerOf(w.backend), leastMTU
 }
 
 // headerOf is an IP header's size, in bytes.

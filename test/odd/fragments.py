@@ -129,10 +129,11 @@ def _(c):
 
 @case("UDP, the first fragment once more, with other bytes")
 def _(c):
-    packet, forged = c.ip() / c.udp(2000), c.ip() / c.udp(2000)
-    c.send("the first", c.piece(packet, 0, 1000))
+    datagram, forged = c.udp(2000), c.ip() / c.udp(2000)
+    first, second = c.cut(c.ip() / datagram, 1000)
+    c.send("the first", first)
     c.send("the other first", c.piece(forged, 0, 1000))
-    c.send("the second", c.piece(packet, 1000, 1008))
+    c.send("the second", second, sent=bytes(datagram.payload))
 
 
 @case("UDP, a fragment within another one (teardrop)")
@@ -369,20 +370,22 @@ def _(c):
     packet = IPv6(packet[:46] + b"\0\0" + packet[48:])
     first, second = c.cut(packet, 1000)
     c.send("the first", first, bad=True)
-    c.send("the second", second, bad=True)
+    c.send("the second", second, bad=True, sent=bytes(datagram.payload))
 
 
 @case("fragments with one hop left")
 def _(c):
-    first, second = c.cut(c.ip(ttl=1) / c.udp(2000), 1000)
+    datagram = c.udp(2000)
+    first, second = c.cut(c.ip(ttl=1) / datagram, 1000)
     c.send("the first", first)
-    c.send("the second", second)
+    c.send("the second", second, sent=bytes(datagram.payload))
 
 
 @case("fragments of TCP without a flow")
 def _(c):
-    first, second = c.cut(c.ip() / c.tcp("A", 2000), 1000)
+    segment = c.tcp("A", 2000)
+    first, second = c.cut(c.ip() / segment, 1000)
     c.send("the second", second)
-    c.send("the first", first)
+    c.send("the first", first, sent=bytes(segment.payload))
 
 

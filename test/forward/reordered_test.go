@@ -244,7 +244,7 @@ func (n *network) checkFragmentReasons() {
 			n.t.Errorf("%d packets of %s: %s", r.Packets, r.Service, r.Reason)
 		}
 	}
-	if held := testnet.Packets(s, "rest", "fragment-held"); n.relayed != (held > 0) {
+	if held := testnet.Packets(s, "", "fragment-held"); n.relayed != (held > 0) {
 		n.t.Errorf("%d fragments were held", held)
 	}
 	n.checkTunnels()
