@@ -226,13 +226,23 @@ def _(c):
     c.send("the first", c.piece(packet, 0, 1000))
 
 
-@case("a datagram of 65,507 bytes, the last fragment first")
-def _(c):
+def backwards(c, size):
+    """A datagram as large as they get, the last fragment first."""
     datagram = c.udp(65507)
-    pieces = c.cut(c.ip() / datagram, *[1480] * 44)
+    pieces = c.cut(c.ip() / datagram, *[size] * (65515 // size))
     for at, piece in enumerate(reversed(pieces)):
         last = at == len(pieces) - 1
         c.send("the first" if last else "another", piece, wait=10, sent=bytes(datagram.payload) if last else None)
+
+
+@case("a datagram of 65,507 bytes, the last fragment first")
+def _(c):
+    backwards(c, 1376)
+
+
+@case("a datagram of 65,507 bytes in fragments that fill the MTU, the last one first")
+def _(c):
+    backwards(c, 1480 if not c.vip.six else 1448)
 
 
 @case("the first fragment comes a minute late")
