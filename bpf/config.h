@@ -30,6 +30,10 @@ volatile const __u8 tx_by_redirect = 0;
 volatile const __u32 flow_bucket_count = 1;
 volatile const __u32 answer_bucket_count = 1;
 
+/* Entries of `client_buckets` and of `affinity_buckets`. */
+volatile const __u32 client_bucket_count = 1;
+volatile const __u32 affinity_bucket_count = 1;
+
 /* Entries of `frame_slots`. */
 volatile const __u32 frame_count = 1;
 

@@ -269,6 +269,20 @@ static __always_inline void cut_begin_v6(struct ipv6hdr *ip, struct cut_walk *wa
 	ip->nexthdr = IPPROTO_FRAGMENT;
 }
 
+/*
+ * As few pieces as there can be, of about the same length: a tiny one is what filters take for an attack, and too short
+ * for where the kernel thinks that a local sender's checksum is missing.
+ */
+static __always_inline __u32 cut_evenly(__u32 left, __u32 most)
+{
+	__u32 pieces;
+
+	if (most > FRAME_MAX - CUT_HEADERS_MAX)
+		most = FRAME_MAX - CUT_HEADERS_MAX;
+	pieces = (left + most - 1) / most;
+	return ((left + pieces - 1) / pieces + 7) & ~7U;
+}
+
 /* Finds out which header is cut, and into what. */
 static __always_inline bool cut_begin(const struct packet *pkt, struct cut_walk *walk)
 {
@@ -300,9 +314,7 @@ static __always_inline bool cut_begin(const struct packet *pkt, struct cut_walk 
 	before = walk->at + walk->size;
 	if (pkt->cut_to < before + 8 || walk->left > IP_LENGTH_MAX)
 		return false;
-	walk->most = (pkt->cut_to - before) & ~7U;
-	if (walk->most > FRAME_MAX - CUT_HEADERS_MAX)
-		walk->most = FRAME_MAX - CUT_HEADERS_MAX;
+	walk->most = cut_evenly(walk->left, (pkt->cut_to - before) & ~7U);
 	return true;
 }
 

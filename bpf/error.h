@@ -4,28 +4,24 @@
 #define TINYLB_ERROR_H
 
 #include "icmp.h"
+#include "mtu.h"
 #include "nat.h"
 #include "quote.h"
 #include "translate.h"
 
 /* Codes. */
 #define V4_NO_PROTOCOL 2
-#define V4_NO_PORT 3
 #define V4_UNTRANSLATABLE 14 /* host precedence violation */
 #define V4_CODES 15 /* the last that there is */
 #define V4_PROHIBITED (1 << 9 | 1 << 10 | 1 << 13 | 1 << 15)
 #define V4_NO_HOST 1
 #define V4_HOST_PROHIBITED 10
-#define V4_MISSING_OPTION 1
 #define V4_BAD_LENGTH 2
 #define V6_NO_ROUTE 0
 #define V6_PROHIBITED 1
-#define V6_NO_ADDRESS 3
-#define V6_NO_PORT 4
 #define V6_BAD_HEADER 0
 #define V6_NO_NEXT_HEADER 1
 
-#define IPV6_MTU_MIN 1280
 #define HEADERS_DIFFER (sizeof(struct ipv6hdr) - sizeof(struct iphdr))
 
 /* Where the field of one header is in the other; a field that it lacks has none. */
@@ -76,11 +72,11 @@ static __always_inline bool unreachable_to_v6(const struct icmp_error *v4,
 		v6->code = V6_NO_NEXT_HEADER;
 		v6->rest = bpf_htonl(offsetof(struct ipv6hdr, nexthdr));
 		return true;
-	case V4_NO_PORT:
-		v6->code = V6_NO_PORT;
+	case ICMPV4_PORT:
+		v6->code = ICMPV6_PORT;
 		return true;
-	case FRAGMENTATION_NEEDED:
-		v6->type = ICMPV6_TOO_BIG;
+	case ICMPV4_FRAGMENTATION_NEEDED:
+		v6->type = ICMPV6_PACKET_TOO_BIG;
 		v6->rest = bpf_htonl(mtu < IPV6_MTU_MIN ? IPV6_MTU_MIN : mtu);
 		return true;
 	}
@@ -113,11 +109,11 @@ static __always_inline bool unreachable_to_v4(const struct icmp_error *v6, struc
 {
 	v4->type = ICMPV4_UNREACHABLE;
 	v4->code = V4_NO_HOST;
-	if (v6->code == V6_NO_PORT)
-		v4->code = V4_NO_PORT;
+	if (v6->code == ICMPV6_PORT)
+		v4->code = ICMPV4_PORT;
 	else if (v6->code == V6_PROHIBITED)
 		v4->code = V4_HOST_PROHIBITED;
-	return v6->code <= V6_NO_PORT;
+	return v6->code <= ICMPV6_PORT;
 }
 
 static __always_inline bool problem_to_v4(const struct icmp_error *v6, struct icmp_error *v4)
@@ -142,13 +138,13 @@ static __always_inline bool error_to_v4(const struct icmp_error *v6, struct icmp
 	switch (v6->type) {
 	case ICMPV6_UNREACHABLE:
 		return unreachable_to_v4(v6, v4);
-	case ICMPV6_TOO_BIG:
+	case ICMPV6_PACKET_TOO_BIG:
 		/* every link of IPv6 takes that much (RFC 8200, 5) */
 		if (mtu < IPV6_MTU_MIN)
 			mtu = IPV6_MTU_MIN;
 		mtu -= HEADERS_DIFFER;
 		v4->type = ICMPV4_UNREACHABLE;
-		v4->code = FRAGMENTATION_NEEDED;
+		v4->code = ICMPV4_FRAGMENTATION_NEEDED;
 		v4->rest = bpf_htonl(mtu > IP_LENGTH_MAX ? IP_LENGTH_MAX : mtu);
 		return true;
 	case ICMPV6_TIME_EXCEEDED:

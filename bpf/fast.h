@@ -12,6 +12,7 @@
 #include "next_hop.h"
 #include "parse.h"
 #include "path_mtu.h"
+#include "quic.h"
 #include "stats.h"
 #include "tunnel.h"
 
@@ -276,8 +277,23 @@ static __always_inline bool quick_goes_on(struct quick *q, __u64 now)
 		return false;
 	q->is_long = quick_ip_length(q) > settings->smallest_mtu;
 	return q->backend && (q->life.flags & heard) == heard &&
-	       !is_over(settings, q->life.phase, q->flow->last_seen, now) &&
+	       !flow_expired(q->backend, q->life.phase, q->flow->last_seen, now) &&
 	       !(translates(q->life.forward) && (ttl <= 1 || quick_crosses(q->life.flags)));
+}
+
+/* As flow_is_of_another(). */
+static __always_inline bool quick_is_of_another(const struct quick *q, struct xdp_md *ctx)
+{
+	__u32 payload = sizeof(struct ethhdr) + sizeof(struct udphdr) +
+			(q->is_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	__u32 named;
+
+	if (!q->backend->quic.id_length || q->protocol != IPPROTO_UDP ||
+	    q->direction != FROM_CLIENT)
+		return false;
+	named = quic_named(ctx, payload, q->l4_length - sizeof(struct udphdr), q->backend->service,
+			   &q->backend->quic);
+	return named && named != q->flow->backend;
 }
 
 /* The long way completes what a local sender has left to its interface. */
@@ -515,7 +531,7 @@ static __always_inline int quick_way(struct xdp_md *ctx, bool is_v6, enum quick_
 		return VERDICT_CONTINUE;
 	quick_length(&q, ctx);
 	now = clock_now();
-	if (!quick_goes_on(&q, now) || !quick_next_hop(&q, &hop))
+	if (!quick_goes_on(&q, now) || quick_is_of_another(&q, ctx) || !quick_next_hop(&q, &hop))
 		return VERDICT_CONTINUE;
 	next_hop_complete(&hop, ctx, q.eth, 0);
 	verdict = quick_rewrite(&q, ctx, &hop, now);

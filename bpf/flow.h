@@ -10,6 +10,7 @@
 
 #include "bucket.h"
 #include "clock.h"
+#include "count.h"
 #include "hash.h"
 #include "link.h"
 #include "lock.h"
@@ -34,10 +35,15 @@ static __always_inline bool flow_is_wide(enum flow_flags flags)
 	return flags & (FLOW_REQUEST_V6 | FLOW_ANSWER_V6);
 }
 
-static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags flags)
+/* Where the backend's packets do not pass, the client's FIN is all that is seen of a connection's end. */
+static __always_inline enum flow_phase flow_phase(struct flow_life life)
 {
-	if (protocol == IPPROTO_UDP)
+	enum flow_flags flags = life.flags;
+
+	if (life.protocol == IPPROTO_UDP)
 		return flags & FLOW_CONFIRMED ? PHASE_UDP_STREAM : PHASE_UDP_UNCONFIRMED;
+	if (flags & FLOW_FIN_CLIENT && !translates(life.forward))
+		flags |= FLOW_FIN_BACKEND;
 	if (flags & FLOW_RESET || (flags & FLOW_FIN_CLIENT && flags & FLOW_FIN_BACKEND))
 		return PHASE_TCP_CLOSED;
 	if (!(flags & FLOW_CONFIRMED))
@@ -47,22 +53,18 @@ static __always_inline enum flow_phase flow_phase(__u8 protocol, enum flow_flags
 	return PHASE_TCP_ESTABLISHED;
 }
 
-static __always_inline bool is_over(const struct settings *settings, enum flow_phase phase,
-				    __u64 last_seen, __u64 now)
+/* By the timeouts of its backend, or those for all where that is gone. */
+static __always_inline bool flow_expired(const struct backend *backend, enum flow_phase phase,
+					 __u64 last_seen, __u64 now)
 {
-	__u32 index = phase;
+	__u32 class = backend ? backend->timeouts : 0, index = phase;
+	struct timeouts *timeouts = bpf_map_lookup_elem(&all_timeouts, &class);
 
 	asm volatile("" : "+r"(index)); /* or the verifier does not see the bound below */
+	if (!timeouts || index >= PHASE_COUNT)
+		return false;
 	/* signed: another CPU may have seen it later than our `now` */
-	return index < PHASE_COUNT && (__s64)(now - last_seen) > (__s64)settings->timeout[index];
-}
-
-static __always_inline bool flow_expired(enum flow_phase phase, __u64 last_seen, __u64 now)
-{
-	__u32 zero = 0;
-	struct settings *settings = bpf_map_lookup_elem(&all_settings, &zero);
-
-	return settings && is_over(settings, phase, last_seen, now);
+	return (__s64)(now - last_seen) > (__s64)timeouts->of[index];
 }
 
 union life_word {
@@ -391,6 +393,8 @@ static __always_inline bool flow_release(__u32 slot, struct flow_life seen)
 	}
 	if (!ours)
 		return false;
+	if (flow_counts_phase(was.phase))
+		flow_count_down(flow->backend, flow->backend_generation);
 	if (translates(was.forward))
 		answer_forget(flow, slot);
 	place_free(FROM_CLIENT, slot);
@@ -413,8 +417,9 @@ static __always_inline struct backend *flow_backend(const struct packet *pkt)
 /* Its time is over, or its backend is gone: room for whoever needs it. */
 static __always_inline bool flow_is_dead(const struct flow *flow, __u64 now)
 {
-	return flow_expired(flow->life.phase, flow->last_seen, now) ||
-	       !backend_of(flow->backend, flow->backend_generation);
+	struct backend *backend = backend_of(flow->backend, flow->backend_generation);
+
+	return !backend || flow_expired(backend, flow->life.phase, flow->last_seen, now);
 }
 
 /*
@@ -468,7 +473,7 @@ __noinline bool flow_find(struct packet *pkt, __u64 now)
 		pkt->lock_seen = LOCK_HELD; /* the tuple is somebody's in a moment */
 	if (pkt->slot >= SLOT_PENDING || !flow_read(pkt))
 		return false;
-	if (!flow_expired(pkt->flow.life.phase, pkt->flow.last_seen, now))
+	if (!flow_expired(flow_backend(pkt), pkt->flow.life.phase, pkt->flow.last_seen, now))
 		return true;
 	flow_replace(pkt);
 	return false;
@@ -516,6 +521,7 @@ static __always_inline void flow_track(const struct packet *pkt, __u64 now)
 {
 	struct flow *flow = flow_at(pkt->slot);
 	struct flow_life was, is;
+	bool ends = false;
 
 	if (!flow)
 		return;
@@ -527,11 +533,16 @@ static __always_inline void flow_track(const struct packet *pkt, __u64 now)
 		is.flags |= flow_ends(pkt);
 		if (pkt->direction == FROM_BACKEND || !(pkt->tcp_flags & TCP_SYN))
 			is.flags |= flow_hears(pkt->direction, was);
-		is.phase = flow_phase(was.protocol, is.flags);
-		if ((is.flags == was.flags && is.phase == was.phase) ||
-		    flow_life_change(flow, was, is))
+		is.phase = flow_phase(is);
+		if (is.flags == was.flags && is.phase == was.phase)
 			break;
+		if (flow_life_change(flow, was, is)) {
+			ends = flow_counts_phase(was.phase) && !flow_counts_phase(is.phase);
+			break;
+		}
 	}
+	if (ends)
+		flow_count_down(pkt->flow.backend, pkt->flow.backend_generation);
 	if (flow->last_seen != now)
 		flow->last_seen = now;
 }

@@ -521,9 +521,9 @@ static __always_inline bool fragment_cut(const struct packet *pkt, __u64 now)
 	    work->limit < headers + 8 ||
 	    (!work->in.is_v6 && fragment_v4(&work->in)->frag_off & bpf_htons(IPV4_DONT_FRAGMENT)))
 		return false;
-	work->cut_most = (work->limit - headers) & ~7U;
 	work->cut_done = 0;
 	work->cut_left = work->in.ip_length - (work->in.payload_offset - work->in.l3_offset);
+	work->cut_most = cut_evenly(work->cut_left, (work->limit - headers) & ~7U);
 	work->cut_failed = true;
 	bpf_loop(CUT_PIECES_MAX, fragment_cut_step, &walk, 0);
 	return true;

@@ -36,6 +36,14 @@ static __always_inline __u64 hash_v6(const __u32 *src, const __u32 *dst, __u32 p
 			   hash_pair(src[2], dst[2], 4));
 }
 
+/* Of a client to whoever `of` stands for. */
+static __always_inline __u64 hash_client(const struct addr *client, __u64 of)
+{
+	return hash_finish(hash_pair(client->word[0], client->word[1], 0) +
+			   hash_pair(client->word[2], client->word[3], 1) +
+			   hash_pair(of, of >> 32, 2));
+}
+
 static __always_inline __u32 ports_word(__be16 sport, __be16 dport)
 {
 	return sport | (__u32)dport << 16;

@@ -24,6 +24,7 @@
 #include "packet.h"
 #include "parcel.h"
 #include "parse.h"
+#include "policy.h"
 #include "quote.h"
 #include "reset.h"
 #include "select.h"
@@ -59,10 +60,12 @@ static __always_inline enum verdict known_flow(struct xdp_md *ctx, struct packet
 }
 
 /* Whom a new flow goes to. */
-static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *pkt)
+static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *pkt, __u64 now)
 {
 	struct service *service;
-	struct backend *backend;
+	struct policy *policy;
+	enum reason refusal;
+	__u32 id;
 
 	pkt->direction = FROM_CLIENT;
 	flow_touch(pkt->hash);
@@ -73,18 +76,25 @@ static __always_inline enum verdict new_flow(struct xdp_md *ctx, struct packet *
 	pkt->forward = service->forward;
 	if (pkt->flaw)
 		return refuse_flawed(pkt);
+	id = service->id;
+	policy = bpf_map_lookup_elem(&policies, &id);
+	if (!policy)
+		return VERDICT_ABORTED;
+	if (policy->source_rules && !source_may_come(&pkt->tuple.src, policy))
+		return leave(pkt, VERDICT_DROP, REASON_SOURCE_DENIED);
 	/* in the other modes a flow that another node knew goes on: maglev is of one mind */
 	if (pkt->forward == FORWARD_NAT && !opens_flow(pkt))
 		return leave(pkt, VERDICT_ANSWER, REASON_NO_FLOW);
 	if (ttl_is_over(ctx, pkt, pkt->forward))
 		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
-	backend = select_backend(pkt, service);
-	if (!backend)
-		return leave(pkt, service->flags & SERVICE_SILENT ? VERDICT_DROP : VERDICT_ANSWER,
-			     REASON_NO_BACKEND);
-	if (!next_hop_of(backend))
-		return leave(pkt, VERDICT_DROP, REASON_NO_NEXT_HOP);
-	return VERDICT_OPEN;
+	refusal = policy_refuses(pkt, policy, now);
+	if (refusal)
+		return leave(pkt, VERDICT_DROP, refusal);
+	if (choose_backend(ctx, pkt, service, policy, now))
+		return VERDICT_OPEN;
+	return pkt->reason == REASON_NO_BACKEND && !(service->flags & SERVICE_SILENT) ?
+		       VERDICT_ANSWER :
+		       VERDICT_DROP;
 }
 
 /* Verified by itself, like parse(). */
@@ -95,12 +105,12 @@ __noinline enum verdict decide(struct xdp_md *ctx, struct packet *pkt, __u64 now
 	if (!pkt)
 		return VERDICT_ABORTED;
 	known = flow_find(pkt, now);
-	if (known && flow_superseded(pkt)) {
+	if (known && (flow_superseded(pkt) || flow_is_of_another(ctx, pkt))) {
 		flow_replace(pkt);
 		known = false;
 	}
 	pkt->known = known;
-	return known ? known_flow(ctx, pkt, now) : new_flow(ctx, pkt);
+	return known ? known_flow(ctx, pkt, now) : new_flow(ctx, pkt, now);
 }
 
 static __always_inline enum verdict open_flow(struct xdp_md *ctx, struct packet *pkt, __u64 now)

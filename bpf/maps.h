@@ -25,6 +25,62 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } service_blocks SEC(".maps");
 
+/* daemon -> data plane, per new flow: by service id. As many as services; id 0 is none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct policy);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} policies SEC(".maps");
+
+/* daemon -> data plane, per new flow to services with such rules. limits.prefixes, twice: new ones are written beside the old. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct source_prefix);
+	__type(value, enum source_rule);
+	__uint(max_entries, 2);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} source_rules SEC(".maps");
+
+/* data plane only, per new flow to services with a rate or full backends: by service id. As many as services; id 0 is none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct service_rate);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} service_rates SEC(".maps");
+
+/* data plane only, per new flow to services with a rate for clients. limits.clients, in whole buckets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct client_bucket);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} client_buckets SEC(".maps");
+
+/* data plane only, per new flow to services with affinity. limits.affinity, in whole buckets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct affinity_bucket);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} affinity_buckets SEC(".maps");
+
+/* daemon -> data plane, per new flow of a client with a backend in another service of its group. Twice as many as backends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct backend_key);
+	__type(value, __u32);
+	__uint(max_entries, 2);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} affinity_backends SEC(".maps");
+
 /* daemon -> data plane, per new flow in dnat: the link that they share with backends; 0: any. Three times as many as backends, and 1024. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -82,6 +138,28 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } backends SEC(".maps");
 
+/*
+ * daemon -> data plane, per packet of services with QUIC connection ids: the backend with a server id, if it can be sent to. As
+ * many as backends.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct quic_server);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} quic_servers SEC(".maps");
+
+/* daemon -> data plane, per new flow: by backend id. As many as backends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct backend_policy);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} backend_policies SEC(".maps");
+
 /* daemon -> data plane, per packet. As many as backends; id 0 is none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -109,7 +187,17 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } snat_addresses SEC(".maps");
 
-/* daemon -> data plane, per packet. */
+/* daemon -> data plane, per packet: by class, which backends name. The first is what flows have whose backend is gone. */
+#define TIMEOUT_CLASSES 256
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct timeouts);
+	__uint(max_entries, TIMEOUT_CLASSES);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} all_timeouts SEC(".maps");
+
+/* daemon -> data plane, per answer. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
@@ -251,6 +339,33 @@ struct {
 	__uint(max_entries, 1);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } port_pools SEC(".maps");
+
+/* data plane only, per new flow; see count.h. Two for each backend: the next one that gets its id has the other. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct flow_count);
+	__uint(max_entries, 2);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} flow_counts SEC(".maps");
+
+/* data plane only, per new flow: the same of a service's backends together. As many as services; id 0 is none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} service_flow_counts SEC(".maps");
+
+/* data plane only: what clears dead flows, for as long as this map is pinned; see sweep.bpf.c. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct sweeper);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} sweepers SEC(".maps");
 
 /* data plane -> user space: by service id; service 0 is none. */
 struct {

@@ -89,7 +89,9 @@ static __always_inline bool flow_fill(struct xdp_md *ctx, struct packet *pkt, __
 	publish(&flow->last_seen, now);
 	if (pkt->place != NO_SLOT)
 		answer_set(pkt->place, slot + 1);
-	is.life.phase = flow_phase(is.life.protocol, is.life.flags);
+	is.life.phase = flow_phase(is.life);
+	if (flow_counts_phase(is.life.phase)) /* before anybody can end it */
+		flow_count_up(filled->backend, filled->backend_generation, pkt->service);
 	publish(life_of(flow), is.word);
 	filled->life = is.life;
 	return true;

@@ -37,8 +37,20 @@ struct port_search {
 	__u32 enough; /* enum flow_phase: such a victim ends the search */
 };
 
+/* A search for a backend that is not full; see select.h. */
+struct backend_search {
+	__u32 service;
+	__u32 table_offset;
+	__u32 table_size;
+	__u32 start; /* the entry that it begins with */
+	__u32 full; /* the last full backend that was met; 0: none */
+};
+
 struct packet {
-	/* of the flow that was found or opened; not cleared for each packet */
+	/* not cleared for each packet, as is what follows */
+	struct affinity affinity; /* of its client; see affinity.h */
+	struct backend_search backends;
+	/* of the flow that was found or opened */
 	struct flow flow; /* as it was */
 	struct tuple other; /* of its other direction */
 	struct next_hop hop; /* that it leaves by */
@@ -185,6 +197,20 @@ static __always_inline struct addr addr_from_v4(__be32 v4)
 static __always_inline bool addr_is_v4(const struct addr *a)
 {
 	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
+}
+
+/* Its first bits, of 128, with zeros behind them. */
+static __always_inline struct addr addr_first_bits(const struct addr *a, __u32 bits)
+{
+	struct addr first;
+	__u32 left;
+
+	for (int i = 0; i < 4; i++) {
+		left = bits < 32 ? bits : 32;
+		first.word[i] = a->word[i] & ~bpf_htonl(0xffffffffULL >> left);
+		bits -= left;
+	}
+	return first;
 }
 
 static __always_inline bool addr_is_unspecified(const struct addr *a)

@@ -14,13 +14,8 @@
 /* An error quotes so many bytes behind the IP header at least (RFC 792). */
 #define QUOTED_AT_LEAST 8
 
-#define ICMPV4_UNREACHABLE 3
 #define ICMPV4_PARAMETER_PROBLEM 12
-#define ICMPV6_UNREACHABLE 1
-#define ICMPV6_TOO_BIG 2
 #define ICMPV6_PARAMETER_PROBLEM 4
-
-#define FRAGMENTATION_NEEDED 4 /* code of ICMPV4_UNREACHABLE */
 
 /* That a packet had an end, and nothing else that quotes one. */
 static __always_inline bool is_icmp_error(struct xdp_md *ctx, const struct packet *pkt)
@@ -89,10 +84,12 @@ static __always_inline bool quote_schedule(struct packet *quote)
 		service_at(&quote->tuple.dst, quote->tuple.dport, quote->tuple.protocol);
 	struct backend *backend;
 
-	if (!service || translates(service->forward) || service->flags & SERVICE_RANDOM)
+	if (!service || translates(service->forward) ||
+	    service->flags & (SERVICE_RANDOM | SERVICE_LEAST_CONN))
 		return false;
-	backend = select_backend(quote, service);
-	if (!backend)
+	quote->backend = select_id(quote, service);
+	backend = packet_backend(quote);
+	if (!backend || backend->service != service->id)
 		return false;
 	quote->direction = FROM_CLIENT;
 	quote->slot = NO_SLOT;
@@ -132,8 +129,8 @@ static __always_inline __u32 error_mtu(const struct icmp_error *error, const str
 	__u32 mtu = bpf_ntohl(error->rest);
 
 	if (quote->is_v6)
-		return error->type == ICMPV6_TOO_BIG ? mtu : 0;
-	if (error->type != ICMPV4_UNREACHABLE || error->code != FRAGMENTATION_NEEDED)
+		return error->type == ICMPV6_PACKET_TOO_BIG ? mtu : 0;
+	if (error->type != ICMPV4_UNREACHABLE || error->code != ICMPV4_FRAGMENTATION_NEEDED)
 		return 0;
 	return mtu & 0xffff ? mtu & 0xffff : plateau_below(quote->ip_length);
 }

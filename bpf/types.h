@@ -65,6 +65,12 @@ enum reason {
 	REASON_ECHO, /* an echo request to a VIP that is no address of the host: TX when answered, else DROP */
 	REASON_ICMP_ERROR, /* about a packet of a flow: TX or REDIRECT to whoever sent that; DROP where it cannot be translated */
 	REASON_PATH_MTU, /* an error that set the path MTU of a tunnel: PASS */
+	/* a new flow that is not wanted: DROP */
+	REASON_SOURCE_DENIED, /* by the service's list of sources */
+	REASON_CLIENT_RATE, /* its client opens too many */
+	REASON_SERVICE_RATE, /* all of the service's clients together do */
+	REASON_MAX_FLOWS_SERVICE, /* the service has as many as it may have */
+	REASON_MAX_FLOWS_BACKEND, /* each of its backends has */
 	REASON_FRAGMENT_HELD, /* for its first: DROP, and it follows that */
 	REASON_FRAGMENT_OVERLAP, /* it contradicts an earlier one: DROP, and so is all that is left */
 	REASON_FRAGMENT_TINY, /* a TCP header lies in more than one: DROP, and so is all that is left */
@@ -119,18 +125,118 @@ enum forward_mode {
 
 enum service_flags {
 	SERVICE_RANDOM = 1, /* a random entry of the table instead of the hash's */
-	SERVICE_SILENT = 2, /* who comes while there is no usable backend is not told */
+	SERVICE_LEAST_CONN = 2, /* of two random ones the backend with fewer flows for its weight */
+	SERVICE_SILENT = 4, /* who comes while there is no usable backend is not told */
 } BYTE_ENUM;
+
+/* How servers write their ids into QUIC connection ids (draft-ietf-quic-load-balancers-21, plaintext CIDs). */
+struct quic_layout {
+	__u8 config; /* the first three bits */
+	__u8 id_length; /* bytes of the server's id, after the first one; 0: they do not */
+};
+ASSERT_SIZE(struct quic_layout, 2);
+
+/* The longest server id. */
+#define QUIC_ID_MAX 15
+
+struct quic_server {
+	__u32 service;
+	__u8 id_length;
+	__u8 id[QUIC_ID_MAX]; /* zeros behind it */
+};
+ASSERT_SIZE(struct quic_server, 20);
 
 struct service {
 	__u32 id;
 	enum forward_mode forward;
 	enum service_flags flags;
-	__u16 pad;
+	struct quic_layout quic;
 	__u32 table_offset; /* first entry in `tables`, a multiple of TABLE_CHUNK */
 	__u32 table_size; /* 0: no usable backend */
 };
 ASSERT_SIZE(struct service, 16);
+
+/* What a service asks of new flows, beyond what `struct service` says. */
+struct policy {
+	__u64 name; /* a hash of the service's: its clients' entries in other maps outlive its id */
+	__u64 interval; /* ns between two new flows in the long run; 0: any number may come */
+	__u64 client_interval; /* the same, of one client */
+	__u64 affinity_group; /* a hash of its name; 0: clients do not keep their backend */
+	__u64 affinity_timeout; /* ns since a client's last new flow */
+	__u32 source_rules; /* which of `source_rules` are the service's; 0: none */
+	__u32 max_flows; /* active ones; 0: any number */
+	__u8 client_bits_v4; /* of its address, of 128: who counts as one client for its rate ... */
+	__u8 client_bits_v6;
+	__u8 affinity_bits_v4; /* ... and for affinity */
+	__u8 affinity_bits_v6;
+	__u8 only_allowed; /* sources that no rule is about may not come */
+	__u8 pad[3];
+};
+ASSERT_SIZE(struct policy, 56);
+
+/* Sources that a service has a rule about: of all that contain an address the longest prefix counts. */
+struct source_prefix {
+	__u32 bits; /* of what follows that count */
+	__u32 rules; /* see struct policy; never 0 */
+	__u32 is_v6; /* ::/0 is no prefix of ::ffff:0:0/96 */
+	struct addr address;
+};
+ASSERT_SIZE(struct source_prefix, 28);
+
+enum source_rule {
+	SOURCE_ALLOWED = 1,
+	SOURCE_DENIED,
+};
+
+/* One client's new flows to a service. */
+struct client_rate {
+	struct addr client; /* its prefix, zeros behind it */
+	__u64 service; /* the hash of its name; 0: the entry is nobody's */
+	__u64 due; /* ns: as in struct service_rate */
+};
+ASSERT_SIZE(struct client_rate, 32);
+
+/* Where a hash says that an entry may lie: in one of these. */
+#define CLIENT_WAYS 4
+struct client_bucket {
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	struct client_rate rates[CLIENT_WAYS];
+};
+ASSERT_SIZE(struct client_bucket, 136);
+
+struct service_rate {
+	__u64 due; /* ns: when the next new flow was due if they came at their rate, without bursts */
+	__u64 full_until; /* ns: all backends were seen to be full; believed until then ... */
+	__u32 full_flows; /* ... while the service has that many flows */
+	__u32 pad;
+};
+ASSERT_SIZE(struct service_rate, 24);
+
+/* The backend that a client keeps. */
+struct affinity {
+	struct addr client; /* its prefix, zeros behind it */
+	__u64 group; /* see struct policy; 0: the entry is nobody's */
+	__u64 until; /* ns */
+	struct addr address; /* of the backend: whom to take in another service of the group */
+	__u32 backend;
+	__u32 generation;
+};
+ASSERT_SIZE(struct affinity, 56);
+
+struct affinity_bucket {
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	struct affinity kept[CLIENT_WAYS];
+};
+ASSERT_SIZE(struct affinity_bucket, 232);
+
+/* A service's backend by its address: of several the first one. */
+struct backend_key {
+	__u32 service;
+	struct addr address;
+};
+ASSERT_SIZE(struct backend_key, 20);
 
 /* Entries of the scheduler tables, sixteen to a cache line. */
 #define TABLE_CHUNK 16
@@ -139,25 +245,38 @@ struct table_chunk {
 };
 ASSERT_SIZE(struct table_chunk, 64);
 
+enum backend_flags {
+	BACKEND_TAKES_FLOWS = 1, /* new ones, also of clients that it is kept for */
+} BYTE_ENUM;
+
 struct backend {
 	struct addr address;
 	struct addr tunnel_source; /* a prefix: the bits behind it come from the flow's hash */
 	__be16 port; /* 0: the packet's own */
 	__be16 gue_port;
 	__u32 snat_first;
-	__u16 snat_count; /* addresses in `snat_addresses`; 0: none */
 	__u16 snat_port_first; /* host byte order, inclusive */
 	__u16 snat_port_last;
-	__u16 tunnel_source_bits; /* of 128, IPv4 too; 0: no source is known */
+	__u8 snat_count; /* addresses in `snat_addresses`; 0: none */
+	__u8 tunnel_source_bits; /* of 128, IPv4 too; 0: no source is known */
+	__u8 timeouts; /* which of `all_timeouts` its flows have */
+	enum backend_flags flags;
 	__u32 next_hop;
 	__u32 generation; /* a flow of another generation had another backend */
 	__u32 service; /* 0: the entry is unused */
+	struct quic_layout quic;
 	__u16 mss; /* that SYNs of its flows may say at most; 0: any; MSS_AUTO: what fits */
-	__u16 pad;
 };
 ASSERT_SIZE(struct backend, 64);
 
 #define MSS_AUTO 0xffff
+
+/* What counts when backends are chosen. */
+struct backend_policy {
+	__u32 max_flows; /* active ones; 0: any number */
+	__u32 weight;
+};
+ASSERT_SIZE(struct backend_policy, 8);
 
 /* A service's clients whose answers would not pass here. */
 struct near_client {
@@ -382,14 +501,20 @@ enum answer {
 };
 
 struct settings {
-	__u64 timeout[PHASE_COUNT]; /* ns: how long a flow without packets lives */
 	__u64 smallest_mtu; /* of all known: what is no longer, fits where it leaves as it came */
 	__u64 interval[ANSWER_COUNT]; /* ns between two answers in the long run; 0: there are none */
 	__u64 fragment_timeout; /* ns: for the first fragment, and then for each further one */
 	__u32 held; /* frames that may be held for their first fragment */
 	__u32 held_bytes; /* and what of them together */
 };
-ASSERT_SIZE(struct settings, 104);
+ASSERT_SIZE(struct settings, 48);
+
+/* ns: how long a flow without packets lives. A cache line. */
+struct timeouts {
+	__u64 of[PHASE_COUNT];
+	__u64 pad;
+};
+ASSERT_SIZE(struct timeouts, 64);
 
 /* ns: when the next answers were due if they came at their rate, without bursts. */
 struct answer_clock {
@@ -493,6 +618,24 @@ struct backend_counters {
 	__u64 flows; /* created */
 };
 ASSERT_SIZE(struct backend_counters, 40);
+
+/*
+ * Flows of a backend that are not closed. Whoever changes a flow's phase to or from one of those changes it, so it is exact. Flows of a
+ * backend that is gone are still counted, until they are cleared.
+ */
+struct flow_count {
+	__u32 active;
+	__u32 service; /* that they are also counted for */
+};
+ASSERT_SIZE(struct flow_count, 8);
+
+/* Of the program in sweep.bpf.c. */
+struct sweeper {
+	struct bpf_timer timer;
+	__u32 next; /* bucket of `flows` */
+	__u32 pad;
+};
+ASSERT_SIZE(struct sweeper, 24);
 
 /* `simulate` and tests: what the clock and the dice show. */
 struct test_input {

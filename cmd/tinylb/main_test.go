@@ -131,6 +131,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"simulate"}, "", "tinylb: expected one capture file, found 0; see: tinylb simulate --help\n", exitInput},
 		{[]string{"simulate", "--next-hop-mac", "0", "a"}, "", "tinylb: --next-hop-mac \"0\": expected one machine's Ethernet address, such as 02:00:00:00:00:01\n", exitInput},
 		{[]string{"simulate", "--next-hop-mac", "00:00:00:00:00:00", "a"}, "", "tinylb: --next-hop-mac \"00:00:00:00:00:00\": expected one machine's Ethernet address, such as 02:00:00:00:00:01\n", exitInput},
+		{[]string{"simulate", "--next-hop-vlan", "4095", "a"}, "", "tinylb: --next-hop-vlan \"4095\": expected a VLAN id from 1 to 4094, or 0 for frames without a tag\n", exitInput},
+		{[]string{"simulate", "--next-hop-vlan", "-1", "a"}, "", "tinylb: --next-hop-vlan \"-1\": expected a VLAN id from 1 to 4094, or 0 for frames without a tag\n", exitInput},
 		{[]string{"simulate", "--next-hop-mac", "ff:ff:ff:ff:ff:ff", "a"}, "", "tinylb: --next-hop-mac \"ff:ff:ff:ff:ff:ff\": expected one machine's Ethernet address, such as 02:00:00:00:00:01\n", exitInput},
 		{[]string{"help", "check"}, "Validate a config file and print", "", exitDone},
 		{[]string{"help", "chek"}, "", "tinylb: no such command: chek\n", exitInput},

@@ -62,12 +62,12 @@ func printStatus(out io.Writer, s lb.Status) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", service.Name, service.Address,
 			strings.Join(service.Protocols, ","), service.Forward, service.Scheduler, usableShare(service.Backends))
 	}
-	fmt.Fprintln(table, "\nSERVICE\tBACKEND\tADDRESS\tWEIGHT\tNEXT HOP\tFLOWS\tPACKETS IN\tPACKETS OUT\tBYTES IN\tBYTES OUT")
+	fmt.Fprintln(table, "\nSERVICE\tBACKEND\tADDRESS\tWEIGHT\tNEXT HOP\tACTIVE\tFLOWS\tPACKETS IN\tPACKETS OUT\tBYTES IN\tBYTES OUT")
 	for _, service := range s.Services {
 		for _, b := range service.Backends {
 			c := b.Counters
-			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", service.Name, b.Name, lb.Backend{Address: b.Address}.Label(), b.Weight,
-				nextHopText(b), c.Flows, c.PacketsIn, c.PacketsOut, c.BytesIn, c.BytesOut)
+			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", service.Name, b.Name, lb.Backend{Address: b.Address}.Label(), b.Weight,
+				nextHopText(b), b.Active, c.Flows, c.PacketsIn, c.PacketsOut, c.BytesIn, c.BytesOut)
 		}
 	}
 	fmt.Fprintln(table, "\nSERVICE\tREASON\tPACKETS")

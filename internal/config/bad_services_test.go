@@ -5,7 +5,7 @@ import "strings"
 func badServices() []badConfig {
 	return []badConfig{
 		{"service is a text", head + "  - web\n",
-			`3:5: a service: expected a map, found "web" (its keys are: name, address, protocol, forward, scheduler, table_size, reject, mss, snat, tunnel, backends, check)`},
+			`3:5: a service: expected a map, found "web" (its keys are: name, address, protocol, forward, scheduler, table_size, allow, deny, max_flows, new_flows_per_second, per_client, affinity, timeouts, quic, reject, mss, snat, tunnel, backends, check)`},
 		{"service name", head + "  - {name: we b, address: 192.17.0.5:80, backends: [{address: 192.17.0.2:80}]}\n",
 			`3:12: name: the character ' ' cannot be part of a name (a name has letters, digits, dots, underscores and dashes)`},
 		{"service name is too long", head + "  - name: " + strings.Repeat("a", 64) + "\n    address: 192.17.0.5:80\n" + oneBackend,
@@ -76,10 +76,10 @@ func badServices() []badConfig {
 			`5:14: forward: unknown value "natt" (did you mean "nat"?)`},
 		{"forward unknown", webService + "    forward: masquerade\n" + oneBackend,
 			`5:14: forward: unknown value "masquerade" (expected one of: nat, dnat, dsr, ipip, gue)`},
-		{"scheduler later", webService + "    scheduler: least-conn\n" + oneBackend,
-			`5:16: scheduler: "least-conn" is not supported yet (use maglev or random)`},
+		{"scheduler", webService + "    scheduler: least-con\n" + oneBackend,
+			`5:16: scheduler: unknown value "least-con" (did you mean "least-conn"?)`},
 		{"scheduler unknown", webService + "    scheduler: rr\n" + oneBackend,
-			`5:16: scheduler: unknown value "rr" (expected one of: maglev, random)`},
+			`5:16: scheduler: unknown value "rr" (expected one of: maglev, random, least-conn)`},
 		{"table size", webService + "    table_size: 1000\n" + oneBackend,
 			`5:17: table_size: expected auto or one of 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65537, found "1000" (auto is 127 here)`},
 		{"table size in quotes", webService + "    table_size: \"127\"\n" + oneBackend,

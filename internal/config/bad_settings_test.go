@@ -11,9 +11,9 @@ func badKeysAndSettings() []badConfig {
 		{"upper case", webService + "    Protocol: tcp\n" + oneBackend,
 			`5:5: a service: unknown key "Protocol" (did you mean "protocol"?)`},
 		{"unknown key", webService + "    colour: red\n" + oneBackend,
-			`5:5: a service: unknown key "colour" (expected one of: name, address, protocol, forward, scheduler, table_size, reject, mss, snat, tunnel, backends, check)`},
+			`5:5: a service: unknown key "colour" (expected one of: name, address, protocol, forward, scheduler, table_size, allow, deny, max_flows, new_flows_per_second, per_client, affinity, timeouts, quic, reject, mss, snat, tunnel, backends, check)`},
 		{"unknown key in a backend", webService + "    backends: [{address: 192.17.0.2:80, port: 80}]\n",
-			`5:41: a backend: unknown key "port" (expected one of: name, address, weight)`},
+			`5:41: a backend: unknown key "port" (expected one of: name, address, max_flows, weight, server_id)`},
 		{"unknown key in snat", webService + oneBackend + "snat: {address: [10.0.0.1]}\n",
 			`6:8: snat: unknown key "address" (did you mean "addresses"?)`},
 		{"unknown key in timeouts", webService + oneBackend + "timeouts: {tcp_close: 1m}\n",
@@ -62,13 +62,13 @@ func badKeysAndSettings() []badConfig {
 			`1:1: interfaces: expected a list, found nothing (write it as interfaces: [eth0])` + "\n" +
 				`2:7: mode: expected one of auto, native, generic, found nothing` + "\n" +
 				`3:1: snat: expected a map, found nothing (its keys are: addresses, ports)` + "\n" +
-				`5:3: a service: expected a map, found nothing (its keys are: name, address, protocol, forward, scheduler, table_size, reject, mss, snat, tunnel, backends, check)` + "\n" +
+				`5:3: a service: expected a map, found nothing (its keys are: name, address, protocol, forward, scheduler, table_size, allow, deny, max_flows, new_flows_per_second, per_client, affinity, timeouts, quic, reject, mss, snat, tunnel, backends, check)` + "\n" +
 				`6:11: name: expected a name, found nothing` + "\n" +
 				`7:5: address: expected an address and port such as 192.17.0.5:80 or "[2001:db8::5]:80", found nothing` + "\n" +
-				`9:7: a backend: expected a map, found nothing (its keys are: name, address, weight)`},
+				`9:7: a backend: expected a map, found nothing (its keys are: name, address, max_flows, weight, server_id)`},
 		{"empty values", webService + "    forward: \"\"\n    scheduler: ''\n" + oneBackend,
 			`5:14: forward: expected one of nat, dnat, dsr, ipip, gue, found the text "" in quotes` + "\n" +
-				`6:16: scheduler: expected one of maglev, random, found the text "" in quotes`},
+				`6:16: scheduler: expected one of maglev, random, least-conn, found the text "" in quotes`},
 		{"mode", webService + oneBackend + "mode: natve\n",
 			`6:7: mode: unknown value "natve" (did you mean "native"?)`},
 		{"mode is a list", webService + oneBackend + "mode: [auto]\n",

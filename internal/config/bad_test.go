@@ -34,7 +34,7 @@ func TestBadConfigs(t *testing.T) {
 }
 
 func badConfigs() []badConfig {
-	return slices.Concat(badYAML(), badKeysAndSettings(), badServices(), badBackends(), badIPv6(), badPorts(), badForward(), badTunnels())
+	return slices.Concat(badYAML(), badKeysAndSettings(), badServices(), badBackends(), badIPv6(), badPorts(), badForward(), badTunnels(), badPolicies(), badQUIC())
 }
 
 func manyBackends(n int) string {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -99,11 +100,12 @@ func (d *decoder) config(root *node) lb.Config {
 		}},
 		field{name: "snat", read: func(n *node) { commonSNAT = d.snat(n, commonSNAT.SNAT) }},
 		field{name: "tunnel", read: func(n *node) { commonTunnel = d.tunnel(n, commonTunnel.Tunnel) }},
-		field{name: "timeouts", read: func(n *node) { c.Timeouts = d.timeouts(n) }},
+		field{name: "timeouts", read: func(n *node) { c.Timeouts = d.timeouts(n, c.Timeouts) }},
 		field{name: "rate_limits", read: func(n *node) { c.RateLimits = d.rateLimits(n) }},
 		field{name: "fragments", read: func(n *node) { c.Fragments = d.fragments(n) }},
 		field{name: "answer_echo", read: func(n *node) { c.Answers.Echo = d.boolean(n, c.Answers.Echo) }},
 		field{name: "answer_arp", read: func(n *node) { c.Answers.Neighbours = d.boolean(n, c.Answers.Neighbours) }},
+		field{name: "seed", read: func(n *node) { c.Seed, _ = d.number(n, 0, math.MaxUint32) }},
 		field{name: "limits", read: func(n *node) { limits = d.limits(n) }},
 		field{name: "services", required: true, read: func(n *node) { services = n }},
 	)
@@ -113,6 +115,8 @@ func (d *decoder) config(root *node) lb.Config {
 	all := d.services(services)
 	d.inheritSNAT(all, commonSNAT, services.keyAt)
 	d.inheritTunnel(all, commonTunnel)
+	d.inheritTimeouts(all, c.Timeouts)
+	d.checkGroups(all)
 	d.checkAddresses(all)
 	c.Services = make([]lb.Service, len(all))
 	for i := range all {
@@ -139,5 +143,6 @@ func (d *decoder) checkLimits(needs lb.Needs, l lb.Limits, given map[string]posi
 	}
 	check("services", "services", needs.Services, l.Services)
 	check("backends", "backends", needs.Backends, l.Backends)
+	check("prefixes", "prefixes in allow and deny", needs.Prefixes, l.Prefixes)
 	check("table_entries", "table entries (room for a changed table beside the old one included)", needs.TableEntries, l.TableEntries)
 }

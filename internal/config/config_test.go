@@ -48,17 +48,17 @@ services:
 			Backends:  []lb.Backend{{Address: netip.MustParseAddrPort("192.17.0.2:80"), Weight: 1}},
 		}},
 		Timeouts: lb.Timeouts{
-			TCPUnconfirmed: time.Minute,
+			TCPUnconfirmed: 4 * time.Minute,
 			TCPEstablished: 124 * time.Minute,
 			TCPHalfClosed:  4 * time.Minute,
-			TCPClosed:      time.Minute,
-			UDPUnconfirmed: 30 * time.Second,
+			TCPClosed:      4 * time.Minute,
+			UDPUnconfirmed: 2 * time.Minute,
 			UDPStream:      2 * time.Minute,
 		},
 		RateLimits: lb.RateLimits{Resets: 1000, ICMPErrors: 1000, EchoReplies: 1000},
 		Fragments:  lb.Fragments{Held: 512, Bytes: 2 << 20, Timeout: time.Second},
 		Answers:    lb.VIPAnswers{Echo: true, Neighbours: true},
-		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304, Held: 512},
+		Limits:     lb.Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304, Held: 512, Prefixes: 131072, Clients: 65536, Affinity: 65536},
 	}
 	if !reflect.DeepEqual(got, want) || len(warnings) > 0 {
 		t.Errorf("got  %+v\nwant %+v\nwarnings %v", got, want, warnings)
@@ -78,12 +78,21 @@ func TestEveryKey(t *testing.T) {
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Random,
 				TableSize: 1021,
-				Silent:    true,
-				MSS:       1400,
-				SNAT:      lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Ports: lb.PortRange{First: 7, Last: 7}},
-				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
+				Allow:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
+				Deny:      []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("::/0")},
+				MaxFlows:  100, NewFlowsPerSecond: 50,
+				PerClient: lb.ClientRate{NewFlowsPerSecond: 5, PrefixV4: 24, PrefixV6: 56},
+				Affinity:  lb.Affinity{Timeout: time.Hour, PrefixV4: 31, PrefixV6: 127, Group: "g"},
+				Timeouts: lb.Timeouts{
+					TCPUnconfirmed: 1 * time.Second, TCPEstablished: 20 * time.Second, TCPHalfClosed: 3 * time.Second,
+					TCPClosed: 4 * time.Second, UDPUnconfirmed: 5 * time.Second, UDPStream: 6 * time.Second,
+				},
+				Silent: true,
+				MSS:    1400,
+				SNAT:   lb.SNAT{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Ports: lb.PortRange{First: 7, Last: 7}},
+				Tunnel: lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
 				Backends: []lb.Backend{
-					{Name: "a", Address: netip.MustParseAddrPort("10.0.1.1:5353"), Weight: 3},
+					{Name: "a", Address: netip.MustParseAddrPort("10.0.1.1:5353"), Weight: 3, MaxFlows: 9},
 					{Name: "123", Address: netip.MustParseAddrPort("10.0.1.2:53"), Weight: 0},
 				},
 			},
@@ -94,6 +103,8 @@ func TestEveryKey(t *testing.T) {
 				Forward:   lb.ForwardNAT,
 				Scheduler: lb.Maglev,
 				TableSize: 127,
+				PerClient: lb.ClientRate{NewFlowsPerSecond: 1, PrefixV4: 32, PrefixV6: 64},
+				Affinity:  lb.Affinity{Timeout: 3 * time.Hour, PrefixV4: 32, PrefixV6: 128},
 				MSS:       lb.MSSAuto,
 				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 2000, Last: 3000}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
@@ -109,6 +120,8 @@ func TestEveryKey(t *testing.T) {
 				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 7, Last: 7}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("2001:db8::7/128")}, Port: 6082},
 				Backends:  []lb.Backend{{Address: netip.AddrPortFrom(netip.MustParseAddr("2001:db8::2"), 0), Weight: 1}},
+				ServerIDs: map[netip.AddrPort]string{netip.AddrPortFrom(netip.MustParseAddr("2001:db8::2"), 0): "0a1b"},
+				QUIC:      lb.QUIC{ConfigID: 6, ServerIDLength: 2},
 			},
 		},
 		Timeouts: lb.Timeouts{
@@ -121,12 +134,13 @@ func TestEveryKey(t *testing.T) {
 		},
 		RateLimits: lb.RateLimits{Resets: 7, ICMPErrors: 0, EchoReplies: 8},
 		Fragments:  lb.Fragments{Held: 8, Bytes: 64 << 10, Timeout: 500 * time.Millisecond},
-		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304, Held: 8},
+		Limits:     lb.Limits{Flows: 16, Services: 3, Backends: 4, TableEntries: 2304, Held: 8, Prefixes: 5, Clients: 16, Affinity: 17},
+		Seed:       4294967295,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:36:5: warning: check: health checks are not performed yet") {
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:48:5: warning: check: health checks are not performed yet") {
 		t.Errorf("warnings %v", warnings)
 	}
 }
@@ -143,18 +157,30 @@ services:
     forward: nat
     scheduler: random
     table_size: 1021
+    allow: [192.0.2.1, 10.0.0.0/8]
+    deny:
+      - "::/0"
+      - 10.1.0.0/16
+    max_flows: 100
+    new_flows_per_second: 50
+    per_client: {new_flows_per_second: 5, prefix_v4: 24, prefix_v6: 56}
+    affinity: {by: client, timeout: 1h, prefix_v4: 31, prefix_v6: 127, group: g}
+    timeouts: {tcp_established: 20s}
     reject: drop
     mss: 1400
     backends:
       - name: a
         address: 10.0.1.1:5353   # a comment
         weight: 3
+        max_flows: 9
 
       - {name: 123, address: "10.0.1.2:53", weight: 0}
   - name: own-snat
     address: 10.0.0.2:80
     protocol: tcp
     table_size: auto
+    per_client: {new_flows_per_second: 1}
+    affinity: {by: client}
     reject: reset
     mss: auto
     snat:
@@ -168,7 +194,7 @@ services:
     # health
     #
     check: {type: http, path: /health, interval: 2s, timeout: 1500ms, rise: 2, fall: 3}
-  - {name: own-tunnel, address: "10.0.0.3:*", protocol: udp, forward: gue, tunnel: {sources: ["2001:db8::7"], port: 6082}, backends: [{address: 2001:db8::2}]}
+  - {name: own-tunnel, address: "10.0.0.3:*", protocol: udp, forward: gue, quic: {config_id: 6, server_id_length: 2}, tunnel: {sources: ["2001:db8::7"], port: 6082}, backends: [{address: 2001:db8::2, server_id: 0A1b}]}
 snat: {addresses: [10.0.0.9], ports: 7}
 tunnel: {sources: [172.16.0.0/16, "0100::/64"], port: 6081}
 timeouts: {tcp_unconfirmed: 1s, tcp_established: 2s, tcp_half_closed: 3s, tcp_closed: 4s, udp_unconfirmed: 5s, udp_stream: 6s}
@@ -176,7 +202,8 @@ rate_limits: {resets: 7, icmp_errors: 0, echo_replies: 8}
 fragments: {held: 8, bytes: 64KiB, timeout: 500ms}
 answer_echo: false
 answer_arp: false
-limits: {flows: 16, services: 3, backends: 4, table_entries: 2304}
+seed: 4294967295
+limits: {flows: 16, services: 3, backends: 4, table_entries: 2304, prefixes: 5, clients: 16, affinity: 17}
 `
 
 func TestTableSizeFollowsBackends(t *testing.T) {
@@ -331,12 +358,15 @@ limits: {wrong-key: 1}
 services:
   - name: web
     wrong-key: 1
+    per_client: {wrong-key: 1, new_flows_per_second: 1}
+    affinity: {wrong-key: 1, by: client}
+    timeouts: {wrong-key: 1}
     address: 192.17.0.5:80
     check: {type: tcp, wrong-key: 1}
     backends: [{wrong-key: 1, address: 192.17.0.2:80}]
 `), Options{})
 	list, _ := err.(Errors)
-	const maps = 9
+	const maps = 12
 	if len(list) != maps {
 		t.Fatalf("found %d maps, want %d: %v", len(list), maps, err)
 	}

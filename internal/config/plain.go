@@ -338,6 +338,9 @@ func (r *plainReader) scalar(name string, keyAt position, ends string) *node {
 			r.at++ // as in 192.0.2.1:80 and 192.0.2.1:*
 			continue
 		}
+		if c == ':' && r.at > begin && ends == "" && r.at+1 < r.end && (r.text[r.at+1] == ':' || r.text[r.at+1] == '/') {
+			continue // as in 2001:db8::/32
+		}
 		if c == ' ' || strings.IndexByte(ends, c) >= 0 {
 			break
 		}

@@ -64,6 +64,7 @@ func plainTexts() []string {
 		"a:\n- b\n- c\nd: e\n", "a:\n  - b: c\n    d: e\n  -   f: g\n      h: i\n", "- a\n- b: c\n", "a: b\na: c\n",
 		"a: [b, c]\n", "a: [b,c]\n", "a: []\n", "a: { b: c , d: [e] }\n", "a: \"b c\"\nd: 'e, [f'\n",
 		"a: 192.0.2.1:*\nb: {c: 192.0.2.1:*}\nd: a:b:c\ne: /\nf: a/b/\n", "a: nullable\nb: {c: Nil}\n",
+		"a: 2001:db8::5\n", "a:\n  - 2001:db8::/32\n  - fe80::1:2\n  - b:/c:::d\n",
 		"a: true\nb: yes\nc: 010\nd: 0x1f\ne: 1e3\nf: 1_000\ng: 0b1\nh: 0o7\ni: 1.5\nj: inf\nk: 2020-01-01\nl: 12:30:45\n",
 	}
 }
@@ -74,7 +75,7 @@ func oddTexts() []string {
 		"a : b\n", "a:b\n", "A: b\n", "\"a\": b\n", " a: b\n", "a: b\n c: d\n", "a:\n  b: c\n d: e\n", "- a\n - b\n", "- - a\n", "-\n  a: b\n",
 		"a: [b\n]\n", "a: [b,]\n", "a: [b: c]\n", "a: [b:c]\n", "a: {}\n", "a: {b}\n", "a: [b]c\n", "a: [b]#c\n", "a: {b: \"c\"d}\n",
 		"a: \"b\\n\"\n", "a: 'b''c'\n", "a: \"b\nc\"\n", "a: \u00e9\n", "a:\tb\n", "a: b\t\n", "a: &b c\n", "a: *b\n", "a: !b c\n", "a: |\n  b\n",
-		"? a\n", "<<: a\n", "---\na: b\n", "a: b\n...\n", "%YAML 1.2\n", "a: @b\n", "a: 2001:db8::5\n", "a: b:\n",
+		"? a\n", "<<: a\n", "---\na: b\n", "a: b\n...\n", "%YAML 1.2\n", "a: @b\n", "a: b:\n", "a: b::\n", "a: ::b\n", "a: [b::c]\n", "a: {b: c::d}\n", "a: b:: c\n",
 	}
 }
 

@@ -25,6 +25,10 @@ type service struct {
 	backends []*node // the address of each of Service.Backends
 	snat     *node
 	tunnel   *node
+	timeouts *node
+	affinity *node
+	quic     *node
+	servers  []serverID // of each of Service.Backends
 	mss      *node
 }
 
@@ -50,6 +54,7 @@ func (d *decoder) service(n *node) service {
 		Scheduler: lb.Maglev,
 	}}
 	var tableSize *node
+	given := prefixes{}
 	d.fields(n, "a service",
 		field{name: "name", required: true, read: func(n *node) {
 			s.name = n
@@ -62,10 +67,22 @@ func (d *decoder) service(n *node) service {
 		field{name: "protocol", read: func(n *node) { s.Protocols = d.protocols(n) }},
 		field{name: "forward", read: func(n *node) { s.Forward = d.forward(n) }},
 		field{name: "scheduler", read: func(n *node) {
-			word, _ := d.choice(n, []string{string(lb.Maglev), string(lb.Random)}, []string{"least-conn"})
+			var words []string
+			for _, scheduler := range lb.Schedulers() {
+				words = append(words, string(scheduler))
+			}
+			word, _ := d.choice(n, words, nil)
 			s.Scheduler = lb.Scheduler(word)
 		}},
 		field{name: "table_size", read: func(n *node) { tableSize = n }},
+		field{name: "allow", read: func(n *node) { s.Allow = d.clientPrefixes(n, given) }},
+		field{name: "deny", read: func(n *node) { s.Deny = d.clientPrefixes(n, given) }},
+		field{name: "max_flows", read: func(n *node) { s.MaxFlows = d.maxFlows(n) }},
+		field{name: "new_flows_per_second", read: func(n *node) { s.NewFlowsPerSecond = d.flowRate(n) }},
+		field{name: "per_client", read: func(n *node) { s.PerClient = d.perClient(n) }},
+		field{name: "affinity", read: func(n *node) { s.affinity, s.Affinity = n, d.affinity(n) }},
+		field{name: "timeouts", read: func(n *node) { s.timeouts = n }},
+		field{name: "quic", read: func(n *node) { d.quic(n, &s) }},
 		field{name: "reject", read: func(n *node) {
 			word, _ := d.choice(n, []string{"reset", "drop"}, nil)
 			s.Silent = word == "drop"
@@ -81,6 +98,7 @@ func (d *decoder) service(n *node) service {
 	)
 	s.TableSize = d.tableSize(tableSize, len(s.Backends))
 	d.checkBackends(s)
+	d.checkServerIDs(&s)
 	d.checkForward(&s)
 	if s.MSS != 0 && !slices.Contains(s.Protocols, lb.TCP) && len(s.Protocols) > 0 {
 		d.fail(s.mss.keyAt, "remove it", "mss: only TCP has segments: this would be ignored")
@@ -153,7 +171,7 @@ func (d *decoder) backends(n *node, s *service) {
 	items := d.list(n, 1, "backends: [{address: 192.17.0.2:80}]")
 	s.Backends = slices.Grow(s.Backends, len(items))
 	for _, item := range items {
-		b, name, address := d.backend(item)
+		b, name, address, id := d.backend(item)
 		allZero = allZero && b.Weight == 0
 		if before, twice := firstName[b.Name]; twice && b.Name != "" {
 			d.fail(name.position, "give each backend of a service its own name", "backends: the name %q was already given in line %d", b.Name, before.line)
@@ -162,6 +180,7 @@ func (d *decoder) backends(n *node, s *service) {
 		}
 		s.Backends = append(s.Backends, b)
 		s.backends = append(s.backends, address)
+		s.servers = append(s.servers, serverID{item, id})
 	}
 	if allZero && len(s.Backends) > 0 {
 		d.warn(n.keyAt, "give at least one a weight of 1 or more", "backends: all have weight 0: the service takes no new flow")
@@ -191,12 +210,12 @@ func (d *decoder) checkBackends(s service) {
 }
 
 // backend returns the backend and the nodes of its name and address, each nil if
-// there is none, or none that is valid.
-func (d *decoder) backend(n *node) (b lb.Backend, name, address *node) {
+// there is none, or none that is valid, and that of its server id.
+func (d *decoder) backend(n *node) (b lb.Backend, name, address, server *node) {
 	b = lb.Backend{Weight: 1}
 	if n.kind == scalar {
 		d.fail(n.position, "write it as {address: 192.17.0.2:80}", "backends: expected a map, found %s", n.found())
-		return b, nil, nil
+		return b, nil, nil, nil
 	}
 	d.fields(n, "a backend",
 		field{name: "name", read: func(n *node) {
@@ -209,13 +228,15 @@ func (d *decoder) backend(n *node) (b lb.Backend, name, address *node) {
 				b.Address, address = endpoint, n
 			}
 		}},
+		field{name: "max_flows", read: func(n *node) { b.MaxFlows = d.maxFlows(n) }},
 		field{name: "weight", read: func(n *node) {
 			if weight, ok := d.number(n, 0, maxWeight); ok {
 				b.Weight = weight
 			}
 		}},
+		field{name: "server_id", read: func(n *node) { server = n }},
 	)
-	return b, name, address
+	return b, name, address, server
 }
 
 // check reads a health check. Its values are not used yet; they are held to

@@ -23,12 +23,12 @@ const (
 
 func defaultTimeouts() lb.Timeouts {
 	return lb.Timeouts{
-		TCPUnconfirmed: 60 * time.Second,
+		TCPUnconfirmed: 4 * time.Minute,             // RFC 5382, REQ-5, transitory
 		TCPEstablished: 2*time.Hour + 4*time.Minute, // RFC 5382, REQ-5
-		TCPHalfClosed:  4 * time.Minute,
-		TCPClosed:      60 * time.Second,
-		UDPUnconfirmed: 30 * time.Second,
-		UDPStream:      2 * time.Minute, // RFC 4787, REQ-5
+		TCPHalfClosed:  4 * time.Minute,             // as transitory
+		TCPClosed:      4 * time.Minute,             // as transitory
+		UDPUnconfirmed: 2 * time.Minute,             // RFC 4787, REQ-5
+		UDPStream:      2 * time.Minute,             // RFC 4787, REQ-5
 	}
 }
 
@@ -75,8 +75,9 @@ func interfaceProblem(name string) string {
 	return ""
 }
 
-func (d *decoder) timeouts(n *node) lb.Timeouts {
-	t := defaultTimeouts()
+// timeouts reads a "timeouts" map over the values that hold without it.
+func (d *decoder) timeouts(n *node, inherited lb.Timeouts) lb.Timeouts {
+	t := inherited
 	timeout := func(name string, to *time.Duration) field {
 		return field{name: name, read: func(n *node) {
 			if value, ok := d.duration(n, minTimeout, maxTimeout); ok {
@@ -153,6 +154,9 @@ func (l limits) over(automatic lb.Limits) lb.Limits {
 		Services:     choose("services", l.Services, automatic.Services),
 		Backends:     choose("backends", l.Backends, automatic.Backends),
 		TableEntries: choose("table_entries", l.TableEntries, automatic.TableEntries),
+		Prefixes:     choose("prefixes", l.Prefixes, automatic.Prefixes),
+		Clients:      choose("clients", l.Clients, automatic.Clients),
+		Affinity:     choose("affinity", l.Affinity, automatic.Affinity),
 	}
 }
 
@@ -172,6 +176,9 @@ func (d *decoder) limits(n *node) limits {
 		limit("services", &l.Services, least.Services, most.Services),
 		limit("backends", &l.Backends, least.Backends, most.Backends),
 		limit("table_entries", &l.TableEntries, least.TableEntries, most.TableEntries),
+		limit("prefixes", &l.Prefixes, least.Prefixes, most.Prefixes),
+		limit("clients", &l.Clients, least.Clients, most.Clients),
+		limit("affinity", &l.Affinity, least.Affinity, most.Affinity),
 	)
 	return l
 }

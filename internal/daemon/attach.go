@@ -107,7 +107,7 @@ func (a *attacher) Set(names []string, wanted lb.Mode) error {
 
 func (a *attacher) attach(i nexthop.Interface, wanted lb.Mode) error {
 	if i.Index >= 1<<lb.InterfaceBits {
-		return fmt.Errorf("interface %s: %w: %d, of at most %d: make it anew, with: ip link add %s index N ...",
+		return fmt.Errorf("interface %s: %w: %d, of at most %d: make it anew with a smaller one (ip link add %s index N)",
 			i.Name, ErrIndex, i.Index, 1<<lb.InterfaceBits-1, i.Name)
 	}
 	mode, why := chooseMode(wanted, i)

@@ -148,6 +148,9 @@ func (d *daemon) open() error {
 		d.Log.Warn("the maps of an earlier run have another layout or other limits: flows and counters start anew",
 			"maps", d.datapath.Replaced)
 	}
+	if err := d.datapath.StartSweeper(); err != nil {
+		return errors.Join(err, d.undoStart())
+	}
 	if d.reconciler, err = reconcile.New(d.datapath, d.limits); err != nil {
 		return errors.Join(err, d.undoStart())
 	}

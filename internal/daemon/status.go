@@ -142,13 +142,10 @@ func (r *statusReader) services() error {
 	for id, name := range r.tables.ServiceNames {
 		entry := r.entries[id]
 		s := lb.ServiceStatus{
-			Name: name.Name, Address: name.Address, Forward: entry.Forward, Scheduler: lb.Maglev, TableSize: entry.TableSize,
+			Name: name.Name, Address: name.Address, Forward: entry.Forward, Scheduler: entry.Scheduler, TableSize: entry.TableSize,
 		}
 		for _, p := range name.Protocols {
 			s.Protocols = append(s.Protocols, p.String())
-		}
-		if entry.Random {
-			s.Scheduler = lb.Random
 		}
 		var err error
 		if s.Backends, err = r.backends(id); err != nil {
@@ -176,6 +173,9 @@ func (r *statusReader) backends(service uint32) ([]lb.BackendStatus, error) {
 			}
 		}
 		var err error
+		if b.Active, err = r.datapath.FlowCount(id, entry); err != nil {
+			return nil, err
+		}
 		if b.Counters, err = r.datapath.BackendCounters(id); err != nil {
 			return nil, err
 		}

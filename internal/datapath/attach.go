@@ -90,29 +90,36 @@ func (d *Datapath) spec(k knobs) (*ebpf.CollectionSpec, error) {
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinNone
 	}
+	return spec, d.setKnobs(spec, k)
+}
+
+// setKnobs sets the constants of a BPF object's programs.
+func (d *Datapath) setKnobs(spec *ebpf.CollectionSpec, k knobs) error {
 	var keys lbHashKeys
 	if err := d.maps.AllHashKeys.Lookup(uint32(0), &keys); err != nil {
-		return nil, fmt.Errorf("read the flow table's hash keys: %w", err)
+		return fmt.Errorf("read the flow table's hash keys: %w", err)
 	}
 	table := flowTableFor(d.limits)
 	for name, value := range map[string]any{
-		"stores_are_ordered":  runtime.GOARCH == "amd64",
-		"flow_hash_keys":      keys,
-		"flow_bucket_count":   table.flowBuckets,
-		"answer_bucket_count": table.answerBuckets,
-		"frame_count":         frameCount(d.limits.Held),
-		"checksum_mode":       k.checksum,
-		"interface_mac":       k.mac,
-		"neighbour_mac":       k.neighbourMAC,
-		"tx_by_redirect":      k.txByRedirect,
-		"test_clock":          k.testClock,
-		"record_decisions":    k.recordDecisions,
+		"stores_are_ordered":    runtime.GOARCH == "amd64",
+		"flow_hash_keys":        keys,
+		"flow_bucket_count":     table.flowBuckets,
+		"answer_bucket_count":   table.answerBuckets,
+		"client_bucket_count":   lb.ClientBuckets(d.limits.Clients),
+		"affinity_bucket_count": lb.ClientBuckets(d.limits.Affinity),
+		"frame_count":           frameCount(d.limits.Held),
+		"checksum_mode":         k.checksum,
+		"interface_mac":         k.mac,
+		"neighbour_mac":         k.neighbourMAC,
+		"tx_by_redirect":        k.txByRedirect,
+		"test_clock":            k.testClock,
+		"record_decisions":      k.recordDecisions,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
-			return nil, fmt.Errorf("set knob %s: %w", name, err)
+			return fmt.Errorf("set knob %s: %w", name, err)
 		}
 	}
-	return spec, nil
+	return nil
 }
 
 // linkPin names the pin by all that a link does not tell by itself. A bpffs

@@ -3,10 +3,13 @@ package datapath
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"math"
 	"math/bits"
 	"net/netip"
 	"slices"
+	"time"
 	"unsafe"
 
 	"github.com/tinylb/tinylb/internal/lb"
@@ -85,16 +88,51 @@ func serviceKeyFromBPF(key lbServiceKey) lb.ServiceKey {
 
 func serviceToBPF(entry lb.ServiceEntry) lbService {
 	var flags lbServiceFlags
-	if entry.Random {
+	switch entry.Scheduler {
+	case lb.Random:
 		flags |= lbServiceFlagsSERVICE_RANDOM
+	case lb.LeastConn:
+		flags |= lbServiceFlagsSERVICE_LEAST_CONN
 	}
 	if entry.Silent {
 		flags |= lbServiceFlagsSERVICE_SILENT
 	}
 	return lbService{
-		Id: entry.ID, Forward: forwardToBPF(entry.Forward), Flags: flags,
+		Id: entry.ID, Forward: forwardToBPF(entry.Forward), Flags: flags, Quic: quicToBPF(entry.QUIC),
 		TableOffset: entry.TableOffset, TableSize: entry.TableSize,
 	}
+}
+
+func schedulerFromBPF(flags lbServiceFlags) lb.Scheduler {
+	switch {
+	case flags&lbServiceFlagsSERVICE_RANDOM != 0:
+		return lb.Random
+	case flags&lbServiceFlagsSERVICE_LEAST_CONN != 0:
+		return lb.LeastConn
+	}
+	return lb.Maglev
+}
+
+func quicToBPF(q lb.QUIC) lbQuicLayout {
+	return lbQuicLayout{Config: q.ConfigID, IdLength: q.ServerIDLength}
+}
+
+func quicFromBPF(q lbQuicLayout) lb.QUIC {
+	return lb.QUIC{ConfigID: q.Config, ServerIDLength: q.IdLength}
+}
+
+func quicServerToBPF(s lb.QUICServer) (lbQuicServer, error) {
+	key := lbQuicServer{Service: s.Service}
+	id, err := hex.DecodeString(s.ID)
+	if err != nil || len(id) > len(key.Id) {
+		return key, fmt.Errorf("%q is no server id for QUIC connection ids", s.ID)
+	}
+	key.IdLength = uint8(copy(key.Id[:], id))
+	return key, nil
+}
+
+func quicServerFromBPF(key lbQuicServer) lb.QUICServer {
+	return lb.QUICServer{Service: key.Service, ID: hex.EncodeToString(key.Id[:key.IdLength])}
 }
 
 // forwards lists the modes by their numbers in the data plane.
@@ -124,11 +162,86 @@ func serviceFromBPF(s lbService) lb.ServiceEntry {
 	return lb.ServiceEntry{
 		ID:          s.Id,
 		Forward:     forwardFromBPF(s.Forward),
-		Random:      s.Flags&lbServiceFlagsSERVICE_RANDOM != 0,
+		Scheduler:   schedulerFromBPF(s.Flags),
+		QUIC:        quicFromBPF(s.Quic),
 		Silent:      s.Flags&lbServiceFlagsSERVICE_SILENT != 0,
 		TableOffset: s.TableOffset,
 		TableSize:   s.TableSize,
 	}
+}
+
+func policyToBPF(p lb.ServicePolicy) lbPolicy {
+	return lbPolicy{
+		Name: p.Name, Interval: uint64(p.Interval), ClientInterval: uint64(p.ClientInterval),
+		AffinityGroup: p.AffinityGroup, AffinityTimeout: uint64(p.AffinityTimeout),
+		SourceRules: p.SourceRules, OnlyAllowed: bit(p.OnlyAllowed), MaxFlows: p.MaxFlows,
+		ClientBitsV4: mappedLength(p.ClientV4), ClientBitsV6: p.ClientV6,
+		AffinityBitsV4: mappedLength(p.AffinityV4), AffinityBitsV6: p.AffinityV6,
+	}
+}
+
+func policyFromBPF(p lbPolicy) lb.ServicePolicy {
+	return lb.ServicePolicy{
+		Name: p.Name, Interval: time.Duration(p.Interval), ClientInterval: time.Duration(p.ClientInterval),
+		AffinityGroup: p.AffinityGroup, AffinityTimeout: time.Duration(p.AffinityTimeout),
+		SourceRules: p.SourceRules, OnlyAllowed: p.OnlyAllowed != 0, MaxFlows: p.MaxFlows,
+		ClientV4: p.ClientBitsV4 - mappedLength(0), ClientV6: p.ClientBitsV6,
+		AffinityV4: p.AffinityBitsV4 - mappedLength(0), AffinityV6: p.AffinityBitsV6,
+	}
+}
+
+func bit(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// mappedLength is that of an IPv4 prefix in the form that both families have in common.
+func mappedLength(bits uint8) uint8 { return 96 + bits }
+
+func sourcePrefixToBPF(rules uint32, prefix netip.Prefix) lbSourcePrefix {
+	const before = 2 * 32 // bits of the rules and the family
+	return lbSourcePrefix{
+		Bits:  uint32(before + mappedBits(prefix.Addr()) + prefix.Bits()),
+		Rules: rules, IsV6: uint32(bit(prefix.Addr().Is6())), Address: addrToBPF(prefix.Addr()),
+	}
+}
+
+func sourcePrefixFromBPF(p lbSourcePrefix) netip.Prefix {
+	const before = 2 * 32
+	address := addrFromBPF(p.Address)
+	return netip.PrefixFrom(address, int(p.Bits)-before-mappedBits(address))
+}
+
+func timeoutsToBPF(t lb.Timeouts) lbTimeouts {
+	var out lbTimeouts
+	out.Of[lbFlowPhasePHASE_TCP_UNCONFIRMED] = uint64(t.TCPUnconfirmed)
+	out.Of[lbFlowPhasePHASE_TCP_ESTABLISHED] = uint64(t.TCPEstablished)
+	out.Of[lbFlowPhasePHASE_TCP_HALF_CLOSED] = uint64(t.TCPHalfClosed)
+	out.Of[lbFlowPhasePHASE_TCP_CLOSED] = uint64(t.TCPClosed)
+	out.Of[lbFlowPhasePHASE_UDP_UNCONFIRMED] = uint64(t.UDPUnconfirmed)
+	out.Of[lbFlowPhasePHASE_UDP_STREAM] = uint64(t.UDPStream)
+	return out
+}
+
+func timeoutsFromBPF(t lbTimeouts) lb.Timeouts {
+	return lb.Timeouts{
+		TCPUnconfirmed: time.Duration(t.Of[lbFlowPhasePHASE_TCP_UNCONFIRMED]),
+		TCPEstablished: time.Duration(t.Of[lbFlowPhasePHASE_TCP_ESTABLISHED]),
+		TCPHalfClosed:  time.Duration(t.Of[lbFlowPhasePHASE_TCP_HALF_CLOSED]),
+		TCPClosed:      time.Duration(t.Of[lbFlowPhasePHASE_TCP_CLOSED]),
+		UDPUnconfirmed: time.Duration(t.Of[lbFlowPhasePHASE_UDP_UNCONFIRMED]),
+		UDPStream:      time.Duration(t.Of[lbFlowPhasePHASE_UDP_STREAM]),
+	}
+}
+
+func backendKeyToBPF(k lb.BackendKey) lbBackendKey {
+	return lbBackendKey{Service: k.Service, Address: addrToBPF(k.Address)}
+}
+
+func backendKeyFromBPF(k lbBackendKey) lb.BackendKey {
+	return lb.BackendKey{Service: k.Service, Address: addrFromBPF(k.Address)}
 }
 
 func backendToBPF(entry lb.BackendEntry) lbBackend {
@@ -137,20 +250,29 @@ func backendToBPF(entry lb.BackendEntry) lbBackend {
 		Generation:    entry.Generation,
 		Service:       entry.Service,
 		SnatFirst:     entry.SNATFirst,
-		SnatCount:     entry.SNATCount,
+		SnatCount:     uint8(entry.SNATCount), // 64 at most
 		SnatPortFirst: entry.SNATPorts.First,
 		SnatPortLast:  entry.SNATPorts.Last,
 		GuePort:       network(entry.GUEPort),
+		Timeouts:      entry.Timeouts,
+		Quic:          quicToBPF(entry.QUIC),
 		Mss:           entry.MSS,
+	}
+	if entry.TakesFlows {
+		out.Flags |= lbBackendFlagsBACKEND_TAKES_FLOWS
 	}
 	if source := entry.TunnelSource; source.IsValid() {
 		out.TunnelSource = addrToBPF(source.Addr())
-		out.TunnelSourceBits = uint16(source.Bits() + mappedBits(source.Addr()))
+		out.TunnelSourceBits = uint8(source.Bits() + mappedBits(source.Addr()))
 	}
 	if entry.Address.IsValid() {
 		out.Address, out.Port = addrToBPF(entry.Address.Addr()), network(entry.Address.Port())
 	}
 	return out
+}
+
+func backendPolicyToBPF(entry lb.BackendEntry) lbBackendPolicy {
+	return lbBackendPolicy{MaxFlows: entry.MaxFlows, Weight: entry.Weight}
 }
 
 func backendFromBPF(b lbBackend) lb.BackendEntry {
@@ -159,9 +281,12 @@ func backendFromBPF(b lbBackend) lb.BackendEntry {
 		NextHop:    b.NextHop,
 		Generation: b.Generation,
 		SNATFirst:  b.SnatFirst,
-		SNATCount:  b.SnatCount,
+		SNATCount:  uint16(b.SnatCount),
 		SNATPorts:  lb.PortRange{First: b.SnatPortFirst, Last: b.SnatPortLast},
 		GUEPort:    network(b.GuePort),
+		Timeouts:   b.Timeouts,
+		TakesFlows: b.Flags&lbBackendFlagsBACKEND_TAKES_FLOWS != 0,
+		QUIC:       quicFromBPF(b.Quic),
 		MSS:        b.Mss,
 	}
 	if b.TunnelSourceBits != 0 {

@@ -51,6 +51,13 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 	table := flowTableFor(limits)
 	entries := map[string]uint32{
 		"services":             2 * limits.Services,
+		"policies":             limits.Services + 1,
+		"source_rules":         2 * max(1, limits.Prefixes),
+		"backend_policies":     limits.Backends + 1,
+		"service_rates":        limits.Services + 1,
+		"client_buckets":       lb.ClientBuckets(limits.Clients),
+		"affinity_buckets":     lb.ClientBuckets(limits.Affinity),
+		"affinity_backends":    2 * limits.Backends,                // before and after a change
 		"service_blocks":       64 * limits.Services,               // 30 are the most of a range, for TCP and UDP each
 		"near_clients":         3*limits.Backends + minNearClients, // addresses, and links before and after a change
 		"foreign_vips":         2 * limits.Services,
@@ -59,6 +66,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"tables":               (limits.TableEntries + lb.TableChunk - 1) / lb.TableChunk,
 		"backends":             limits.Backends + 1,
 		"next_hops":            limits.Backends + 1,
+		"quic_servers":         limits.Backends,
 		"snat_addresses":       max(minSNATAddresses, limits.Backends),
 		"flows":                table.slots,
 		"all_flow_prefixes":    table.slots,
@@ -67,6 +75,8 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"frame_slots":          frameCount(limits.Held),
 		"stored_frames":        frameCount(limits.Held),
 		"port_pools":           2 * (limits.Backends + 1),
+		"flow_counts":          2 * (limits.Backends + 1),
+		"service_flow_counts":  limits.Services + 1,
 		"all_reason_counters":  limits.Services + 1,
 		"all_backend_counters": limits.Backends + 1,
 		"service_names":        limits.Services,
@@ -147,7 +157,19 @@ func (d *Datapath) assign() {
 		PathMtus:           d.all["path_mtus"],
 		TunnelEnds:         d.all["tunnel_ends"],
 		NextHops:           d.all["next_hops"],
+		Policies:           d.all["policies"],
+		SourceRules:        d.all["source_rules"],
+		AllTimeouts:        d.all["all_timeouts"],
+		BackendPolicies:    d.all["backend_policies"],
+		ServiceRates:       d.all["service_rates"],
+		ClientBuckets:      d.all["client_buckets"],
+		AffinityBuckets:    d.all["affinity_buckets"],
+		AffinityBackends:   d.all["affinity_backends"],
 		PortPools:          d.all["port_pools"],
+		QuicServers:        d.all["quic_servers"],
+		FlowCounts:         d.all["flow_counts"],
+		ServiceFlowCounts:  d.all["service_flow_counts"],
+		Sweepers:           d.all["sweepers"],
 		AllReasonCounters:  d.all["all_reason_counters"],
 		ServiceNames:       d.all["service_names"],
 		ServiceBlocks:      d.all["service_blocks"],
@@ -261,6 +283,9 @@ func OpenPinned(dir string) (*Datapath, error) {
 		Services:     d.maps.Services.MaxEntries() / 2,
 		Backends:     d.maps.Backends.MaxEntries() - 1,
 		TableEntries: d.maps.Tables.MaxEntries() * lb.TableChunk,
+		Prefixes:     d.maps.SourceRules.MaxEntries() / 2,
+		Clients:      d.maps.ClientBuckets.MaxEntries() * lb.ClientWays,
+		Affinity:     d.maps.AffinityBuckets.MaxEntries() * lb.ClientWays,
 		Held:         d.maps.FrameSlots.MaxEntries() - framesInTransit,
 	}
 	return d, nil

@@ -29,6 +29,26 @@ type lbAddressFilter struct {
 	Ports [64]uint64
 }
 
+type lbAffinity struct {
+	_          structs.HostLayout
+	Client     lbAddr
+	Group      uint64
+	Until      uint64
+	Address    lbAddr
+	Backend    uint32
+	Generation uint32
+}
+
+type lbAffinityBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad  uint32
+	Kept [4]lbAffinity
+}
+
 type lbAnswerClock struct {
 	_   structs.HostLayout
 	Due [3]uint64
@@ -41,15 +61,17 @@ type lbBackend struct {
 	Port             uint16
 	GuePort          uint16
 	SnatFirst        uint32
-	SnatCount        uint16
 	SnatPortFirst    uint16
 	SnatPortLast     uint16
-	TunnelSourceBits uint16
+	SnatCount        uint8
+	TunnelSourceBits uint8
+	Timeouts         uint8
+	Flags            lbBackendFlags
 	NextHop          uint32
 	Generation       uint32
 	Service          uint32
+	Quic             lbQuicLayout
 	Mss              uint16
-	Pad              uint16
 }
 
 type lbBackendCounters struct {
@@ -61,6 +83,18 @@ type lbBackendCounters struct {
 	Flows      uint64
 }
 
+type lbBackendFlags uint8
+
+const (
+	lbBackendFlagsBACKEND_TAKES_FLOWS lbBackendFlags = 1
+)
+
+type lbBackendKey struct {
+	_       structs.HostLayout
+	Service uint32
+	Address lbAddr
+}
+
 type lbBackendName struct {
 	_       structs.HostLayout
 	Name    [64]int8
@@ -69,6 +103,12 @@ type lbBackendName struct {
 	Pad     uint16
 	Weight  uint32
 	Service uint32
+}
+
+type lbBackendPolicy struct {
+	_        structs.HostLayout
+	MaxFlows uint32
+	Weight   uint32
 }
 
 type lbBucket struct {
@@ -93,6 +133,21 @@ const (
 	lbChecksumHandlingCHECKSUM_COMPLETE     lbChecksumHandling = 1
 	lbChecksumHandlingCHECKSUM_KEEP_PARTIAL lbChecksumHandling = 2
 )
+
+type lbClientBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad   uint32
+	Rates [4]struct {
+		_       structs.HostLayout
+		Client  lbAddr
+		Service uint64
+		Due     uint64
+	}
+}
 
 type lbConvertedError struct {
 	_     structs.HostLayout
@@ -221,6 +276,12 @@ type lbFlow struct {
 	ClientLink uint32
 	Request    lbFlowEnds
 	Answer     lbFlowEnds
+}
+
+type lbFlowCount struct {
+	_       structs.HostLayout
+	Active  uint32
+	Service uint32
 }
 
 type lbFlowEnds struct {
@@ -409,7 +470,17 @@ type lbNextHop struct {
 }
 
 type lbPacket struct {
-	_      structs.HostLayout
+	_        structs.HostLayout
+	Affinity lbAffinity
+	Backends struct {
+		_           structs.HostLayout
+		Service     uint32
+		TableOffset uint32
+		TableSize   uint32
+		Start       uint32
+		Full        uint32
+	}
+	_      [4]byte
 	Flow   lbFlow
 	Other  lbTuple
 	Hop    lbNextHop
@@ -501,12 +572,42 @@ type lbPathMtu struct {
 	Pad     uint32
 }
 
+type lbPolicy struct {
+	_               structs.HostLayout
+	Name            uint64
+	Interval        uint64
+	ClientInterval  uint64
+	AffinityGroup   uint64
+	AffinityTimeout uint64
+	SourceRules     uint32
+	MaxFlows        uint32
+	ClientBitsV4    uint8
+	ClientBitsV6    uint8
+	AffinityBitsV4  uint8
+	AffinityBitsV6  uint8
+	OnlyAllowed     uint8
+	Pad             [3]uint8
+}
+
 type lbPortPool struct {
 	_         structs.HostLayout
 	FullUntil uint64
 	Victim    lbFlowPhase
 	Pad       [3]uint8
 	Cursor    uint32
+}
+
+type lbQuicLayout struct {
+	_        structs.HostLayout
+	Config   uint8
+	IdLength uint8
+}
+
+type lbQuicServer struct {
+	_        structs.HostLayout
+	Service  uint32
+	IdLength uint8
+	Id       [15]uint8
 }
 
 type lbReason uint32
@@ -542,13 +643,18 @@ const (
 	lbReasonREASON_ECHO               lbReason = 27
 	lbReasonREASON_ICMP_ERROR         lbReason = 28
 	lbReasonREASON_PATH_MTU           lbReason = 29
-	lbReasonREASON_FRAGMENT_HELD      lbReason = 30
-	lbReasonREASON_FRAGMENT_OVERLAP   lbReason = 31
-	lbReasonREASON_FRAGMENT_TINY      lbReason = 32
-	lbReasonREASON_FRAGMENT_DUPLICATE lbReason = 33
-	lbReasonREASON_FRAGMENT_FULL      lbReason = 34
-	lbReasonREASON_NO_CHECKSUM        lbReason = 35
-	lbReasonREASON_COUNT              lbReason = 36
+	lbReasonREASON_SOURCE_DENIED      lbReason = 30
+	lbReasonREASON_CLIENT_RATE        lbReason = 31
+	lbReasonREASON_SERVICE_RATE       lbReason = 32
+	lbReasonREASON_MAX_FLOWS_SERVICE  lbReason = 33
+	lbReasonREASON_MAX_FLOWS_BACKEND  lbReason = 34
+	lbReasonREASON_FRAGMENT_HELD      lbReason = 35
+	lbReasonREASON_FRAGMENT_OVERLAP   lbReason = 36
+	lbReasonREASON_FRAGMENT_TINY      lbReason = 37
+	lbReasonREASON_FRAGMENT_DUPLICATE lbReason = 38
+	lbReasonREASON_FRAGMENT_FULL      lbReason = 39
+	lbReasonREASON_NO_CHECKSUM        lbReason = 40
+	lbReasonREASON_COUNT              lbReason = 41
 )
 
 type lbReasonCounters struct {
@@ -561,7 +667,7 @@ type lbService struct {
 	Id          uint32
 	Forward     lbForwardMode
 	Flags       lbServiceFlags
-	Pad         uint16
+	Quic        lbQuicLayout
 	TableOffset uint32
 	TableSize   uint32
 }
@@ -575,8 +681,9 @@ type lbServiceBlock struct {
 type lbServiceFlags uint8
 
 const (
-	lbServiceFlagsSERVICE_RANDOM lbServiceFlags = 1
-	lbServiceFlagsSERVICE_SILENT lbServiceFlags = 2
+	lbServiceFlagsSERVICE_RANDOM     lbServiceFlags = 1
+	lbServiceFlagsSERVICE_LEAST_CONN lbServiceFlags = 2
+	lbServiceFlagsSERVICE_SILENT     lbServiceFlags = 4
 )
 
 type lbServiceKey struct {
@@ -598,9 +705,16 @@ type lbServiceName struct {
 	Pad       uint16
 }
 
+type lbServiceRate struct {
+	_         structs.HostLayout
+	Due       uint64
+	FullUntil uint64
+	FullFlows uint32
+	Pad       uint32
+}
+
 type lbSettings struct {
 	_               structs.HostLayout
-	Timeout         [7]uint64
 	SmallestMtu     uint64
 	Interval        [3]uint64
 	FragmentTimeout uint64
@@ -612,6 +726,31 @@ type lbSnatAddress struct {
 	_       structs.HostLayout
 	Address lbAddr
 	IsVip   uint32
+}
+
+type lbSourcePrefix struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Rules   uint32
+	IsV6    uint32
+	Address lbAddr
+}
+
+type lbSourceRule uint32
+
+const (
+	lbSourceRuleSOURCE_ALLOWED lbSourceRule = 1
+	lbSourceRuleSOURCE_DENIED  lbSourceRule = 2
+)
+
+type lbSweeper struct {
+	_     structs.HostLayout
+	Timer struct {
+		_ structs.HostLayout
+		_ [16]byte
+	}
+	Next uint32
+	Pad  uint32
 }
 
 type lbTableChunk struct {
@@ -629,6 +768,12 @@ type lbTick struct {
 	_       structs.HostLayout
 	Jiffies uint64
 	Now     uint64
+}
+
+type lbTimeouts struct {
+	_   structs.HostLayout
+	Of  [7]uint64
+	Pad uint64
 }
 
 type lbTunnelEnd struct {
@@ -676,57 +821,71 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	lbMapAddressFilters     = "address_filters"
-	lbMapAllBackendCounters = "all_backend_counters"
-	lbMapAllCutHeaders      = "all_cut_headers"
-	lbMapAllDatagramUnits   = "all_datagram_units"
-	lbMapAllFlowPrefixes    = "all_flow_prefixes"
-	lbMapAllHashKeys        = "all_hash_keys"
-	lbMapAllReasonCounters  = "all_reason_counters"
-	lbMapAllSettings        = "all_settings"
-	lbMapAnswerClocks       = "answer_clocks"
-	lbMapAnswerSlots        = "answer_slots"
-	lbMapBackendNames       = "backend_names"
-	lbMapBackends           = "backends"
-	lbMapBuckets            = "buckets"
-	lbMapChecksumBuffers    = "checksum_buffers"
-	lbMapConvertedErrors    = "converted_errors"
-	lbMapDatagrams          = "datagrams"
-	lbMapDecisions          = "decisions"
-	lbMapFlowHistories      = "flow_histories"
-	lbMapFlows              = "flows"
-	lbMapForeignVips        = "foreign_vips"
-	lbMapFragmentWorks      = "fragment_works"
-	lbMapFrameSlots         = "frame_slots"
-	lbMapFrameStores        = "frame_stores"
-	lbMapInterfaceMtus      = "interface_mtus"
-	lbMapLocks              = "locks"
-	lbMapNearClients        = "near_clients"
-	lbMapNextHops           = "next_hops"
-	lbMapPackets            = "packets"
-	lbMapPathMtus           = "path_mtus"
-	lbMapPortPools          = "port_pools"
-	lbMapServiceBlocks      = "service_blocks"
-	lbMapServiceNames       = "service_names"
-	lbMapServices           = "services"
-	lbMapSnatAddresses      = "snat_addresses"
-	lbMapStoredFrames       = "stored_frames"
-	lbMapTables             = "tables"
-	lbMapTestInputs         = "test_inputs"
-	lbMapTicks              = "ticks"
-	lbMapTunnelEnds         = "tunnel_ends"
-	lbProgTinylb            = "tinylb"
-	lbVarAnswerBucketCount  = "answer_bucket_count"
-	lbVarChecksumMode       = "checksum_mode"
-	lbVarFlowBucketCount    = "flow_bucket_count"
-	lbVarFlowHashKeys       = "flow_hash_keys"
-	lbVarFrameCount         = "frame_count"
-	lbVarInterfaceMac       = "interface_mac"
-	lbVarNeighbourMac       = "neighbour_mac"
-	lbVarRecordDecisions    = "record_decisions"
-	lbVarStoresAreOrdered   = "stores_are_ordered"
-	lbVarTestClock          = "test_clock"
-	lbVarTxByRedirect       = "tx_by_redirect"
+	lbMapAddressFilters      = "address_filters"
+	lbMapAffinityBackends    = "affinity_backends"
+	lbMapAffinityBuckets     = "affinity_buckets"
+	lbMapAllBackendCounters  = "all_backend_counters"
+	lbMapAllCutHeaders       = "all_cut_headers"
+	lbMapAllDatagramUnits    = "all_datagram_units"
+	lbMapAllFlowPrefixes     = "all_flow_prefixes"
+	lbMapAllHashKeys         = "all_hash_keys"
+	lbMapAllReasonCounters   = "all_reason_counters"
+	lbMapAllSettings         = "all_settings"
+	lbMapAllTimeouts         = "all_timeouts"
+	lbMapAnswerClocks        = "answer_clocks"
+	lbMapAnswerSlots         = "answer_slots"
+	lbMapBackendNames        = "backend_names"
+	lbMapBackendPolicies     = "backend_policies"
+	lbMapBackends            = "backends"
+	lbMapBuckets             = "buckets"
+	lbMapChecksumBuffers     = "checksum_buffers"
+	lbMapClientBuckets       = "client_buckets"
+	lbMapConvertedErrors     = "converted_errors"
+	lbMapDatagrams           = "datagrams"
+	lbMapDecisions           = "decisions"
+	lbMapFlowCounts          = "flow_counts"
+	lbMapFlowHistories       = "flow_histories"
+	lbMapFlows               = "flows"
+	lbMapForeignVips         = "foreign_vips"
+	lbMapFragmentWorks       = "fragment_works"
+	lbMapFrameSlots          = "frame_slots"
+	lbMapFrameStores         = "frame_stores"
+	lbMapInterfaceMtus       = "interface_mtus"
+	lbMapLocks               = "locks"
+	lbMapNearClients         = "near_clients"
+	lbMapNextHops            = "next_hops"
+	lbMapPackets             = "packets"
+	lbMapPathMtus            = "path_mtus"
+	lbMapPolicies            = "policies"
+	lbMapPortPools           = "port_pools"
+	lbMapQuicServers         = "quic_servers"
+	lbMapServiceBlocks       = "service_blocks"
+	lbMapServiceFlowCounts   = "service_flow_counts"
+	lbMapServiceNames        = "service_names"
+	lbMapServiceRates        = "service_rates"
+	lbMapServices            = "services"
+	lbMapSnatAddresses       = "snat_addresses"
+	lbMapSourceRules         = "source_rules"
+	lbMapStoredFrames        = "stored_frames"
+	lbMapSweepers            = "sweepers"
+	lbMapTables              = "tables"
+	lbMapTestInputs          = "test_inputs"
+	lbMapTicks               = "ticks"
+	lbMapTunnelEnds          = "tunnel_ends"
+	lbProgTinylb             = "tinylb"
+	lbVarAffinityBucketCount = "affinity_bucket_count"
+	lbVarAnswerBucketCount   = "answer_bucket_count"
+	lbVarChecksumMode        = "checksum_mode"
+	lbVarClientBucketCount   = "client_bucket_count"
+	lbVarFlowBucketCount     = "flow_bucket_count"
+	lbVarFlowHashKeys        = "flow_hash_keys"
+	lbVarFrameCount          = "frame_count"
+	lbVarInterfaceMac        = "interface_mac"
+	lbVarNeighbourMac        = "neighbour_mac"
+	lbVarRecordDecisions     = "record_decisions"
+	lbVarStoresAreOrdered    = "stores_are_ordered"
+	lbVarTestClock           = "test_clock"
+	lbVarTxByRedirect        = "tx_by_redirect"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -779,6 +938,8 @@ type lbProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
 	AddressFilters     *ebpf.MapSpec `ebpf:"address_filters"`
+	AffinityBackends   *ebpf.MapSpec `ebpf:"affinity_backends"`
+	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
 	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
 	AllDatagramUnits   *ebpf.MapSpec `ebpf:"all_datagram_units"`
@@ -786,15 +947,19 @@ type lbMapSpecs struct {
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.MapSpec `ebpf:"all_settings"`
+	AllTimeouts        *ebpf.MapSpec `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.MapSpec `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.MapSpec `ebpf:"answer_slots"`
 	BackendNames       *ebpf.MapSpec `ebpf:"backend_names"`
+	BackendPolicies    *ebpf.MapSpec `ebpf:"backend_policies"`
 	Backends           *ebpf.MapSpec `ebpf:"backends"`
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
+	ClientBuckets      *ebpf.MapSpec `ebpf:"client_buckets"`
 	ConvertedErrors    *ebpf.MapSpec `ebpf:"converted_errors"`
 	Datagrams          *ebpf.MapSpec `ebpf:"datagrams"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
+	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
@@ -807,12 +972,18 @@ type lbMapSpecs struct {
 	NextHops           *ebpf.MapSpec `ebpf:"next_hops"`
 	Packets            *ebpf.MapSpec `ebpf:"packets"`
 	PathMtus           *ebpf.MapSpec `ebpf:"path_mtus"`
+	Policies           *ebpf.MapSpec `ebpf:"policies"`
 	PortPools          *ebpf.MapSpec `ebpf:"port_pools"`
+	QuicServers        *ebpf.MapSpec `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.MapSpec `ebpf:"service_blocks"`
+	ServiceFlowCounts  *ebpf.MapSpec `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.MapSpec `ebpf:"service_names"`
+	ServiceRates       *ebpf.MapSpec `ebpf:"service_rates"`
 	Services           *ebpf.MapSpec `ebpf:"services"`
 	SnatAddresses      *ebpf.MapSpec `ebpf:"snat_addresses"`
+	SourceRules        *ebpf.MapSpec `ebpf:"source_rules"`
 	StoredFrames       *ebpf.MapSpec `ebpf:"stored_frames"`
+	Sweepers           *ebpf.MapSpec `ebpf:"sweepers"`
 	Tables             *ebpf.MapSpec `ebpf:"tables"`
 	TestInputs         *ebpf.MapSpec `ebpf:"test_inputs"`
 	Ticks              *ebpf.MapSpec `ebpf:"ticks"`
@@ -823,17 +994,19 @@ type lbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	AnswerBucketCount *ebpf.VariableSpec `ebpf:"answer_bucket_count"`
-	ChecksumMode      *ebpf.VariableSpec `ebpf:"checksum_mode"`
-	FlowBucketCount   *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
-	FlowHashKeys      *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
-	FrameCount        *ebpf.VariableSpec `ebpf:"frame_count"`
-	InterfaceMac      *ebpf.VariableSpec `ebpf:"interface_mac"`
-	NeighbourMac      *ebpf.VariableSpec `ebpf:"neighbour_mac"`
-	RecordDecisions   *ebpf.VariableSpec `ebpf:"record_decisions"`
-	StoresAreOrdered  *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
-	TestClock         *ebpf.VariableSpec `ebpf:"test_clock"`
-	TxByRedirect      *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
+	AffinityBucketCount *ebpf.VariableSpec `ebpf:"affinity_bucket_count"`
+	AnswerBucketCount   *ebpf.VariableSpec `ebpf:"answer_bucket_count"`
+	ChecksumMode        *ebpf.VariableSpec `ebpf:"checksum_mode"`
+	ClientBucketCount   *ebpf.VariableSpec `ebpf:"client_bucket_count"`
+	FlowBucketCount     *ebpf.VariableSpec `ebpf:"flow_bucket_count"`
+	FlowHashKeys        *ebpf.VariableSpec `ebpf:"flow_hash_keys"`
+	FrameCount          *ebpf.VariableSpec `ebpf:"frame_count"`
+	InterfaceMac        *ebpf.VariableSpec `ebpf:"interface_mac"`
+	NeighbourMac        *ebpf.VariableSpec `ebpf:"neighbour_mac"`
+	RecordDecisions     *ebpf.VariableSpec `ebpf:"record_decisions"`
+	StoresAreOrdered    *ebpf.VariableSpec `ebpf:"stores_are_ordered"`
+	TestClock           *ebpf.VariableSpec `ebpf:"test_clock"`
+	TxByRedirect        *ebpf.VariableSpec `ebpf:"tx_by_redirect"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -857,6 +1030,8 @@ func (o *lbObjects) Close() error {
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
 	AddressFilters     *ebpf.Map `ebpf:"address_filters"`
+	AffinityBackends   *ebpf.Map `ebpf:"affinity_backends"`
+	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
 	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
 	AllDatagramUnits   *ebpf.Map `ebpf:"all_datagram_units"`
@@ -864,15 +1039,19 @@ type lbMaps struct {
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
 	AllSettings        *ebpf.Map `ebpf:"all_settings"`
+	AllTimeouts        *ebpf.Map `ebpf:"all_timeouts"`
 	AnswerClocks       *ebpf.Map `ebpf:"answer_clocks"`
 	AnswerSlots        *ebpf.Map `ebpf:"answer_slots"`
 	BackendNames       *ebpf.Map `ebpf:"backend_names"`
+	BackendPolicies    *ebpf.Map `ebpf:"backend_policies"`
 	Backends           *ebpf.Map `ebpf:"backends"`
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
+	ClientBuckets      *ebpf.Map `ebpf:"client_buckets"`
 	ConvertedErrors    *ebpf.Map `ebpf:"converted_errors"`
 	Datagrams          *ebpf.Map `ebpf:"datagrams"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
+	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
@@ -885,12 +1064,18 @@ type lbMaps struct {
 	NextHops           *ebpf.Map `ebpf:"next_hops"`
 	Packets            *ebpf.Map `ebpf:"packets"`
 	PathMtus           *ebpf.Map `ebpf:"path_mtus"`
+	Policies           *ebpf.Map `ebpf:"policies"`
 	PortPools          *ebpf.Map `ebpf:"port_pools"`
+	QuicServers        *ebpf.Map `ebpf:"quic_servers"`
 	ServiceBlocks      *ebpf.Map `ebpf:"service_blocks"`
+	ServiceFlowCounts  *ebpf.Map `ebpf:"service_flow_counts"`
 	ServiceNames       *ebpf.Map `ebpf:"service_names"`
+	ServiceRates       *ebpf.Map `ebpf:"service_rates"`
 	Services           *ebpf.Map `ebpf:"services"`
 	SnatAddresses      *ebpf.Map `ebpf:"snat_addresses"`
+	SourceRules        *ebpf.Map `ebpf:"source_rules"`
 	StoredFrames       *ebpf.Map `ebpf:"stored_frames"`
+	Sweepers           *ebpf.Map `ebpf:"sweepers"`
 	Tables             *ebpf.Map `ebpf:"tables"`
 	TestInputs         *ebpf.Map `ebpf:"test_inputs"`
 	Ticks              *ebpf.Map `ebpf:"ticks"`
@@ -900,6 +1085,8 @@ type lbMaps struct {
 func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.AddressFilters,
+		m.AffinityBackends,
+		m.AffinityBuckets,
 		m.AllBackendCounters,
 		m.AllCutHeaders,
 		m.AllDatagramUnits,
@@ -907,15 +1094,19 @@ func (m *lbMaps) Close() error {
 		m.AllHashKeys,
 		m.AllReasonCounters,
 		m.AllSettings,
+		m.AllTimeouts,
 		m.AnswerClocks,
 		m.AnswerSlots,
 		m.BackendNames,
+		m.BackendPolicies,
 		m.Backends,
 		m.Buckets,
 		m.ChecksumBuffers,
+		m.ClientBuckets,
 		m.ConvertedErrors,
 		m.Datagrams,
 		m.Decisions,
+		m.FlowCounts,
 		m.FlowHistories,
 		m.Flows,
 		m.ForeignVips,
@@ -928,12 +1119,18 @@ func (m *lbMaps) Close() error {
 		m.NextHops,
 		m.Packets,
 		m.PathMtus,
+		m.Policies,
 		m.PortPools,
+		m.QuicServers,
 		m.ServiceBlocks,
+		m.ServiceFlowCounts,
 		m.ServiceNames,
+		m.ServiceRates,
 		m.Services,
 		m.SnatAddresses,
+		m.SourceRules,
 		m.StoredFrames,
+		m.Sweepers,
 		m.Tables,
 		m.TestInputs,
 		m.Ticks,
@@ -945,17 +1142,19 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	AnswerBucketCount *ebpf.Variable `ebpf:"answer_bucket_count"`
-	ChecksumMode      *ebpf.Variable `ebpf:"checksum_mode"`
-	FlowBucketCount   *ebpf.Variable `ebpf:"flow_bucket_count"`
-	FlowHashKeys      *ebpf.Variable `ebpf:"flow_hash_keys"`
-	FrameCount        *ebpf.Variable `ebpf:"frame_count"`
-	InterfaceMac      *ebpf.Variable `ebpf:"interface_mac"`
-	NeighbourMac      *ebpf.Variable `ebpf:"neighbour_mac"`
-	RecordDecisions   *ebpf.Variable `ebpf:"record_decisions"`
-	StoresAreOrdered  *ebpf.Variable `ebpf:"stores_are_ordered"`
-	TestClock         *ebpf.Variable `ebpf:"test_clock"`
-	TxByRedirect      *ebpf.Variable `ebpf:"tx_by_redirect"`
+	AffinityBucketCount *ebpf.Variable `ebpf:"affinity_bucket_count"`
+	AnswerBucketCount   *ebpf.Variable `ebpf:"answer_bucket_count"`
+	ChecksumMode        *ebpf.Variable `ebpf:"checksum_mode"`
+	ClientBucketCount   *ebpf.Variable `ebpf:"client_bucket_count"`
+	FlowBucketCount     *ebpf.Variable `ebpf:"flow_bucket_count"`
+	FlowHashKeys        *ebpf.Variable `ebpf:"flow_hash_keys"`
+	FrameCount          *ebpf.Variable `ebpf:"frame_count"`
+	InterfaceMac        *ebpf.Variable `ebpf:"interface_mac"`
+	NeighbourMac        *ebpf.Variable `ebpf:"neighbour_mac"`
+	RecordDecisions     *ebpf.Variable `ebpf:"record_decisions"`
+	StoresAreOrdered    *ebpf.Variable `ebpf:"stores_are_ordered"`
+	TestClock           *ebpf.Variable `ebpf:"test_clock"`
+	TxByRedirect        *ebpf.Variable `ebpf:"tx_by_redirect"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

@@ -7,7 +7,7 @@ import (
 )
 
 // LiveFlows is Flows, for tests, while no packets come. It fails unless every live flow has its places, in the table and where
-// answers lead to it, nothing else has one, no two flows have the same tuple, and no lock is held.
+// answers lead to it, nothing else has one, no two flows have the same tuple, no lock is held, and flows are rightly counted.
 func (d *Datapath) LiveFlows() ([]Flow, error) {
 	table, err := d.readTable()
 	if err != nil {
@@ -40,7 +40,7 @@ func (d *Datapath) LiveFlows() ([]Flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	return live, errors.Join(append(wrong, table.left(), d.locksAreFree())...)
+	return live, errors.Join(append(wrong, table.left(), d.locksAreFree(), d.countsAddUp())...)
 }
 
 // tableState is what the flow table says of who is where. What has been accounted for is removed.

@@ -162,6 +162,17 @@ func reasonCases() map[string]reasonCase {
 				return packet.Cut(p.Frame(), 64, 1)[0]
 			},
 		},
+		"source-denied": {ofWeb("DROP", "source-denied", ""), func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Deny = []netip.Prefix{netip.PrefixFrom(c.client.Addr(), 32)}
+			b.apply(b.cfg)
+			return c.request(packet.SYN, "").Frame()
+		}},
+		"client-rate": {ofWeb("DROP", "client-rate", ""), afterAnother(func(s *lb.Service) {
+			s.PerClient = lb.ClientRate{NewFlowsPerSecond: 1, PrefixV4: 8}
+		})},
+		"service-rate":      {ofWeb("DROP", "service-rate", ""), afterAnother(func(s *lb.Service) { s.NewFlowsPerSecond = 1 })},
+		"max-flows-service": {ofWeb("DROP", "max-flows-service", ""), afterAnother(func(s *lb.Service) { s.MaxFlows = 1 })},
+		"max-flows-backend": {ofWeb("DROP", "max-flows-backend", ""), afterAnother(func(s *lb.Service) { s.Backends[0].MaxFlows = 1 })},
 		"neighbour": {outcome{verdict: "TX", reason: "neighbour"}, func(b *balancer, c *conversation) []byte {
 			b.cfg.Answers.Neighbours = true
 			b.reconciler.SetHost(nil)
@@ -187,6 +198,17 @@ func reasonCases() map[string]reasonCase {
 			b.tcp(clientAt(0), webVIP).establish()
 			return c.request(packet.SYN, "").Frame()
 		}},
+	}
+}
+
+// afterAnother is the first packet of a flow when there has been one just before, to a service that was changed.
+func afterAnother(change func(*lb.Service)) func(*balancer, *conversation) []byte {
+	return func(b *balancer, c *conversation) []byte {
+		b.cfg.Services[0].SNAT.Ports.Last++
+		change(&b.cfg.Services[0])
+		b.apply(b.cfg)
+		b.tcp(clientAt(0), webVIP).open()
+		return c.request(packet.SYN, "").Frame()
 	}
 }
 

@@ -36,6 +36,7 @@ type RunnerOptions struct {
 type Runner struct {
 	d       *Datapath
 	program *ebpf.Program
+	sweeper *ebpf.Program // nil until it is needed
 	emit    *ebpf.Program
 	emitted *ebpf.Map
 	random  uint64
@@ -69,6 +70,11 @@ func (d *Datapath) NewRunner(opts RunnerOptions) (*Runner, error) {
 	return r, nil
 }
 
+// Close frees the programs.
+func (r *Runner) Close() error {
+	return errors.Join(r.program.Close(), r.emit.Close(), r.emitted.Close(), r.sweeper.Close())
+}
+
 func (r *Runner) openEmit() error {
 	spec, err := loadEmit()
 	if err != nil {
@@ -83,11 +89,6 @@ func (r *Runner) openEmit() error {
 	return err
 }
 
-// Close frees the programs.
-func (r *Runner) Close() error {
-	return errors.Join(r.program.Close(), r.emit.Close(), r.emitted.Close())
-}
-
 // ErrFrame says that the kernel does not take a frame of this size.
 var ErrFrame = errors.New("the kernel does not run a frame of this size")
 
@@ -100,19 +101,18 @@ func (r *Runner) Run(at time.Time, frame []byte) (Decision, []Frame, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	now := max(uint64(at.UnixNano()), r.last+1)
-	input := lbTestInput{Now: now, Random: r.random}
-	if err := put(r.d.maps.TestInputs, uint32(0), &input); err != nil {
+	if err := r.setClock(at); err != nil {
 		return Decision{}, nil, err
 	}
 	action, out, err := r.runProgram(r.program, frame)
 	if err != nil {
 		return Decision{}, nil, err
 	}
+	var input lbTestInput
 	if err := r.d.maps.TestInputs.Lookup(uint32(0), &input); err != nil {
 		return Decision{}, nil, fmt.Errorf("read the random state: %w", err)
 	}
-	r.last, r.random = now, input.Random
+	r.random = input.Random
 
 	var d lbDecision
 	if err := r.d.maps.Decisions.Lookup(uint32(0), &d); err != nil {
@@ -176,4 +176,10 @@ func (r *Runner) runEmit(parcel []byte) ([]Frame, error) {
 		frames = append(frames, Frame{Data: append([]byte(nil), e.Bytes[:e.Length]...), ToHost: e.Interface == 0})
 	}
 	return frames, nil
+}
+
+// setClock makes it that time, or a nanosecond later than it was.
+func (r *Runner) setClock(at time.Time) error {
+	r.last = max(uint64(at.UnixNano()), r.last+1)
+	return put(r.d.maps.TestInputs, uint32(0), &lbTestInput{Now: r.last, Random: r.random})
 }

@@ -56,11 +56,13 @@ func (c stressCase) config() lb.Config {
 
 // stressed is a case under way.
 type stressed struct {
-	t        *testing.T
-	c        stressCase
-	datapath *datapath.Datapath
-	stress   *stresstest.Stress
-	cpus     []int
+	t          *testing.T
+	c          stressCase
+	datapath   *datapath.Datapath
+	reconciler *reconcile.Reconciler
+	hops       map[netip.Addr]lb.NextHop
+	stress     *stresstest.Stress
+	cpus       []int
 }
 
 func startStress(t *testing.T, c stressCase) *stressed {
@@ -72,13 +74,14 @@ func startStress(t *testing.T, c stressCase) *stressed {
 	s.datapath, err = datapath.Open(datapath.Options{Limits: cfg.Limits})
 	s.must(err)
 	t.Cleanup(s.datapath.Close)
-	r, err := reconcile.New(s.datapath, cfg.Limits)
+	s.must(s.datapath.StartSweeper()) // it is one more who competes
+	s.reconciler, err = reconcile.New(s.datapath, cfg.Limits)
 	s.must(err)
-	hops := map[netip.Addr]lb.NextHop{}
+	s.hops = map[netip.Addr]lb.NextHop{}
 	for _, a := range cfg.BackendAddresses() {
-		hops[a] = lb.NextHop{Interface: datapath.LoopbackIndex, MAC: lb.MAC{2, 2, 0, 0, 0, 1}, Source: c.plan.Address(stresstest.Source, 0)}
+		s.hops[a] = lb.NextHop{Interface: datapath.LoopbackIndex, MAC: lb.MAC{2, 2, 0, 0, 0, 1}, Source: c.plan.Address(stresstest.Source, 0)}
 	}
-	_, err = r.Apply(cfg, hops)
+	_, err = s.reconciler.Apply(cfg, s.hops)
 	s.must(err)
 	behind, err := s.datapath.Unloaded(datapath.Attachment{})
 	s.must(err)
@@ -148,6 +151,7 @@ func (s *stressed) makesSense(f datapath.Flow) bool {
 // check fails the test unless all packets were rightly treated and counted, and the flow table is in order.
 func (s *stressed) check() (live []datapath.Flow, counts map[string]uint64) {
 	s.t.Helper()
+	s.pauseSweeper()
 	live, err := s.datapath.LiveFlows()
 	if err != nil {
 		text := err.Error()
@@ -197,6 +201,27 @@ func (s *stressed) counts() map[string]uint64 {
 		all[c.Reason.String()] += c.Packets
 	}
 	return all
+}
+
+// pauseSweeper sees to it that no flow's time is over, so that nothing changes without packets.
+func (s *stressed) pauseSweeper() {
+	s.t.Helper()
+	cfg, year := s.c.config(), 365*24*time.Hour
+	cfg.Timeouts = lb.Timeouts{
+		TCPUnconfirmed: year, TCPEstablished: year, TCPHalfClosed: year, TCPClosed: year, UDPUnconfirmed: year, UDPStream: year,
+	}
+	_, err := s.reconciler.Apply(cfg, s.hops)
+	s.must(err)
+}
+
+// end takes all backends away, whose flows are then cleared, and counted no more.
+func (s *stressed) end() {
+	s.t.Helper()
+	_, err := s.reconciler.Apply(lb.Config{Limits: s.c.config().Limits}, nil)
+	s.must(err)
+	awaitSwept(s.t, s.datapath)
+	_, err = s.datapath.LiveFlows()
+	s.must(err)
 }
 
 // kinds are some of packets, as often as they are named.
@@ -293,6 +318,7 @@ func TestCPUsCompeteForRoom(t *testing.T) {
 					t.Errorf("only %d packets ended as %s", counts[reason], reason)
 				}
 			}
+			s.end()
 		})
 	}
 }

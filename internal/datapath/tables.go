@@ -15,16 +15,21 @@ import (
 // ReadTables copies the configuration tables, as a start finds them.
 func (d *Datapath) ReadTables() (lb.Tables, error) {
 	t := lb.Tables{
-		Services:      map[lb.ServiceKey]lb.ServiceEntry{},
-		Backends:      map[uint32]lb.BackendEntry{},
-		NextHops:      map[uint32]lb.NextHop{},
-		SNATAddresses: map[uint32]lb.SNATAddress{},
-		NearClients:   map[lb.NearClient]uint32{},
-		ForeignVIPs:   map[netip.Addr]lb.VIPAnswers{},
-		InterfaceMTUs: map[uint32]uint32{},
-		TunnelEnds:    map[lb.TunnelEnd]uint32{},
-		ServiceNames:  map[uint32]lb.ServiceName{},
-		BackendNames:  map[uint32]lb.BackendName{},
+		Services:         map[lb.ServiceKey]lb.ServiceEntry{},
+		Backends:         map[uint32]lb.BackendEntry{},
+		NextHops:         map[uint32]lb.NextHop{},
+		SNATAddresses:    map[uint32]lb.SNATAddress{},
+		NearClients:      map[lb.NearClient]uint32{},
+		ForeignVIPs:      map[netip.Addr]lb.VIPAnswers{},
+		InterfaceMTUs:    map[uint32]uint32{},
+		TunnelEnds:       map[lb.TunnelEnd]uint32{},
+		QUICServers:      map[lb.QUICServer]uint32{},
+		Policies:         map[uint32]lb.ServicePolicy{},
+		SourceRules:      map[uint32]lb.SourceRules{},
+		Timeouts:         map[uint8]lb.Timeouts{},
+		AffinityBackends: map[lb.BackendKey]uint32{},
+		ServiceNames:     map[uint32]lb.ServiceName{},
+		BackendNames:     map[uint32]lb.BackendName{},
 	}
 	err := errors.Join(
 		each(d.maps.Services, func(k lbServiceKey, v lbService) {
@@ -35,6 +40,23 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		}),
 		each(d.maps.NearClients, func(k lbNearClient, link uint32) {
 			t.NearClients[nearClientFromBPF(k)] = link
+		}),
+		each(d.maps.Policies, func(id uint32, v lbPolicy) {
+			if v != (lbPolicy{}) {
+				t.Policies[id] = policyFromBPF(v)
+			}
+		}),
+		d.readSourceRules(t.SourceRules),
+		each(d.maps.AllTimeouts, func(number uint32, v lbTimeouts) {
+			if number > 0 && v != (lbTimeouts{}) {
+				t.Timeouts[uint8(number)] = timeoutsFromBPF(v)
+			}
+		}),
+		each(d.maps.AffinityBackends, func(k lbBackendKey, id uint32) {
+			t.AffinityBackends[backendKeyFromBPF(k)] = id
+		}),
+		each(d.maps.QuicServers, func(k lbQuicServer, backend uint32) {
+			t.QUICServers[quicServerFromBPF(k)] = backend
 		}),
 		each(d.maps.ForeignVips, func(k lbAddr, v lbForeignVip) {
 			t.ForeignVIPs[addrFromBPF(k)] = foreignVIPFromBPF(v)
@@ -65,7 +87,12 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 			}
 		}),
 	)
-	return t, err
+	return t, errors.Join(err, each(d.maps.BackendPolicies, func(id uint32, policy lbBackendPolicy) {
+		if entry, known := t.Backends[id]; known {
+			entry.MaxFlows, entry.Weight = policy.MaxFlows, policy.Weight
+			t.Backends[id] = entry
+		}
+	}))
 }
 
 // each calls f with every entry of a map; a thousand entries cost one system call.
@@ -128,31 +155,30 @@ func remove(m *ebpf.Map, key any) error {
 	return nil
 }
 
-// SetSettings replaces all of them at once.
+// SetSettings replaces all of them at once, but for the timeouts.
 func (d *Datapath) SetSettings(s lb.Settings) error {
+	if err := d.PutTimeouts(0, s.Timeouts); err != nil {
+		return err
+	}
 	settings := lbSettings{
 		SmallestMtu:     uint64(s.SmallestMTU),
 		FragmentTimeout: uint64(s.Fragments.Timeout),
 		Held:            min(s.Fragments.Held, d.limits.Held),
 		HeldBytes:       s.Fragments.Bytes,
 	}
-	t, limits := s.Timeouts, s.RateLimits
-	for phase, timeout := range map[lbFlowPhase]time.Duration{
-		lbFlowPhasePHASE_TCP_UNCONFIRMED: t.TCPUnconfirmed,
-		lbFlowPhasePHASE_TCP_ESTABLISHED: t.TCPEstablished,
-		lbFlowPhasePHASE_TCP_HALF_CLOSED: t.TCPHalfClosed,
-		lbFlowPhasePHASE_TCP_CLOSED:      t.TCPClosed,
-		lbFlowPhasePHASE_UDP_UNCONFIRMED: t.UDPUnconfirmed,
-		lbFlowPhasePHASE_UDP_STREAM:      t.UDPStream,
-	} {
-		settings.Timeout[phase] = uint64(timeout)
-	}
+	limits := s.RateLimits
 	for kind, rate := range []uint32{limits.Resets, limits.ICMPErrors, limits.EchoReplies} { // in the order of enum answer
 		if rate > 0 {
 			settings.Interval[kind] = uint64(time.Second) / uint64(rate)
 		}
 	}
 	return put(d.maps.AllSettings, uint32(0), &settings)
+}
+
+// PutTimeouts writes timeouts that no backend has yet; number 0 are those for all.
+func (d *Datapath) PutTimeouts(number uint8, t lb.Timeouts) error {
+	entry := timeoutsToBPF(t)
+	return put(d.maps.AllTimeouts, uint32(number), &entry)
 }
 
 // PutNextHops writes next hops, in order; an unusable one clears its entry.
@@ -176,6 +202,9 @@ func (d *Datapath) PutSNATAddress(index uint32, a lb.SNATAddress) error {
 
 // PutBackends writes backends, in order.
 func (d *Datapath) PutBackends(ids []uint32, entries []lb.BackendEntry) (written int, err error) {
+	if _, err := putAll(d.maps.BackendPolicies, ids, entries, backendPolicyToBPF); err != nil {
+		return 0, err
+	}
 	return putAll(d.maps.Backends, ids, entries, backendToBPF)
 }
 
@@ -237,6 +266,43 @@ func (d *Datapath) DeleteNearClient(client lb.NearClient) error {
 	return remove(d.maps.NearClients, &k)
 }
 
+// PutPolicy makes new flows to a service comply with p, from the next packet on. The zero
+// one asks for nothing.
+func (d *Datapath) PutPolicy(id uint32, p lb.ServicePolicy) error {
+	entry := policyToBPF(p)
+	return put(d.maps.Policies, id, &entry)
+}
+
+// PutAffinityBackend says which backend of a service has an address.
+func (d *Datapath) PutAffinityBackend(key lb.BackendKey, id uint32) error {
+	k := backendKeyToBPF(key)
+	return put(d.maps.AffinityBackends, &k, id)
+}
+
+// DeleteAffinityBackend undoes PutAffinityBackend; one that is not there is no error.
+func (d *Datapath) DeleteAffinityBackend(key lb.BackendKey) error {
+	k := backendKeyToBPF(key)
+	return remove(d.maps.AffinityBackends, &k)
+}
+
+// PutQUICServer makes packets whose connection ids name a server go to a backend.
+func (d *Datapath) PutQUICServer(server lb.QUICServer, backend uint32) error {
+	k, err := quicServerToBPF(server)
+	if err != nil {
+		return err
+	}
+	return put(d.maps.QuicServers, &k, backend)
+}
+
+// DeleteQUICServer undoes PutQUICServer; one that is not there is no error.
+func (d *Datapath) DeleteQUICServer(server lb.QUICServer) error {
+	k, err := quicServerToBPF(server)
+	if err != nil {
+		return err
+	}
+	return remove(d.maps.QuicServers, &k)
+}
+
 // PutTunnelEnd says that outer packets of the data plane with these ends go to a backend.
 func (d *Datapath) PutTunnelEnd(end lb.TunnelEnd, backend uint32) error {
 	k := tunnelEndToBPF(end)
@@ -281,6 +347,9 @@ func (d *Datapath) PutServiceName(id uint32, name lb.ServiceName) error {
 func (d *Datapath) DeleteServiceName(id uint32) error {
 	zero := make([]lbReasonCounters, ebpf.MustPossibleCPU())
 	if err := put(d.maps.AllReasonCounters, id, zero); err != nil {
+		return err
+	}
+	if err := put(d.maps.ServiceRates, id, &lbServiceRate{}); err != nil {
 		return err
 	}
 	return remove(d.maps.ServiceNames, id)

@@ -32,6 +32,8 @@ type Decapsulator struct {
 	unwrap  func(packet []byte) (inner int, verdict unwrapping)
 	packets *os.File // all that arrives in the namespace and may be for us
 	tun     *os.File
+	// fragments are of tunnelled packets that were too large for their way here.
+	fragments Fragments
 	// sinks are sockets that the kernel takes for those who the tunnelled
 	// packets are for, so that it answers none of them with an ICMP error. It
 	// verifies the UDP checksum for them and counts the wrong ones.
@@ -69,7 +71,7 @@ func (d *Decapsulator) open(forward lb.Forward, port uint16) (err error) {
 	if d.tun, err = openTUN("decap"); err != nil {
 		return fmt.Errorf("a TUN device: %w", err)
 	}
-	if d.packets, err = openPacketSocket(protocols...); err != nil {
+	if d.packets, err = openPacketSocket(append(protocols, unix.IPPROTO_FRAGMENT)...); err != nil {
 		return fmt.Errorf("a packet socket: %w", err)
 	}
 	return nil
@@ -115,6 +117,12 @@ func (d *Decapsulator) Close() error {
 
 // forward writes a packet's inner one to the TUN device.
 func (d *Decapsulator) forward(frame []byte) error {
+	if whole, isFragment := d.fragments.Add(frame[offloadHeaderSize:]); isFragment {
+		if whole == nil {
+			return nil
+		}
+		frame = append(make([]byte, offloadHeaderSize), join(whole)...)
+	}
 	packet := frame[beforePacket:]
 	packet = packet[:ipLength(packet)]
 	inner, verdict := d.unwrap(packet)

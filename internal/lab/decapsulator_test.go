@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,17 +68,20 @@ func TestDecapsulatorOfEveryFamilyMix(t *testing.T) {
 				defer server.Close()
 				client := netip.AddrPortFrom(vip.Addr().Prev(), 1234)
 				for _, outer := range []string{"10.0.0.1", "2001:db8::1"} {
-					payload := "for " + vip.String() + " by " + outer
-					p := tunnelled{outer: netip.MustParseAddr(outer), inner: packet.NewUDP(client, vip, payload).Frame()[14:]}
-					if forward == lb.ForwardGUE {
-						p.gue = gueHeader(p.inner)
-					}
-					p.send(t, sender)
-					server.SetReadDeadline(time.Now().Add(10 * time.Second))
-					buffer := make([]byte, 1500)
-					size, from, err := server.ReadFrom(buffer)
-					if err != nil || string(buffer[:size]) != payload || from.String() != client.String() {
-						t.Errorf("%s came as %q from %v (%v)", payload, buffer[:size], from, err)
+					short := "for " + vip.String() + " by " + outer
+					// The longer one's outer packet comes in fragments.
+					for _, payload := range []string{short, strings.Repeat(short+" ", 100)} {
+						p := tunnelled{outer: netip.MustParseAddr(outer), inner: packet.NewUDP(client, vip, payload).Frame()[14:]}
+						if forward == lb.ForwardGUE {
+							p.gue = gueHeader(p.inner)
+						}
+						p.send(t, sender)
+						server.SetReadDeadline(time.Now().Add(10 * time.Second))
+						buffer := make([]byte, 65535)
+						size, from, err := server.ReadFrom(buffer)
+						if err != nil || string(buffer[:size]) != payload || from.String() != client.String() {
+							t.Errorf("%s came as %q from %v (%v)", payload, buffer[:size], from, err)
+						}
 					}
 				}
 			}

@@ -66,7 +66,13 @@ const (
 	Maglev Scheduler = "maglev"
 	// Random picks by weight, once per flow.
 	Random Scheduler = "random"
+	// LeastConn picks the better of two backends drawn by weight: the one with fewer active flows
+	// for its weight (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+	LeastConn Scheduler = "least-conn"
 )
+
+// Schedulers lists them all.
+func Schedulers() []Scheduler { return []Scheduler{Maglev, Random, LeastConn} }
 
 // Mode is where the XDP program runs.
 type Mode string
@@ -172,11 +178,35 @@ type Tunnel struct {
 	Port    uint16 // destination port of gue
 }
 
+// QUIC says how servers write their ids into connection ids, in plain text
+// (draft-ietf-quic-load-balancers-21).
+type QUIC struct {
+	ConfigID       uint8 // of connection ids: their first three bits, 0 to 6
+	ServerIDLength uint8 // in bytes, 1 to 15; 0: connection ids do not matter
+}
+
 // Backend is one address:port behind a service.
 type Backend struct {
 	Name    string         // "" where the config gives none
 	Address netip.AddrPort // port 0: that of the packet
 	Weight  uint32         // 0 takes no new flow
+	// MaxFlows is how many active flows it may have before new ones go elsewhere; 0: any number.
+	MaxFlows uint32 `json:",omitzero"`
+}
+
+// ClientRate bounds how fast each client may open flows. A client is whoever has an address with the
+// same first bits.
+type ClientRate struct {
+	NewFlowsPerSecond  uint32 // 0: any number
+	PrefixV4, PrefixV6 uint8
+}
+
+// Affinity has a client keep its backend over flows. A client is whoever has an address with the same
+// first bits.
+type Affinity struct {
+	Timeout            time.Duration // since its last new flow; 0: there is no affinity
+	PrefixV4, PrefixV6 uint8
+	Group              string // of services that share their clients' backends; "": this service alone
 }
 
 // Label is the backend's name, or its address where it has none.
@@ -200,14 +230,27 @@ type Service struct {
 	// TableSize is the length of the Maglev table, a prime; 0 means auto:
 	// 100 x backends, rounded up to one of maglev.Sizes.
 	TableSize uint32
+	// Allow and Deny are the sources that may open flows and those that may not; the longest prefix
+	// that has an address counts. What none has may come, unless there are any in Allow. Both sorted, no
+	// prefix twice.
+	Allow, Deny       []netip.Prefix
+	MaxFlows          uint32 // active ones at a time; 0: any number
+	NewFlowsPerSecond uint32 // 0: any number
+	PerClient         ClientRate
+	Affinity          Affinity
+	Timeouts          Timeouts // the zero ones: those of the config
+	QUIC              QUIC     `json:",omitzero"`
 	// Silent: who comes while there is no usable backend is not told.
 	Silent bool
 	// MSS is what SYNs may say at most that a segment may have, in bytes: 0 is any,
 	// MSSAuto what fits into the packets.
-	MSS      uint16
-	SNAT     SNAT
-	Tunnel   Tunnel
-	Backends []Backend
+	MSS uint16
+	// ServerIDs are what QUIC connection ids call the backends, by address, in lower-case
+	// hexadecimal; nil without QUIC. (They are not in Backend, of which there are many.)
+	ServerIDs map[netip.AddrPort]string `json:",omitempty"`
+	SNAT      SNAT
+	Tunnel    Tunnel
+	Backends  []Backend
 }
 
 // MSSAuto stands for the MSS that fits.
@@ -260,6 +303,9 @@ type Limits struct {
 	Services     uint32
 	Backends     uint32
 	TableEntries uint32 // all Maglev tables together
+	Prefixes     uint32 // in the lists of sources of all services together
+	Clients      uint32 // whose new flows are counted for their rate
+	Affinity     uint32 // clients with a backend that they keep
 	Held         uint32 // what Fragments.Held may be at most
 }
 
@@ -273,6 +319,8 @@ type Config struct {
 	Fragments  Fragments
 	Answers    VIPAnswers
 	Limits     Limits
+	// Seed makes other Maglev tables; nodes that are to give the same answers have the same.
+	Seed uint32 `json:",omitempty"`
 }
 
 // BackendAddresses lists every distinct backend address, sorted.

@@ -15,9 +15,9 @@ func TestAutomaticLimits(t *testing.T) {
 		services, backends int
 		want               Limits
 	}{
-		{1, 1, Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304}},
-		{10_000, 10, Limits{Flows: 262144, Services: 11_250, Backends: 112_500, TableEntries: 11_521_152}},
-		{60_000, 1, Limits{Flows: 262144, Services: 65536, Backends: 67_500, TableEntries: 67108864}},
+		{1, 1, Limits{Flows: 262144, Services: 4096, Backends: 65536, TableEntries: 4194304, Prefixes: 131072, Clients: 65536, Affinity: 65536}},
+		{10_000, 10, Limits{Flows: 262144, Services: 11_250, Backends: 112_500, TableEntries: 11_521_152, Prefixes: 131072, Clients: 65536, Affinity: 65536}},
+		{60_000, 1, Limits{Flows: 262144, Services: 65536, Backends: 67_500, TableEntries: 67108864, Prefixes: 131072, Clients: 65536, Affinity: 65536}},
 	} {
 		if got := AutomaticLimits(NeedsOf(some(c.services, c.backends))); got != c.want {
 			t.Errorf("%d services with %d backends: %+v, want %+v", c.services, c.backends, got, c.want)

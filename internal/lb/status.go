@@ -38,6 +38,7 @@ type BackendStatus struct {
 	Weight   uint32          `json:"weight"`
 	Usable   bool            `json:"usable"` // has a next hop
 	NextHop  *NextHopStatus  `json:"next_hop,omitempty"`
+	Active   uint32          `json:"active_flows"` // that are not closed
 	Counters BackendCounters `json:"counters"`
 }
 

@@ -1,6 +1,10 @@
 package lb
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
 
 // What follows is the configuration as the data plane's tables hold it: ids
 // instead of names. The reconciler owns the ids; id 0 is nobody.
@@ -20,10 +24,44 @@ type ServiceKey struct {
 type ServiceEntry struct {
 	ID          uint32
 	Forward     Forward
-	Random      bool
+	Scheduler   Scheduler
+	QUIC        QUIC
 	Silent      bool   // without a usable backend packets are dropped, not refused
 	TableOffset uint32 // first entry in the tables, a multiple of TableChunk
 	TableSize   uint32 // 0: no usable backend
+}
+
+// ServicePolicy is what a service asks of new flows, beyond what its entries say.
+type ServicePolicy struct {
+	Name            uint64        // a hash of the service's, where its clients are known by it; else 0
+	Interval        time.Duration // between two new flows in the long run; 0: any number may come
+	ClientInterval  time.Duration // the same, of one client
+	AffinityGroup   uint64        // a hash of its name; 0: no affinity
+	AffinityTimeout time.Duration
+	SourceRules     uint32 // the number of the service's; 0: none
+	OnlyAllowed     bool   // sources that no rule is about may not come
+	MaxFlows        uint32 // active ones; 0: any number
+	// How much of an address makes a client.
+	ClientV4, ClientV6, AffinityV4, AffinityV6 uint8
+}
+
+// SourceRules are the sources that may open flows and those that may not, each sorted.
+type SourceRules struct {
+	Allow, Deny []netip.Prefix
+}
+
+// Size is how many they are.
+func (r SourceRules) Size() int { return len(r.Allow) + len(r.Deny) }
+
+// Equal reports whether both are the same.
+func (r SourceRules) Equal(o SourceRules) bool {
+	return slices.Equal(r.Allow, o.Allow) && slices.Equal(r.Deny, o.Deny)
+}
+
+// BackendKey is a service's backend by its address.
+type BackendKey struct {
+	Service uint32
+	Address netip.Addr
 }
 
 // TableChunk is the granularity of TableOffset.
@@ -43,7 +81,18 @@ type BackendEntry struct {
 	// A single address has the prefix length of its family; zero: none is known.
 	TunnelSource netip.Prefix
 	GUEPort      uint16
+	Timeouts     uint8  // the number of its flows'; 0: those for all
+	TakesFlows   bool   // new ones, while it has a next hop
+	MaxFlows     uint32 // active ones; 0: any number
+	Weight       uint32
+	QUIC         QUIC   // its service's
 	MSS          uint16 // of the service
+}
+
+// QUICServer is who connection ids of packets to a service name.
+type QUICServer struct {
+	Service uint32
+	ID      string // in lower-case hexadecimal
 }
 
 // NearClient says that clients in a prefix would get a service's answers without
@@ -94,9 +143,15 @@ type Tables struct {
 	TunnelEnds map[TunnelEnd]uint32
 	// ForeignVIPs are no addresses of the host.
 	ForeignVIPs   map[netip.Addr]VIPAnswers
-	InterfaceMTUs map[uint32]uint32 // of IP packets, by interface index
-	ServiceNames  map[uint32]ServiceName
-	BackendNames  map[uint32]BackendName
+	InterfaceMTUs map[uint32]uint32        // of IP packets, by interface index
+	Policies      map[uint32]ServicePolicy // by service; those that ask for nothing are left out
+	SourceRules   map[uint32]SourceRules
+	Timeouts      map[uint8]Timeouts // but the first, which are those for all
+	// AffinityBackends leads clients to the backend that they have in another service of a group.
+	AffinityBackends map[BackendKey]uint32
+	QUICServers      map[QUICServer]uint32 // backends, if they can be sent to
+	ServiceNames     map[uint32]ServiceName
+	BackendNames     map[uint32]BackendName
 }
 
 // Settings are what is the same for all packets.

@@ -1,7 +1,7 @@
 // Package maglev builds the look-up tables of Maglev consistent hashing:
 // Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load
 // Balancer", NSDI 2016, section 3.4. With equal weights the tables are the
-// paper's; weights are added by giving each entry its share of the turns.
+// paper's, but for how an entry's permutation is made; weights are added by giving each entry its share of the turns.
 package maglev
 
 import (
@@ -76,16 +76,17 @@ func Build(entries []Entry, size uint32, seed uint64) ([]int32, error) {
 		walks[i] = newWalk(entries[entry].Key, size, seed)
 	}
 	table := make([]int32, size)
+	scatter := inverses(size)
 	taken := make([]bool, size) // its own bytes: testing one takes fewer instructions than a bit, or an entry of the table
 	line := turns(shares(weights, size))
 	last := max(0, len(line)-lastTurns(size))
 	for _, who := range line[:last] {
-		slot := walks[who].next(taken, size)
+		slot := walks[who].next(taken, scatter, size)
 		table[slot] = order[who]
 	}
 	free := freeSlots(taken, size)
 	for _, who := range line[last:] {
-		i := walks[who].first(free, size)
+		i := walks[who].first(free, scatter, size)
 		table[free[i]] = order[who]
 		free = slices.Delete(free, i, i+1)
 	}
@@ -122,10 +123,13 @@ func usable(entries []Entry) []int32 {
 	return order
 }
 
-// walk is one entry's permutation of the slots: offset, offset+skip,
-// offset+2*skip and so on, modulo the table's size.
+// walk is one entry's permutation of the slots: the inverses modulo the table's size of
+// offset, offset+skip, offset+2*skip and so on, each moved by the same number of slots.
+// The paper has the offsets themselves. But then two entries with skips that are equal, or whose
+// ratio is simple, follow each other from slot to slot, and who follows is disturbed
+// all along when the other one goes.
 type walk struct {
-	position, skip uint32
+	position, skip, move uint32
 }
 
 func newWalk(key string, size uint32, seed uint64) walk {
@@ -134,45 +138,53 @@ func newWalk(key string, size uint32, seed uint64) walk {
 	return walk{
 		position: uint32(h1 % uint64(size)),
 		skip:     uint32(h2%uint64(size-1)) + 1,
+		move:     uint32(mix(h2) % uint64(size)),
 	}
+}
+
+// inverses has each number's inverse modulo a prime; that of 0 is 0. Each that is computed gives
+// three more: the inverse's is the number, and those of their negatives are theirs.
+func inverses(size uint32) []uint32 {
+	all := make([]uint32, size)
+	all[1], all[size-1] = 1, size-1
+	for n := uint32(2); n <= size/2; n++ {
+		if all[n] == 0 { // size/n * n + size%n is 0
+			i := size - uint32(uint64(size/n)*uint64(all[size%n])%uint64(size))
+			all[n], all[i], all[size-n], all[size-i] = i, n, size-i, size-n
+		}
+	}
+	return all
 }
 
 // next takes the first slot of the walk that is still free. There must be one.
-func (w *walk) next(taken []bool, size uint32) uint32 {
-	slot, forward, round := int64(w.position), int64(w.skip)-int64(size), int64(size)
-	for taken[slot] {
-		slot += forward
+func (w *walk) next(taken []bool, scatter []uint32, size uint32) uint32 {
+	at, forward, round, move := int64(w.position), int64(w.skip)-int64(size), int64(size), int64(w.move)-int64(size)
+	for {
+		slot := int64(scatter[at]) + move
 		slot += slot >> 63 & round
+		at += forward
+		at += at >> 63 & round
+		if !taken[slot] {
+			taken[slot] = true
+			w.position = uint32(at)
+			return uint32(slot)
+		}
 	}
-	taken[slot] = true
-	w.position = step(uint32(slot), w.skip, size)
-	return uint32(slot)
 }
 
 // first is the index of the one of the free slots that the walk reaches first.
-func (w *walk) first(free []uint32, size uint32) int {
+func (w *walk) first(free, scatter []uint32, size uint32) int {
 	m := uint64(size)
-	inverse := power(uint64(w.skip), m-2, m) // by Fermat's little theorem, as m is a prime
+	inverse := uint64(scatter[w.skip])
 	nearest, fewest := 0, m
 	for i, slot := range free {
-		steps := (uint64(slot) + m - uint64(w.position)) % m * inverse % m
+		at := uint64(scatter[step(slot, size-w.move, size)])
+		steps := (at + m - uint64(w.position)) % m * inverse % m
 		if steps < fewest {
 			nearest, fewest = i, steps
 		}
 	}
 	return nearest
-}
-
-// power is base^exponent modulo m, which must be below 2^32.
-func power(base, exponent, m uint64) uint64 {
-	result := uint64(1)
-	for ; exponent > 0; exponent >>= 1 {
-		if exponent&1 == 1 {
-			result = result * base % m
-		}
-		base = base * base % m
-	}
-	return result
 }
 
 // step is (slot + skip) mod size. It has neither a division nor a branch, which

@@ -83,7 +83,7 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 
 func (m *Model) decideByPorts(p *parsed, got observed) (decision, error) {
 	if f := m.flows.find(p.tuple, m); f != nil && !m.wasCleared(f, p, got.Outcome) {
-		if !m.startsAnew(f, p) {
+		if !m.startsAnew(f, p) && !f.isOfAnother(p) {
 			return m.follow(f, p, got), nil
 		}
 		m.flows.remove(f)
@@ -96,6 +96,8 @@ func (m *Model) decideByPorts(p *parsed, got observed) (decision, error) {
 		return p.pass(NotOurs), nil
 	case p.flaw != "":
 		return p.drop(p.flaw, s, nil), nil
+	case !s.welcomes(p.tuple.src.Addr()):
+		return p.drop(SourceDenied, s, nil), nil
 	case s.config.Forward == lb.ForwardNAT && !opensFlow(p): // elsewhere the backend may know what this node does not
 		return m.answerWithReset(p, NoFlow, s), nil
 	case s.config.Forward.Translates() && p.expires():
@@ -174,12 +176,18 @@ func (m *Model) follow(f *flow, p *parsed, got observed) decision {
 
 // open makes a flow of a service's first packet.
 func (m *Model) open(s *service, p *parsed, got observed) (decision, error) {
-	b, err := s.schedule(p.tuple, got.Backend)
+	if why := m.refuses(s, p, got.Outcome); why != "" {
+		return p.drop(why, s, nil), nil
+	}
+	b, refusal, err := m.choose(s, p, got.Outcome)
 	if err != nil {
 		return decision{}, err
 	}
 	if b == nil {
-		return m.refuse(p, s), nil
+		if refusal == NoBackend {
+			return m.refuse(p, s), nil
+		}
+		return p.drop(refusal, s, nil), nil
 	}
 	f := newFlow(p.tuple, s, b)
 	f.sourceNATed = m.mustSourceNAT(f, got)

@@ -99,7 +99,7 @@ func (f *flow) phase() Phase {
 		return Stream
 	case udp:
 		return UDPUnconfirmed
-	case f.reset, f.finClient && f.finBackend:
+	case f.reset, f.finClient && f.finBackend, f.finClient && !f.forward.Translates(): // the backend's is not seen
 		return Closed
 	case !f.confirmed:
 		return TCPUnconfirmed
@@ -128,23 +128,29 @@ func (f *flow) fromBackend(p *parsed, now time.Time) {
 	f.reset = f.reset || p.flags&packet.RST != 0
 }
 
-func (m *Model) timeout(p Phase) time.Duration {
-	switch p {
-	case Established:
-		return m.timeouts.TCPEstablished
-	case HalfClosed:
-		return m.timeouts.TCPHalfClosed
-	case Stream:
-		return m.timeouts.UDPStream
-	case UDPUnconfirmed:
-		return m.timeouts.UDPUnconfirmed
-	case Closed:
-		return m.timeouts.TCPClosed
+// timeout is how long a flow lives without packets: as its service says, if that says anything and
+// the flow's backend is still there.
+func (m *Model) timeout(f *flow) time.Duration {
+	t := m.timeouts
+	if own := f.service.config.Timeouts; own != (lb.Timeouts{}) && !f.backend.gone {
+		t = own
 	}
-	return m.timeouts.TCPUnconfirmed
+	switch f.phase() {
+	case Established:
+		return t.TCPEstablished
+	case HalfClosed:
+		return t.TCPHalfClosed
+	case Stream:
+		return t.UDPStream
+	case UDPUnconfirmed:
+		return t.UDPUnconfirmed
+	case Closed:
+		return t.TCPClosed
+	}
+	return t.TCPUnconfirmed
 }
 
-func (m *Model) alive(f *flow) bool { return m.now.Sub(f.seen) <= m.timeout(f.phase()) }
+func (m *Model) alive(f *flow) bool { return m.now.Sub(f.seen) <= m.timeout(f) }
 
 // needed reports whether a flow must not be lost.
 func (m *Model) needed(f *flow) bool { return m.alive(f) && !f.backend.gone && !f.doubtful }
@@ -222,6 +228,20 @@ func (t *flowTable) hasAnswersLike(answer tuple, m *Model) bool {
 		}
 	}
 	return false
+}
+
+// CheckSwept is CheckFlows just after the data plane has cleared all that nobody needs.
+func (m *Model) CheckSwept(now time.Time, listed []Flow) error {
+	m.now = now
+	if err := m.CheckFlows(listed); err != nil {
+		return err
+	}
+	for f := range m.flows.all {
+		if !m.alive(f) || f.backend.gone {
+			return fmt.Errorf("a flow was not cleared: %v", f.listed())
+		}
+	}
+	return nil
 }
 
 // CheckFlows compares a list of the flow table with what it has to hold: every

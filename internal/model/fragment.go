@@ -65,9 +65,13 @@ func fragments(ip []byte, limit int, id uint32) [][]byte {
 	return fragmentsV6(ip, limit, id)
 }
 
-// room is how much of a packet fits behind headers.
-func room(limit, headers int) int {
-	return min(limit-headers, mostStored) / fragmentUnit * fragmentUnit
+// evenly is how much of a body each piece has but the last, so that they are as few as
+// there can be behind headers, and of about the same length.
+func evenly(body, limit, headers int) int {
+	most := min(limit-headers, mostStored) / fragmentUnit * fragmentUnit
+	pieces := (body + most - 1) / most
+	each := (body + pieces - 1) / pieces
+	return (each + fragmentUnit - 1) / fragmentUnit * fragmentUnit
 }
 
 func fragmentsV4(ip []byte, limit int, id uint16) (all [][]byte) {
@@ -78,7 +82,7 @@ func fragmentsV4(ip []byte, limit int, id uint16) (all [][]byte) {
 	if field&dontFragment != 0 { // of a packet that is outside
 		changeWord(header, ipv4IDAt, id)
 	}
-	for part := range slices.Chunk(body, room(limit, size)) {
+	for part := range slices.Chunk(body, evenly(len(body), limit, size)) {
 		length := len(part)
 		flag := uint16(moreFragments)
 		if body = body[length:]; len(body) == 0 {
@@ -139,7 +143,7 @@ func fragmentsV6(ip []byte, limit int, id uint32) (all [][]byte) {
 		next, id, body = body[0], binary.BigEndian.Uint32(body[4:]), body[fragmentHeaderSize:]
 		offset, last = place&ipv6FragmentOffset, place&ipv6MoreFragments
 	}
-	for part := range slices.Chunk(body, room(limit, ipv6Size+fragmentHeaderSize)) {
+	for part := range slices.Chunk(body, evenly(len(body), limit, ipv6Size+fragmentHeaderSize)) {
 		more := 1
 		if body = body[len(part):]; len(body) == 0 {
 			more = last

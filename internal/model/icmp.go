@@ -210,14 +210,10 @@ func (m *Model) flowOfError(t tuple, got observed) *flow {
 // choose the same backend for it and its answers do not come by here.
 func (m *Model) flowOfAnyNode(request tuple) *flow {
 	s := m.serviceAt(request.protocol, request.dst)
-	if s == nil || s.config.Forward.Translates() || s.config.Scheduler == lb.Random {
+	if s == nil || s.config.Forward.Translates() || s.config.Scheduler != lb.Maglev || len(s.table) == 0 {
 		return nil
 	}
-	b, err := s.schedule(request, "")
-	if err != nil || b == nil {
-		return nil
-	}
-	return newFlow(request, s, b)
+	return newFlow(request, s, s.inOrder(request)[0])
 }
 
 // followError sends an error about a packet of a flow on. It is none of the flow's

@@ -27,7 +27,7 @@ func newTranslatedError(f *flow, p, q *parsed) translatedError {
 	// to. Only a backend that sees its client's own address sees who is on the way
 	// there, too.
 	e.from = e.sent.dst.Addr()
-	if e.sent == f.answer && !f.sourceNATed {
+	if e.sent == f.answer && f.answer.dst.Addr() == f.request.src.Addr() {
 		e.from = p.tuple.src.Addr()
 	}
 	return e

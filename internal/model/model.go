@@ -73,6 +73,9 @@ type Model struct {
 
 	poolFull time.Time // until when a search that found nothing free may be believed
 
+	clientRates map[client]*rateLimit
+	kept        map[client]*keptBackend
+
 	// What the data plane says of its own accord.
 	resets, icmpErrors, echoes rateLimit
 
@@ -97,7 +100,8 @@ type Model struct {
 func New(cfg lb.Config, hops map[netip.Addr]lb.NextHop, opts Options) (*Model, error) {
 	m := &Model{
 		opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}, pathMTUs: map[netip.Addr]PathMTU{},
-		datagrams: map[datagramKey]*datagram{},
+		datagrams:   map[datagramKey]*datagram{},
+		clientRates: map[client]*rateLimit{}, kept: map[client]*keptBackend{},
 	}
 	return m, m.Apply(cfg, hops)
 }

@@ -72,6 +72,11 @@ type parsed struct {
 	flaw       Reason // what makes it impossible to forward; "" when nothing
 }
 
+// udpPayload is that of a datagram without flaws.
+func (p *parsed) udpPayload() []byte {
+	return p.frame[p.l4+udpSize : p.l4+int(binary.BigEndian.Uint16(p.frame[p.l4+udpLengthAt:]))]
+}
+
 func (p *parsed) dstMAC() lb.MAC { return lb.MAC(p.frame[0:macSize]) }
 func (p *parsed) srcMAC() lb.MAC { return lb.MAC(p.frame[macSize : 2*macSize]) }
 

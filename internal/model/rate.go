@@ -12,8 +12,19 @@ const burst = time.Second / 10
 
 // allow reports whether an event may happen now, and counts it if it may.
 func (l *rateLimit) allow(now time.Time, perSecond uint32) bool {
+	return perSecond > 0 && l.allowWithin(now, perSecond, burst)
+}
+
+// allowSecond is allow where as many as in a second may come at once: a token bucket that
+// holds so many tokens.
+func (l *rateLimit) allowSecond(now time.Time, perSecond uint32) bool {
+	return l.allowWithin(now, perSecond, time.Second-time.Second/time.Duration(perSecond))
+}
+
+// allowWithin lets an event be early by so much.
+func (l *rateLimit) allowWithin(now time.Time, perSecond uint32, early time.Duration) bool {
 	at := time.Duration(now.UnixNano())
-	if perSecond == 0 || l.due > at+burst {
+	if l.due > at+early {
 		return false
 	}
 	l.due = max(l.due, at) + time.Second/time.Duration(perSecond)

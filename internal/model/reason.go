@@ -51,6 +51,12 @@ const (
 	Echo              Reason = "echo"
 	ICMPError         Reason = "icmp-error"
 	PathMTUSet        Reason = "path-mtu"
+
+	SourceDenied    Reason = "source-denied"
+	ClientRate      Reason = "client-rate"
+	ServiceRate     Reason = "service-rate"
+	MaxFlowsService Reason = "max-flows-service"
+	MaxFlowsBackend Reason = "max-flows-backend"
 )
 
 // Reasons lists all of them.
@@ -60,7 +66,7 @@ func Reasons() []Reason {
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
 		FragmentHeld, FragmentOverlap, FragmentTiny, FragmentDuplicate, FragmentFull, NoChecksum,
 		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, Neighbour, MTUExceeded, Echo, ICMPError,
-		PathMTUSet,
+		PathMTUSet, SourceDenied, ClientRate, ServiceRate, MaxFlowsService, MaxFlowsBackend,
 	}
 }
 

@@ -5,20 +5,20 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/maglev"
 )
-
-// tableSeed of the Maglev tables is the same on every node, so that all give
-// the same answer.
-const tableSeed = 0
 
 type service struct {
 	config   lb.Service
 	backends []*backend
 	table    []*backend // the Maglev table; nil: no usable backend
 	reasons  map[Reason]uint64
+	rate     rateLimit // of new flows
+
+	backendsFull time.Time // until when a search that found all backends full may be believed
 }
 
 // backend is one of a service. A flow refers to it for as long as it lives: a
@@ -54,7 +54,7 @@ func (m *Model) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) error {
 	m.answers, m.fragments = cfg.Answers, cfg.Fragments
 	for _, s := range services {
 		s.setBackends(s.config.Backends, hops)
-		if err := s.fillTable(); err != nil {
+		if err := s.fillTable(cfg.Seed); err != nil {
 			return fmt.Errorf("service %s: %w", s.config.Name, err)
 		}
 	}
@@ -136,7 +136,7 @@ func (s *service) findSources(b *backend) {
 	}
 }
 
-// takes reports whether new flows can be forwarded to a backend.
+// takes reports whether packets of new flows can be forwarded to a backend.
 func (s *service) takes(b *backend) bool {
 	switch forward := s.config.Forward; {
 	case !b.hop.Usable():
@@ -151,7 +151,7 @@ func (s *service) takes(b *backend) bool {
 	return true
 }
 
-func (s *service) fillTable() error {
+func (s *service) fillTable(seed uint32) error {
 	var usable []*backend
 	var entries []maglev.Entry
 	for _, b := range s.backends {
@@ -161,7 +161,7 @@ func (s *service) fillTable() error {
 		}
 	}
 	size := cmp.Or(s.config.TableSize, maglev.SizeFor(len(s.backends)))
-	slots, err := maglev.Build(entries, size, tableSeed)
+	slots, err := maglev.Build(entries, size, uint64(seed))
 	if err != nil {
 		return err
 	}
@@ -170,23 +170,6 @@ func (s *service) fillTable() error {
 		s.table[i] = usable[slot]
 	}
 	return nil
-}
-
-// schedule picks the backend of a new flow; nil: there is none. Where chance
-// decides, the one that was observed is it, if it could be.
-func (s *service) schedule(t tuple, observed string) (*backend, error) {
-	if len(s.table) == 0 {
-		return nil, nil
-	}
-	if s.config.Scheduler != lb.Random {
-		return s.table[t.hash()%uint32(len(s.table))], nil
-	}
-	for _, b := range s.table {
-		if b.config.Label() == observed {
-			return b, nil
-		}
-	}
-	return nil, fmt.Errorf("service %s: the backend by chance was %q, which takes no new flows", s.config.Name, observed)
 }
 
 // serviceAt is the service that a packet's destination means: of several, the one

@@ -56,6 +56,7 @@ func TestResolves(t *testing.T) {
 			Interface: balancer.link("eth1").Attrs().Index,
 			MAC:       backend.mac("eth0"),
 			SourceMAC: balancer.mac("eth1"),
+			MTU:       1500,
 			Source:    netip.MustParseAddr(tt.source),
 			Routed:    tt.link == "",
 		}

@@ -1,11 +1,13 @@
 package reconcile_test
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/reconcile"
@@ -58,8 +60,12 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 		want   string
 	}{
 		{"nothing", func(*state) {}, ""},
-		{"weight", func(s *state) { first(s).Backends[0].Weight = 2 }, "PutBackendName PutTable PutService"},
-		{"weight 0", func(s *state) { first(s).Backends[0].Weight = 0 }, "PutBackendName PutTable PutService"},
+		{"most flows of a backend", func(s *state) { first(s).Backends[0].MaxFlows = 9 }, "PutBackend"},
+		{"most flows", func(s *state) { first(s).MaxFlows = 9 }, "PutPolicy"},
+		{"sources", func(s *state) { first(s).Deny = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }, "PutSourceRules PutPolicy"},
+		{"affinity", func(s *state) { first(s).Affinity.Timeout = time.Hour }, "PutAffinityBackend PutAffinityBackend PutAffinityBackend PutPolicy"},
+		{"weight", func(s *state) { first(s).Backends[0].Weight = 2 }, "PutBackendName PutBackend PutTable PutService"},
+		{"weight 0", func(s *state) { first(s).Backends[0].Weight = 0 }, "PutBackendName PutBackend PutTable PutService"},
 		{"name of a backend", func(s *state) { first(s).Backends[0].Name = "b" }, "PutBackendName"},
 		{"order of backends", func(s *state) { slices.Reverse(first(s).Backends) }, ""},
 		{"order of services", func(s *state) { slices.Reverse(s.Services) }, ""},
@@ -101,6 +107,14 @@ func TestOnlyWhatIsNeededIsWritten(t *testing.T) {
 			"DeleteService" + strings.Repeat(" PutBackend DeleteBackendName", 3) + " DeleteServiceName PutNextHop PutNextHop PutNextHop ForgetPath ForgetPath ForgetPath SetAddressFilter"},
 		{"service added", func(s *state) { s.Services = append(s.Services, service(3, 1)); maps.Copy(s.hops, hopsOf(s.Config)) },
 			"SetAddressFilter PutServiceName PutBackendName PutNextHop PutBackend PutTable PutService"},
+		{"seed", func(s *state) { s.Seed = 1 }, "PutTable PutService PutTable PutService PutTable PutService"},
+		{"connection ids of QUIC", func(s *state) {
+			first(s).QUIC = lb.QUIC{ConfigID: 1, ServerIDLength: 1}
+			first(s).ServerIDs = map[netip.AddrPort]string{}
+			for i, b := range first(s).Backends {
+				first(s).ServerIDs[b.Address] = fmt.Sprintf("0%d", i)
+			}
+		}, "PutBackend PutBackend PutBackend PutQUICServer PutQUICServer PutQUICServer PutService"},
 		{"timeouts", func(s *state) { s.Timeouts.TCPClosed++ }, "SetSettings"},
 		{"rate limits", func(s *state) { s.RateLimits.Resets++ }, "SetSettings"},
 		{"fragments", func(s *state) { s.Fragments.Held++ }, "SetSettings"},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/maglev"
@@ -64,8 +65,10 @@ func (e *expectation) verify(m *memory, w *world, result reconcile.Result) {
 		}
 		e.verifyService(m, s.Service, weights)
 	}
+	e.verifyTable(m, w)
 	e.verifyPorts(m, w)
 	e.verifyNear(m, w)
+	e.verifyQUIC(m, w)
 	e.verifyTunnelEnds(m, w)
 	e.verifyNothingElse(m, w)
 	if !slices.Equal(want.Down, result.Down) {
@@ -118,6 +121,9 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known
 	for _, b := range s.Backends {
 		who := identity{s.number, b.Address}
 		id := m.backendID(s.Name, b.Address)
+		if got := m.backends[id].Weight; got != b.Weight {
+			e.t.Errorf("%s: backend %s has the weight %d, want %d", s.Name, b.Address, got, b.Weight)
+		}
 		if name := m.backendNames[id]; name.Name != b.Name || name.Weight != b.Weight {
 			e.t.Errorf("%s: backend %d is named %+v, want %+v", s.Name, id, name, b)
 		}
@@ -126,6 +132,9 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known
 			e.t.Errorf("%s: backend %s has the sources %v, want %v", s.Name, b.Address, got, list)
 		}
 		ids[who] = idAndGeneration{id, entry.Generation}
+		if got := m.ownTimeouts[entry.Timeouts]; got != s.Timeouts || entry.MaxFlows != b.MaxFlows {
+			e.t.Errorf("%s: backend %s has the timeouts %v and %d flows at most, want %v and %d", s.Name, b.Address, got, entry.MaxFlows, s.Timeouts, b.MaxFlows)
+		}
 		if entry.SNATPorts != s.SNAT.Ports || entry.GUEPort != s.Tunnel.Port {
 			e.t.Errorf("%s: backend %s is %+v, want the ports %v and %d", s.Name, b.Address, entry, s.SNAT.Ports, s.Tunnel.Port)
 		}
@@ -140,8 +149,13 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known
 		}
 		if problem := problemOf(s.Forward, hop, list); problem != "" {
 			want.Unusable = append(want.Unusable, reconcile.Unusable{Service: s.Name, Backend: b.Label(), Problem: problem})
-		} else if b.Weight > 0 {
-			weights[b.Address] = b.Weight
+		} else {
+			if b.Weight > 0 {
+				weights[b.Address] = b.Weight
+			}
+			if entry.TakesFlows != (b.Weight > 0) {
+				e.t.Errorf("%s: backend %s takes new flows: %v, with weight %d", s.Name, b.Address, entry.TakesFlows, b.Weight)
+			}
 		}
 	}
 	return weights
@@ -173,6 +187,7 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 	if len(weights) == 0 {
 		size = 0
 	}
+	e.verifyPolicy(m, s)
 	var first lb.ServiceEntry
 	for key, entry := range m.services {
 		if m.serviceNames[entry.ID].Name != s.Name {
@@ -181,7 +196,7 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 		if first.ID == 0 {
 			first = entry
 		}
-		if entry != first || entry.Random != (s.Scheduler == lb.Random) || entry.Forward != s.Forward || entry.Silent != s.Silent || entry.TableSize != size {
+		if entry != first || entry.Scheduler != s.Scheduler || entry.QUIC != s.QUIC || entry.Forward != s.Forward || entry.Silent != s.Silent || entry.TableSize != size {
 			e.t.Errorf("%v: got %+v, elsewhere %+v, want %d slots, forward %s, scheduler %s", key, entry, first, size, s.Forward, s.Scheduler)
 		}
 	}
@@ -203,6 +218,62 @@ func (e *expectation) verifyService(m *memory, s lb.Service, weights map[netip.A
 	}
 	if len(slots) != len(weights) {
 		e.t.Errorf("%s: %d backends in the table, want %d", s.Name, len(slots), len(weights))
+	}
+}
+
+// verifyPolicy: what is asked of new flows to the service?
+func (e *expectation) verifyPolicy(m *memory, s lb.Service) {
+	e.t.Helper()
+	perSecond := func(n uint32) time.Duration { return time.Second / time.Duration(max(n, 1)) * time.Duration(min(n, 1)) }
+	for id, name := range m.serviceNames {
+		if name.Name != s.Name {
+			continue
+		}
+		got := m.policies[id]
+		rules := m.rules[got.SourceRules]
+		if !slices.Equal(rules.Allow, s.Allow) || !slices.Equal(rules.Deny, s.Deny) || got.OnlyAllowed != (len(s.Allow) > 0) {
+			e.t.Errorf("%s: the source rules are %v, want %v and not %v", s.Name, rules, s.Allow, s.Deny)
+		}
+		if got.MaxFlows != s.MaxFlows || got.Interval != perSecond(s.NewFlowsPerSecond) ||
+			got.ClientInterval != perSecond(s.PerClient.NewFlowsPerSecond) || got.AffinityTimeout != s.Affinity.Timeout {
+			e.t.Errorf("%s: the policy is %+v, want one for %+v", s.Name, got, s)
+		}
+		if s.PerClient.NewFlowsPerSecond > 0 && (got.Name == 0 || got.ClientV4 != s.PerClient.PrefixV4 || got.ClientV6 != s.PerClient.PrefixV6) {
+			e.t.Errorf("%s: the policy is %+v, want one for %+v", s.Name, got, s.PerClient)
+		}
+		e.verifyAffinity(m, s, id)
+	}
+}
+
+// verifyAffinity: whom do clients keep?
+func (e *expectation) verifyAffinity(m *memory, s lb.Service, id uint32) {
+	e.t.Helper()
+	for other, policy := range m.policies {
+		same := policy.AffinityGroup == m.policies[id].AffinityGroup && policy.AffinityGroup != 0
+		if same && (s.Affinity.Timeout == 0 || other != id && s.Affinity.Group == "") {
+			e.t.Errorf("%s shares its affinity with another service", s.Name)
+		}
+	}
+	takes := map[netip.Addr]bool{}
+	for _, b := range m.backends {
+		if b.Service != id {
+			continue
+		}
+		takes[b.Address.Addr()] = takes[b.Address.Addr()] || b.TakesFlows && s.Affinity.Timeout > 0
+		kept := m.affinity[lb.BackendKey{Service: id, Address: b.Address.Addr()}]
+		if kept != 0 && (m.backends[kept].Service != id || m.backends[kept].Address.Addr() != b.Address.Addr() || !m.backends[kept].TakesFlows) {
+			e.t.Errorf("%s: clients of %s are led to %+v", s.Name, b.Address, m.backends[kept])
+		}
+	}
+	for key := range m.affinity {
+		if key.Service == id && !takes[key.Address] {
+			e.t.Errorf("%s: clients are led to %s", s.Name, key.Address)
+		}
+	}
+	for address, does := range takes {
+		if _, leads := m.affinity[lb.BackendKey{Service: id, Address: address}]; does && !leads {
+			e.t.Errorf("%s: no client is led to %s", s.Name, address)
+		}
 	}
 }
 
@@ -271,6 +342,29 @@ func (e *expectation) verifyNear(m *memory, w *world) {
 	e.answers = answers
 }
 
+// verifyQUIC: whom do connection ids name?
+func (e *expectation) verifyQUIC(m *memory, w *world) {
+	e.t.Helper()
+	want := map[lb.QUICServer]uint32{}
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			id := m.backendID(s.Name, b.Address)
+			entry := m.backends[id]
+			if entry.QUIC != s.QUIC {
+				e.t.Errorf("%s: backend %s has %+v, want %+v", s.Name, b.Address, entry.QUIC, s.QUIC)
+			}
+			hop, known := w.hops[b.Address.Addr()]
+			sent := known && problemOf(s.Forward, hop, sources{m.sources(entry), entry.TunnelSource}) == ""
+			if name, has := s.ServerIDs[b.Address]; sent && has {
+				want[lb.QUICServer{Service: entry.Service, ID: name}] = id
+			}
+		}
+	}
+	if !maps.Equal(m.quic, want) {
+		e.t.Errorf("QUIC servers: got %v, want %v", m.quic, want)
+	}
+}
+
 // verifyTunnelEnds: every backend that packets are encapsulated for is known by what they have outside.
 func (e *expectation) verifyTunnelEnds(m *memory, w *world) {
 	e.t.Helper()
@@ -308,6 +402,20 @@ func (e *expectation) verifyNothingElse(m *memory, w *world) {
 	e.t.Helper()
 	if m.settings.Timeouts != w.timeouts || m.settings.RateLimits != w.limits {
 		e.t.Errorf("settings: got %v and %v, want %v and %v", m.settings.Timeouts, m.settings.RateLimits, w.timeouts, w.limits)
+	}
+	used := map[uint32]bool{}
+	for _, policy := range m.policies {
+		used[policy.SourceRules] = true
+	}
+	for number := range m.rules {
+		if !used[number] {
+			e.t.Errorf("source rules %d are left over", number)
+		}
+	}
+	for key := range m.affinity {
+		if _, named := m.serviceNames[key.Service]; !named {
+			e.t.Errorf("affinity to %v is left over", key)
+		}
 	}
 	if len(m.serviceNames) != len(w.services) {
 		e.t.Errorf("%d services, want %d", len(m.serviceNames), len(w.services))
@@ -359,4 +467,37 @@ func (m *memory) backendID(service string, address netip.AddrPort) uint32 {
 	}
 	m.t.Errorf("%s has no backend %s", service, address)
 	return 0
+}
+
+// verifyTable: the first service's depends on backends, weights and seed alone.
+func (e *expectation) verifyTable(m *memory, w *world) {
+	e.t.Helper()
+	s := w.services[0].Service
+	for _, entry := range m.services {
+		if m.serviceNames[entry.ID].Name != s.Name || entry.TableSize == 0 {
+			continue
+		}
+		table := m.tables[entry.TableOffset : entry.TableOffset+entry.TableSize]
+		used := map[netip.AddrPort]bool{}
+		for _, id := range table {
+			used[m.backends[id].Address] = true
+		}
+		var entries []maglev.Entry
+		for _, b := range s.Backends {
+			if used[b.Address] {
+				entries = append(entries, maglev.Entry{Key: b.Address.String(), Weight: b.Weight})
+			}
+		}
+		want, err := maglev.Build(entries, entry.TableSize, uint64(w.seed))
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		for i, slot := range want {
+			if got := m.backends[table[i]].Address.String(); got != entries[slot].Key {
+				e.t.Errorf("%s: entry %d of the table is %s, want %s", s.Name, i, got, entries[slot].Key)
+				return
+			}
+		}
+		return
+	}
 }

@@ -136,7 +136,7 @@ func sameTables(a, b *memory) bool {
 		reflect.DeepEqual(a.hops, b.hops) && reflect.DeepEqual(a.snat, b.snat) && reflect.DeepEqual(a.tables, b.tables) &&
 		reflect.DeepEqual(a.serviceNames, b.serviceNames) && reflect.DeepEqual(a.backendNames, b.backendNames) &&
 		reflect.DeepEqual(a.filter, b.filter) && reflect.DeepEqual(a.answering, b.answering) &&
-		reflect.DeepEqual(a.near, b.near) && a.settings.Timeouts == b.settings.Timeouts && a.settings.RateLimits == b.settings.RateLimits
+		reflect.DeepEqual(a.near, b.near) && reflect.DeepEqual(a.quic, b.quic) && a.settings.Timeouts == b.settings.Timeouts && a.settings.RateLimits == b.settings.RateLimits
 }
 
 // unreadable are tables that cannot be read back.

@@ -14,6 +14,11 @@ type held struct {
 	nextHops      map[uint32]lb.NextHop
 	snatAddresses map[uint32]lb.SNATAddress
 	nearClients   map[lb.NearClient]uint32
+	quicServers   map[lb.QUICServer]uint32
+	policies      map[uint32]lb.ServicePolicy
+	sourceRules   map[uint32]lb.SourceRules // some may be written in part only: those that no policy has
+	timeouts      map[uint8]lb.Timeouts
+	affinity      map[lb.BackendKey]uint32
 	tunnelEnds    map[lb.TunnelEnd]uint32
 	foreignVIPs   map[netip.Addr]lb.VIPAnswers
 	interfaceMTUs map[uint32]uint32
@@ -24,6 +29,7 @@ type held struct {
 func newHeld(t lb.Tables) held {
 	h := held{
 		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients,
+		policies: t.Policies, sourceRules: t.SourceRules, timeouts: t.Timeouts, affinity: t.AffinityBackends, quicServers: t.QUICServers,
 		tunnelEnds: t.TunnelEnds, foreignVIPs: t.ForeignVIPs, interfaceMTUs: t.InterfaceMTUs, serviceNames: t.ServiceNames,
 	}
 	h.backends.sourceAt = map[netip.Prefix]uint32{}
@@ -112,7 +118,11 @@ type packedBackend struct {
 	lb.PortRange
 	source                                  uint32 // in sources, from 1
 	service, nextHop, generation, snatFirst uint32
-	snatCount, guePort, mss                 uint16
+	maxFlows                                uint32
+	snatCount, guePort, mss, weight         uint16
+	timeouts                                uint8
+	takesFlows                              bool
+	quic                                    lb.QUIC
 }
 
 func (c *backendColumn) at(id uint32) lb.BackendEntry { return c.unpack(c.column.at(id)) }
@@ -121,6 +131,8 @@ func (c *backendColumn) unpack(p packedBackend) lb.BackendEntry {
 	b := lb.BackendEntry{
 		Address: p.address.unpack(), Service: p.service, NextHop: p.nextHop, Generation: p.generation,
 		SNATFirst: p.snatFirst, SNATCount: p.snatCount, SNATPorts: p.PortRange, GUEPort: p.guePort, MSS: p.mss,
+		Timeouts: p.timeouts, TakesFlows: p.takesFlows, MaxFlows: p.maxFlows,
+		Weight: uint32(p.weight), QUIC: p.quic,
 	}
 	if p.source > 0 {
 		b.TunnelSource = c.sources[p.source-1]
@@ -132,6 +144,8 @@ func (c *backendColumn) set(id uint32, b lb.BackendEntry) {
 	p := packedBackend{
 		address: packAddress(b.Address), service: b.Service, nextHop: b.NextHop, generation: b.Generation,
 		snatFirst: b.SNATFirst, snatCount: b.SNATCount, PortRange: b.SNATPorts, guePort: b.GUEPort, mss: b.MSS,
+		timeouts: b.Timeouts, takesFlows: b.TakesFlows, maxFlows: b.MaxFlows,
+		weight: uint16(b.Weight), quic: b.QUIC,
 	}
 	if b.TunnelSource.IsValid() {
 		p.source = c.learn(b.TunnelSource)

@@ -32,6 +32,11 @@ type memory struct {
 	hops          map[uint32]lb.NextHop // ever written
 	snat          map[uint32]lb.SNATAddress
 	tables        []uint32
+	quic          map[lb.QUICServer]uint32
+	policies      map[uint32]lb.ServicePolicy
+	rules         map[uint32]lb.SourceRules
+	ownTimeouts   map[uint8]lb.Timeouts
+	affinity      map[lb.BackendKey]uint32
 	serviceNames  map[uint32]lb.ServiceName
 	backendNames  map[uint32]lb.BackendName
 	lastLive      map[uint32]lb.BackendEntry // each id's last real backend
@@ -56,6 +61,11 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 		hops:          map[uint32]lb.NextHop{},
 		snat:          map[uint32]lb.SNATAddress{},
 		tables:        make([]uint32, chunks(limits.TableEntries)),
+		quic:          map[lb.QUICServer]uint32{},
+		policies:      map[uint32]lb.ServicePolicy{},
+		rules:         map[uint32]lb.SourceRules{},
+		ownTimeouts:   map[uint8]lb.Timeouts{},
+		affinity:      map[lb.BackendKey]uint32{},
 		serviceNames:  map[uint32]lb.ServiceName{},
 		backendNames:  map[uint32]lb.BackendName{},
 		lastLive:      map[uint32]lb.BackendEntry{},
@@ -72,6 +82,9 @@ func (m *memory) clone() *memory {
 	c.tunnelEnds = maps.Clone(m.tunnelEnds)
 	c.filter, c.services, c.backends = maps.Clone(m.filter), maps.Clone(m.services), maps.Clone(m.backends)
 	c.hops, c.snat, c.tables = maps.Clone(m.hops), maps.Clone(m.snat), slices.Clone(m.tables)
+	c.policies, c.rules = maps.Clone(m.policies), maps.Clone(m.rules)
+	c.ownTimeouts, c.affinity = maps.Clone(m.ownTimeouts), maps.Clone(m.affinity)
+	c.quic = maps.Clone(m.quic)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
 	c.lastLive, c.last = maps.Clone(m.lastLive), map[string]struct{}{}
 	return &c
@@ -83,16 +96,21 @@ func chunks(entries uint32) uint32 {
 
 func (m *memory) ReadTables() (lb.Tables, error) {
 	t := lb.Tables{
-		Services:      maps.Clone(m.services),
-		Backends:      map[uint32]lb.BackendEntry{},
-		NextHops:      map[uint32]lb.NextHop{},
-		SNATAddresses: maps.Clone(m.snat),
-		NearClients:   maps.Clone(m.near),
-		ForeignVIPs:   maps.Clone(m.foreign),
-		InterfaceMTUs: maps.Clone(m.interfaceMTUs),
-		TunnelEnds:    maps.Clone(m.tunnelEnds),
-		ServiceNames:  maps.Clone(m.serviceNames),
-		BackendNames:  maps.Clone(m.backendNames),
+		Services:         maps.Clone(m.services),
+		Backends:         map[uint32]lb.BackendEntry{},
+		NextHops:         map[uint32]lb.NextHop{},
+		SNATAddresses:    maps.Clone(m.snat),
+		NearClients:      maps.Clone(m.near),
+		ForeignVIPs:      maps.Clone(m.foreign),
+		InterfaceMTUs:    maps.Clone(m.interfaceMTUs),
+		TunnelEnds:       maps.Clone(m.tunnelEnds),
+		QUICServers:      maps.Clone(m.quic),
+		Policies:         maps.Clone(m.policies),
+		SourceRules:      maps.Clone(m.rules),
+		Timeouts:         maps.Clone(m.ownTimeouts),
+		AffinityBackends: maps.Clone(m.affinity),
+		ServiceNames:     maps.Clone(m.serviceNames),
+		BackendNames:     maps.Clone(m.backendNames),
 	}
 	for id, b := range m.backends {
 		if b != (lb.BackendEntry{}) {
@@ -156,6 +174,14 @@ func (m *memory) PutNearClient(client lb.NearClient, by uint32) error {
 
 func (m *memory) DeleteNearClient(client lb.NearClient) error {
 	return m.write("DeleteNearClient", always, func() { delete(m.near, client) })
+}
+
+func (m *memory) PutQUICServer(server lb.QUICServer, backend uint32) error {
+	return m.write("PutQUICServer", always, func() { m.quic[server] = backend })
+}
+
+func (m *memory) DeleteQUICServer(server lb.QUICServer) error {
+	return m.write("DeleteQUICServer", always, func() { delete(m.quic, server) })
 }
 
 func (m *memory) ForgetPath(hop uint32) error {
@@ -227,6 +253,42 @@ func (m *memory) PutService(key lb.ServiceKey, entry lb.ServiceEntry) error {
 
 func (m *memory) DeleteService(key lb.ServiceKey) error {
 	return m.write("DeleteService", always, func() { delete(m.services, key); m.look(key) })
+}
+
+func (m *memory) PutPolicy(id uint32, p lb.ServicePolicy) error {
+	return m.write("PutPolicy", func() { m.inRange("service", id, 1, m.limits.Services) }, func() {
+		m.policies[id] = p
+		if p == (lb.ServicePolicy{}) { // an array cannot tell it from none
+			delete(m.policies, id)
+		}
+	})
+}
+
+func (m *memory) PutTimeouts(number uint8, t lb.Timeouts) error {
+	return m.write("PutTimeouts", func() { m.checkTimeoutsWrite(number) }, func() { m.ownTimeouts[number] = t })
+}
+
+// PutSourceRules that fails has written some.
+func (m *memory) PutSourceRules(number uint32, rules lb.SourceRules) error {
+	m.rules[number] = lb.SourceRules{Allow: rules.Allow[:len(rules.Allow)/2], Deny: rules.Deny[:len(rules.Deny)/2]}
+	return m.write("PutSourceRules", func() { m.checkRulesWrite(number) }, func() { m.rules[number] = rules })
+}
+
+func (m *memory) DeleteSourceRules(number uint32, rules lb.SourceRules) error {
+	return m.write("DeleteSourceRules", func() { m.checkRulesWrite(number) }, func() {
+		if has := m.rules[number]; len(has.Allow) > len(rules.Allow) || len(has.Deny) > len(rules.Deny) {
+			m.violation("not all of the source rules %d are removed", number)
+		}
+		delete(m.rules, number)
+	})
+}
+
+func (m *memory) PutAffinityBackend(key lb.BackendKey, id uint32) error {
+	return m.write("PutAffinityBackend", always, func() { m.affinity[key] = id })
+}
+
+func (m *memory) DeleteAffinityBackend(key lb.BackendKey) error {
+	return m.write("DeleteAffinityBackend", always, func() { delete(m.affinity, key) })
 }
 
 func (m *memory) PutServiceName(id uint32, name lb.ServiceName) error {

@@ -39,6 +39,12 @@ func (m *memory) check(what string) {
 	}
 	m.inRange("number of ports", uint32(len(m.services))-blocks, 0, 2*m.limits.Services)
 	m.inRange("number of blocks of ports", blocks, 0, 64*m.limits.Services)
+	m.inRange("number of QUIC servers", uint32(len(m.quic)), 0, m.limits.Backends)
+	for server, id := range m.quic {
+		if b := m.backends[id]; b.Service != server.Service {
+			m.violation("%s: connection ids with %v lead to backend %d, which is %+v", what, server, id, b)
+		}
+	}
 	m.inRange("number of near clients", uint32(len(m.near)), 0, 3*m.limits.Backends)
 	for id, b := range m.backends {
 		if b.Service != 0 {
@@ -46,6 +52,20 @@ func (m *memory) check(what string) {
 			m.checkSources(what, id, b, onePort)
 		}
 	}
+	rules := 0
+	for id, policy := range m.policies {
+		if _, named := m.serviceNames[id]; !named {
+			m.violation("%s: service %d has a policy, and no name", what, id)
+		}
+		if _, whole := m.rules[policy.SourceRules]; policy.SourceRules > 0 && !whole {
+			m.violation("%s: service %d has source rules that are not there", what, id)
+		}
+	}
+	for _, r := range m.rules {
+		rules += r.Size()
+	}
+	m.inRange("number of source rules", uint32(rules), 0, 2*m.limits.Prefixes)
+	m.inRange("number of affinity's backends", uint32(len(m.affinity)), 0, 2*m.limits.Backends)
 	for client := range m.near {
 		if _, named := m.serviceNames[client.Service]; !named {
 			m.violation("%s: near client %v belongs to a service without name", what, client)
@@ -123,6 +143,9 @@ func (m *memory) checkBackend(what string, id uint32, b lb.BackendEntry) {
 	if hop.Usable() && !leadsTo(hop, b.Address.Addr()) {
 		m.violation("%s: backend %d at %s has another one's next hop: %+v", what, id, b.Address, hop)
 	}
+	if _, written := m.ownTimeouts[b.Timeouts]; b.Timeouts > 0 && !written {
+		m.violation("%s: backend %d refers to timeouts %d, which were never written", what, id, b.Timeouts)
+	}
 	if b.TunnelSource.IsValid() && b.TunnelSource.Addr().Is4() != b.Address.Addr().Is4() {
 		m.violation("%s: backend %d at %s has an outer source of the other family: %s", what, id, b.Address, b.TunnelSource)
 	}
@@ -154,6 +177,28 @@ func (m *memory) sources(b lb.BackendEntry) []netip.Addr {
 		list = append(list, m.snat[b.SNATFirst+i].Address)
 	}
 	return list
+}
+
+// checkRulesWrite: no packet may be looking at them.
+func (m *memory) checkRulesWrite(number uint32) {
+	m.t.Helper()
+	m.inRange("number of source rules", number, 1, 2*m.limits.Services)
+	for id, policy := range m.policies {
+		if policy.SourceRules == number {
+			m.violation("service %d has source rules %d, which are written", id, number)
+		}
+	}
+}
+
+// checkTimeoutsWrite: no flow may have them.
+func (m *memory) checkTimeoutsWrite(number uint8) {
+	m.t.Helper()
+	m.inRange("number of timeouts", uint32(number), 1, 255)
+	for id, b := range m.backends {
+		if b.Service != 0 && b.Timeouts == number {
+			m.violation("backend %d has timeouts %d, which are written", id, number)
+		}
+	}
 }
 
 // checkKey: a block is a power of two, and starts at a multiple of it.

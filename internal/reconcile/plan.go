@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -18,12 +19,16 @@ type plan struct {
 	changes  []*change  // in the order in which they have to be written
 	spare    []change   // to be used next
 	lists    []list
+	timeouts []timeouts             // new ones
 	keys     map[lb.ServiceKey]bool // of the changes
 	moves    bool                   // an address comes or goes that the address filter may have to know
 	ends     bool                   // a tunnel's end comes or goes
 
 	goneKeys     []lb.ServiceKey
 	goneNear     []lb.NearClient
+	goneRules    []uint32
+	goneAffinity []lb.BackendKey
+	goneQUIC     []lb.QUICServer
 	goneBackends []uint32
 	goneHops     []uint32
 	goneHosts    []netip.Addr // addresses that no backend has any more
@@ -32,16 +37,21 @@ type plan struct {
 
 // change is the desired content of one service.
 type change struct {
-	service *service
-	config  lb.Service
-	keys    []lb.ServiceKey
-	entry   lb.ServiceEntry
-	content content // of the table
+	service  *service
+	config   lb.Service
+	keys     []lb.ServiceKey
+	entry    lb.ServiceEntry
+	policy   lb.ServicePolicy
+	rules    lb.SourceRules // to be written before the policy, which has their number
+	timeouts uint8
+	content  content // of the table
 	// isNewTable: the table has to be built and written before the entry.
 	isNewTable bool
 	table      []uint32 // backend ids, once it is built
 	backends   []plannedBackend
 	near       map[netip.Prefix]uint32 // as in lb.Tables.NearClients
+	affinity   map[lb.BackendKey]uint32
+	quic       map[lb.QUICServer]uint32
 }
 
 type plannedBackend struct {
@@ -64,6 +74,14 @@ func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan,
 	p := &plan{r: r, services: r.match(cfg.Services), keys: map[lb.ServiceKey]bool{}}
 	r.learn(hops)
 	r.compare(p.services, cfg.Services, rangesChanged)
+	if r.seed != cfg.Seed {
+		r.seed = cfg.Seed
+		for _, s := range p.services {
+			if s != nil {
+				s.complete = false
+			}
+		}
+	}
 	var due []int
 	for i, s := range p.services {
 		if s == nil || !s.complete {
@@ -198,6 +216,9 @@ func (r *Reconciler) learn(hops map[netip.Addr]lb.NextHop) (touched []*service) 
 func sameService(a, b *lb.Service) bool {
 	return a.Name == b.Name && a.Address == b.Address && slices.Equal(a.Protocols, b.Protocols) &&
 		a.Forward == b.Forward && a.Scheduler == b.Scheduler && a.TableSize == b.TableSize && a.Silent == b.Silent && a.MSS == b.MSS &&
+		slices.Equal(a.Allow, b.Allow) && slices.Equal(a.Deny, b.Deny) &&
+		a.MaxFlows == b.MaxFlows && a.NewFlowsPerSecond == b.NewFlowsPerSecond && a.PerClient == b.PerClient &&
+		a.Affinity == b.Affinity && a.Timeouts == b.Timeouts && a.QUIC == b.QUIC && maps.Equal(a.ServerIDs, b.ServerIDs) &&
 		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
 		slices.Equal(a.Tunnel.Sources, b.Tunnel.Sources) && a.Tunnel.Port == b.Tunnel.Port &&
 		slices.Equal(a.Backends, b.Backends)
@@ -223,15 +244,22 @@ func (p *plan) planService(s *service, config lb.Service) error {
 	// the caller may change what it handed over
 	config.Backends = slices.Clone(config.Backends)
 	config.Protocols = slices.Clone(config.Protocols)
+	config.ServerIDs = maps.Clone(config.ServerIDs)
 	config.SNAT.Addresses = slices.Clone(config.SNAT.Addresses)
 	config.Tunnel.Sources = slices.Clone(config.Tunnel.Sources)
+	config.Allow, config.Deny = slices.Clone(config.Allow), slices.Clone(config.Deny)
 	c := p.newChange()
 	c.service, c.config, c.keys = s, config, p.r.ports.keysOf(&config)
+	if err := p.planPolicy(c); err != nil {
+		return err
+	}
 	if err := p.planBackends(c); err != nil {
 		return err
 	}
 	p.ends = p.ends || p.endsMove(c)
 	p.planNear(c)
+	p.planAffinity(c)
+	p.planQUIC(c)
 	return p.planTable(c)
 }
 
@@ -273,6 +301,8 @@ func (p *plan) planRemovals() {
 		}
 	})
 	books.hopIDs.settle(func(stretch) {})
+	books.rules.settle(func(stretch) {})
+	books.timeouts.settle(func(s stretch) { delete(books.timeoutsAt, r.actual.timeouts[uint8(s.first)]) })
 	for _, id := range p.goneBackends {
 		address := r.actual.backendNames.at(id).Address.Addr()
 		if hop, known := books.hopID[address]; known && !books.hopIDs.used(hop) {
@@ -305,6 +335,9 @@ func (p *plan) removeService(s *service) {
 	books := p.r.books
 	p.removeKeys(s.keys)
 	p.goneNear = append(p.goneNear, s.near...)
+	p.goneAffinity = append(p.goneAffinity, s.affinity...)
+	p.dropRules(p.r.actual.policies[s.id].SourceRules)
+	p.goneQUIC = append(p.goneQUIC, s.quic...)
 	p.moves = p.moves || len(s.near) > 0
 	for _, id := range s.backends {
 		p.removeBackend(id)

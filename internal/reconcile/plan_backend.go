@@ -68,7 +68,8 @@ func (p *plan) planBackend(c *change, id uint32, b lb.Backend) (plannedBackend, 
 		Address: b.Address, Service: c.service.id, NextHop: hopID, Generation: old.Generation, SNATPorts: c.config.SNAT.Ports,
 		// flows go on with these while no others are known
 		SNATFirst: old.SNATFirst, SNATCount: old.SNATCount, TunnelSource: old.TunnelSource,
-		GUEPort: c.config.Tunnel.Port, MSS: c.config.MSS,
+		GUEPort: c.config.Tunnel.Port, MSS: c.config.MSS, Timeouts: c.timeouts, MaxFlows: b.MaxFlows,
+		Weight: b.Weight, QUIC: c.config.QUIC,
 	}
 	if source := tunnelSource(c.config.Tunnel, address, planned.hop); source.IsValid() {
 		planned.entry.TunnelSource = source
@@ -80,8 +81,11 @@ func (p *plan) planBackend(c *change, id uint32, b lb.Backend) (plannedBackend, 
 		}
 	}
 	p.r.books.lists.hold(listStretch(planned.entry))
+	p.r.books.timeouts.hold(timeoutsStretch(planned.entry))
 	p.release(old)
 	planned.problem = problem(c.config.Forward, planned)
+	// the data plane sees for itself whether there is a next hop
+	planned.entry.TakesFlows = b.Weight > 0 && (planned.problem == "" || !planned.hop.Usable())
 	return planned, nil
 }
 
@@ -144,6 +148,7 @@ func (p *plan) release(old lb.BackendEntry) {
 		return
 	}
 	p.r.books.lists.release(listStretch(old))
+	p.r.books.timeouts.release(timeoutsStretch(old))
 	p.r.books.hopIDs.release(stretch{old.NextHop, 1})
 }
 

@@ -12,12 +12,10 @@ import (
 	"github.com/tinylb/tinylb/internal/maglev"
 )
 
-// maglevSeed is the same on every node, so that all give the same answer.
-const maglevSeed = 0
-
 // content is what a scheduler table was built from.
 type content struct {
 	size   uint32
+	seed   uint32
 	shares []share // by id
 }
 
@@ -27,18 +25,21 @@ type share struct {
 	weight         uint32
 }
 
-func (c content) equal(o content) bool { return c.size == o.size && slices.Equal(c.shares, o.shares) }
+func (c content) equal(o content) bool {
+	return c.size == o.size && c.seed == o.seed && slices.Equal(c.shares, o.shares)
+}
 
 // planTable keeps the service's table or plans a new one beside it. The old
 // one's room is free for the next service: by then no key leads to it.
 func (p *plan) planTable(c *change) error {
 	r, books := p.r, p.r.books
 	c.entry = lb.ServiceEntry{
-		ID: c.service.id, Forward: c.config.Forward, Random: c.config.Scheduler == lb.Random, Silent: c.config.Silent,
+		ID: c.service.id, Forward: c.config.Forward, Scheduler: c.config.Scheduler, QUIC: c.config.QUIC, Silent: c.config.Silent,
 	}
 	var taken stretch
 	if !c.service.down && len(c.keys) > 0 {
 		slices.SortFunc(c.content.shares, func(a, b share) int { return cmp.Compare(a.id, b.id) })
+		c.content.seed = r.seed
 		c.content.size = cmp.Or(c.config.TableSize, maglev.SizeFor(len(c.config.Backends)))
 		offset, exists := r.findTable(c)
 		if !exists {
@@ -101,7 +102,7 @@ func buildTable(c *change) ([]uint32, error) {
 			ids = append(ids, b.id)
 		}
 	}
-	slots, err := maglev.Build(entries, c.content.size, maglevSeed)
+	slots, err := maglev.Build(entries, c.content.size, uint64(c.content.seed))
 	if err != nil {
 		return nil, fmt.Errorf("build the maglev table: %w", err)
 	}

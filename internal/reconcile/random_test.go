@@ -9,7 +9,7 @@ import (
 )
 
 func testLimits() lb.Limits {
-	return lb.Limits{Services: 64, Backends: 256, TableEntries: 32768}
+	return lb.Limits{Services: 64, Backends: 256, TableEntries: 32768, Prefixes: 64}
 }
 
 // sequences runs f with many seeds.

@@ -25,6 +25,7 @@ type Reconciler struct {
 	hops    map[netip.Addr]lb.NextHop // as last known
 	mtus    mtus
 	round   uint64 // counts calls of Apply
+	seed    uint32 // of the scheduler tables to come
 }
 
 // New reads back what the tables hold. The limits are those that the tables

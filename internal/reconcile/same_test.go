@@ -48,8 +48,11 @@ func alter(t *testing.T, v reflect.Value) {
 		v.SetString("other")
 	case reflect.Bool:
 		v.SetBool(!v.Bool())
-	case reflect.Uint16, reflect.Uint32:
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
 		v.SetUint(7)
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.Zero(v.Type().Key()), reflect.Zero(v.Type().Elem()))
 	case reflect.Slice:
 		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
 	case reflect.Struct:
@@ -58,8 +61,16 @@ func alter(t *testing.T, v reflect.Value) {
 			v.Set(reflect.ValueOf(lb.VIPAt(netip.MustParseAddrPort("10.0.0.9:9"))))
 		case lb.PortRange:
 			v.Set(reflect.ValueOf(lb.PortRange{First: 1, Last: 2}))
+		case lb.QUIC:
+			v.Set(reflect.ValueOf(lb.QUIC{ServerIDLength: 7}))
 		case lb.Tunnel:
 			v.Set(reflect.ValueOf(lb.Tunnel{Port: 7}))
+		case lb.ClientRate:
+			v.Set(reflect.ValueOf(lb.ClientRate{PrefixV4: 7}))
+		case lb.Affinity:
+			v.Set(reflect.ValueOf(lb.Affinity{Group: "other"}))
+		case lb.Timeouts:
+			v.Set(reflect.ValueOf(lb.Timeouts{UDPStream: 7}))
 		case lb.SNAT:
 			v.Set(reflect.ValueOf(lb.SNAT{Ports: lb.PortRange{First: 1, Last: 2}}))
 		default:

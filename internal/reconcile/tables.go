@@ -30,6 +30,15 @@ type Tables interface {
 	DeleteService(key lb.ServiceKey) error
 	PutNearClient(client lb.NearClient, interfaceIndex uint32) error
 	DeleteNearClient(client lb.NearClient) error
+	// PutTimeouts and PutSourceRules write under a number that nobody has yet.
+	PutTimeouts(number uint8, t lb.Timeouts) error
+	PutSourceRules(number uint32, rules lb.SourceRules) error
+	DeleteSourceRules(number uint32, rules lb.SourceRules) error
+	PutAffinityBackend(key lb.BackendKey, id uint32) error
+	DeleteAffinityBackend(key lb.BackendKey) error
+	PutPolicy(service uint32, policy lb.ServicePolicy) error
+	PutQUICServer(server lb.QUICServer, backend uint32) error
+	DeleteQUICServer(server lb.QUICServer) error
 	PutTunnelEnd(end lb.TunnelEnd, backend uint32) error
 	DeleteTunnelEnd(end lb.TunnelEnd) error
 	PutForeignVIP(vip netip.Addr, answers lb.VIPAnswers) error

@@ -122,6 +122,8 @@ type world struct {
 	timeouts lb.Timeouts
 	limits   lb.RateLimits
 	numbers  int
+	servers  int
+	seed     uint32
 }
 
 type worldService struct {
@@ -141,10 +143,11 @@ func newWorld(seed uint64) *world {
 
 // config is a copy that later steps leave alone.
 func (w *world) config() lb.Config {
-	cfg := lb.Config{Timeouts: w.timeouts, RateLimits: w.limits}
+	cfg := lb.Config{Timeouts: w.timeouts, RateLimits: w.limits, Seed: w.seed}
 	for _, s := range w.services {
 		service := s.Service
 		service.Backends = slices.Clone(service.Backends)
+		service.ServerIDs = maps.Clone(service.ServerIDs)
 		cfg.Services = append(cfg.Services, service)
 	}
 	return cfg
@@ -191,7 +194,18 @@ func (w *world) changeSome() {
 
 func (w *world) change(s *worldService) {
 	b := &s.Backends[w.rng.IntN(len(s.Backends))]
-	switch w.rng.IntN(24) {
+	switch w.rng.IntN(28) {
+	case 26:
+		w.seed = uint32(w.rng.IntN(2))
+	case 24:
+		w.chooseQUIC(s)
+	case 25: // two servers change places
+		o := &s.Backends[w.rng.IntN(len(s.Backends))]
+		if s.ServerIDs != nil {
+			s.ServerIDs[b.Address], s.ServerIDs[o.Address] = s.ServerIDs[o.Address], s.ServerIDs[b.Address]
+		}
+	case 23:
+		w.choosePolicy(s)
 	case 0:
 		w.services = slices.DeleteFunc(w.services, func(o *worldService) bool { return o == s })
 	case 1:
@@ -240,7 +254,7 @@ func (w *world) change(s *worldService) {
 	case 11:
 		b.Name = fmt.Sprintf("b-%d", w.rng.IntN(100))
 	case 12:
-		s.Scheduler, s.Silent = []lb.Scheduler{lb.Maglev, lb.Random}[w.rng.IntN(2)], w.rng.IntN(2) == 0
+		s.Scheduler, s.Silent = lb.Schedulers()[w.rng.IntN(3)], w.rng.IntN(2) == 0
 	case 13:
 		w.chooseSNAT(s)
 	case 14:
@@ -287,6 +301,39 @@ func (w *world) addService() {
 		w.addBackend(s)
 	}
 	w.services = append(w.services, s)
+}
+
+// choosePolicy changes one or more of what a service asks of new flows, or its timeouts.
+func (w *world) choosePolicy(s *worldService) {
+	s.MaxFlows, s.NewFlowsPerSecond = uint32(w.rng.IntN(3)), uint32(w.rng.IntN(3))
+	switch w.rng.IntN(6) {
+	case 0:
+		s.Allow, s.Deny = w.sources(), w.sources()
+	case 1:
+		s.Allow, s.Deny = nil, nil
+	case 2:
+		s.Timeouts = lb.Timeouts{}
+	case 3:
+		s.Timeouts = lb.Timeouts{TCPEstablished: time.Duration(1+w.rng.IntN(3)) * time.Hour}
+	case 4:
+		s.PerClient = lb.ClientRate{NewFlowsPerSecond: uint32(w.rng.IntN(2)), PrefixV4: 24, PrefixV6: uint8(w.rng.IntN(2))}
+	case 5:
+		s.Affinity = lb.Affinity{
+			Timeout: time.Duration(w.rng.IntN(2)) * time.Hour, PrefixV4: 32, PrefixV6: 64, Group: []string{"", "a", "b"}[w.rng.IntN(3)],
+		}
+	}
+	for i := range s.Backends {
+		s.Backends[i].MaxFlows = uint32(w.rng.IntN(2))
+	}
+}
+
+// sources are few, so that lists are often the same.
+func (w *world) sources() []netip.Prefix {
+	all := []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("192.0.2.1/32"),
+		netip.MustParsePrefix("2001:db8::/32"),
+	}
+	return all[w.rng.IntN(2) : w.rng.IntN(4)+1]
 }
 
 func (w *world) chooseSNAT(s *worldService) {
@@ -375,6 +422,7 @@ func (w *world) serviceAt(d destination) *worldService {
 func (w *world) addBackend(s *worldService) {
 	if address := w.freeBackend(s); address.IsValid() && len(s.Backends) < 8 {
 		s.Backends = append(s.Backends, lb.Backend{Address: address, Weight: uint32(1 + w.rng.IntN(3))})
+		w.nameServer(s, address)
 	}
 }
 
@@ -394,4 +442,27 @@ func (w *world) freeBackend(s *worldService) netip.AddrPort {
 // snapshot is what Apply is given.
 func (w *world) snapshot() (lb.Config, map[netip.Addr]lb.NextHop) {
 	return w.config(), maps.Clone(w.hops)
+}
+
+// chooseQUIC gives each backend another server id, or none of them any.
+func (w *world) chooseQUIC(s *worldService) {
+	s.QUIC = lb.QUIC{}
+	if w.rng.IntN(4) > 0 {
+		s.QUIC = lb.QUIC{ConfigID: uint8(w.rng.IntN(7)), ServerIDLength: 2}
+	}
+	s.ServerIDs = nil
+	if s.QUIC.ServerIDLength > 0 {
+		s.ServerIDs = map[netip.AddrPort]string{}
+	}
+	for _, b := range s.Backends {
+		w.nameServer(s, b.Address)
+	}
+}
+
+// nameServer gives a backend an id that no other one has, where connection ids matter.
+func (w *world) nameServer(s *worldService, address netip.AddrPort) {
+	if s.ServerIDs != nil {
+		w.servers++
+		s.ServerIDs[address] = fmt.Sprintf("%04x", w.servers)
+	}
 }

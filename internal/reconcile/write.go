@@ -31,6 +31,11 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 	if err := r.setInterfaceMTUs(); err != nil {
 		return err
 	}
+	if r.untidy {
+		if err := r.clearStrayRules(); err != nil {
+			return err
+		}
+	}
 	if addressesDue {
 		if err := r.setAddresses(p); err != nil {
 			return err
@@ -42,7 +47,13 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 			return fmt.Errorf("service %s: %w", c.config.Name, err)
 		}
 	}
+	if err := r.writeTimeouts(p); err != nil {
+		return err
+	}
 	if err := r.writeBackends(p.changes); err != nil {
+		return err
+	}
+	if err := r.makeQUICRoom(p); err != nil {
 		return err
 	}
 	if err := r.writeServices(p.changes); err != nil {
@@ -250,6 +261,12 @@ func (r *Reconciler) writeService(c *change) error {
 		}
 		r.contents[c.entry.TableOffset] = c.content
 	}
+	if err := r.writePolicy(c); err != nil {
+		return err
+	}
+	if err := r.anticipateQUIC(c); err != nil {
+		return err
+	}
 	for _, key := range c.keys {
 		if err := put(r.actual.services, key, c.entry, same, r.tables.PutService); err != nil {
 			return err
@@ -267,6 +284,14 @@ func (r *Reconciler) remove(p *plan) error {
 	if err := r.dropNear(p.goneNear); err != nil {
 		return err
 	}
+	for _, key := range p.goneAffinity {
+		if err := drop(r.actual.affinity, key, r.tables.DeleteAffinityBackend); err != nil {
+			return err
+		}
+	}
+	if err := r.dropQUIC(p.goneQUIC); err != nil {
+		return err
+	}
 	for _, id := range p.goneBackends {
 		if err := r.removeBackend(id); err != nil {
 			return err
@@ -274,9 +299,15 @@ func (r *Reconciler) remove(p *plan) error {
 	}
 	// last, so that whatever has a service's id finds its name
 	for _, id := range p.goneServices {
+		if err := r.setPolicy(id, lb.ServicePolicy{}); err != nil {
+			return err
+		}
 		if err := drop(r.actual.serviceNames, id, r.tables.DeleteServiceName); err != nil {
 			return err
 		}
+	}
+	if err := r.clearRules(p.goneRules); err != nil {
+		return err
 	}
 	if r.untidy {
 		return r.clearHops(slices.Collect(maps.Keys(r.actual.nextHops)))

@@ -22,11 +22,12 @@ type World struct {
 	MTUs   map[int]int  `json:",omitempty"` // of interfaces, by index
 }
 
-// Event is what happens next: a frame that arrives, or another World.
+// Event is what happens next: a frame that arrives, another World, or dead flows are cleared.
 type Event struct {
 	After time.Duration // since the event before
 	Frame Frame         `json:",omitempty"`
 	World *World        `json:",omitempty"`
+	Sweep bool          `json:",omitempty"`
 }
 
 // Case is everything that a run depends on.

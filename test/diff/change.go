@@ -19,6 +19,7 @@ func (w World) changed(rng *rand.Rand) World {
 	for range 1 + rng.IntN(3) {
 		w.change(rng)
 	}
+	w.nameServers(rng)
 	w.findHops(rng)
 	return w
 }
@@ -49,8 +50,10 @@ func (w *World) changeAService(rng *rand.Rand) {
 }
 
 func (w *World) changeNetwork(rng *rand.Rand) {
-	switch rng.IntN(11) {
+	switch rng.IntN(12) {
 	case 10:
+		w.Config.Seed = pick(rng, 0, rng.Uint32())
+	case 11:
 		w.Config.Fragments = randomFragments(rng)
 	case 9:
 		w.MTUs = randomMTUs(rng)
@@ -96,7 +99,11 @@ func (w *World) changeServices(rng *rand.Rand) {
 
 // changeService changes one thing about a service that is not in the world just now.
 func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
-	switch rng.IntN(13) {
+	switch rng.IntN(16) {
+	case 13, 14:
+		changePolicy(rng, s)
+	case 15:
+		s.QUIC = randomQUIC(rng)
 	case 0:
 		s.Name = w.freeName()
 	case 1:
@@ -113,7 +120,7 @@ func (w *World) changeService(rng *rand.Rand, s *lb.Service) {
 	case 6:
 		s.Tunnel = randomTunnel(rng, *s)
 	case 7:
-		s.Scheduler, s.TableSize = pick(rng, lb.Maglev, lb.Random), pick[uint32](rng, 0, 127, 509)
+		s.Scheduler, s.TableSize = pick(rng, lb.Schedulers()...), pick[uint32](rng, 0, 127, 509)
 	case 8:
 		s.Silent, s.MSS = !s.Silent, randomMSS(rng)
 	case 9, 10: // others instead of some

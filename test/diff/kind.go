@@ -198,6 +198,7 @@ type Tally struct {
 	Packets    int
 	ForService int // for a service or one of its flows
 	Imprecise  uint64
+	Sweeps     int
 	Reasons    map[model.Reason]int
 	Kinds      map[Kind]int // of those for a service
 }
@@ -206,7 +207,7 @@ func newTally() *Tally { return &Tally{Reasons: map[model.Reason]int{}, Kinds: m
 
 func (t *Tally) String() string {
 	var lines strings.Builder
-	fmt.Fprintf(&lines, "%d packets, %d for a service\n", t.Packets, t.ForService)
+	fmt.Fprintf(&lines, "%d packets, %d for a service, %d sweeps\n", t.Packets, t.ForService, t.Sweeps)
 	reasons := model.Reasons()
 	slices.SortFunc(reasons, func(a, b model.Reason) int { return t.Reasons[b] - t.Reasons[a] })
 	for _, why := range reasons {

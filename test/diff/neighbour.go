@@ -53,7 +53,11 @@ func (t *Traffic) arpRequest(target netip.Addr) []byte {
 		senderMAC = pick(t.rng, randomMAC(t.rng), lb.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, lb.MAC{})
 	}
 	operation := pick[byte](t.rng, 1, 1, 1, 1, 1, 1, 2, 3)
-	frame := append(append(dst[:], src[:]...), 8, 6, 0, 1, 8, 0, 6, 4, 0, operation)
+	header := []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, operation}
+	if chance(t.rng, 6) { // of other hardware or another protocol
+		header[2+t.rng.IntN(6)] = byte(t.rng.IntN(8))
+	}
+	frame := append(append(dst[:], src[:]...), header...)
 	frame = append(append(frame, senderMAC[:]...), sender.AsSlice()...)
 	return append(append(frame, randomBytes(t.rng, len(lb.MAC{}))...), target.AsSlice()...)
 }

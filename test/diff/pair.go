@@ -114,6 +114,9 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 	if e.World != nil {
 		return model.Outcome{}, p.change(*e.World)
 	}
+	if e.Sweep {
+		return model.Outcome{}, p.sweep()
+	}
 	p.last = p.now
 	decision, frames, err := p.runner.Run(p.now, e.Frame)
 	if err != nil {
@@ -133,6 +136,15 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 		return got, disagree(fmt.Errorf("nobody has service id %d or backend id %d", decision.Service, decision.Backend))
 	}
 	return got, disagree(p.model.Check(p.now, e.Frame, got, p.listFlows))
+}
+
+// sweep clears dead flows.
+func (p *Pair) sweep() error {
+	if err := p.runner.Sweep(p.now); err != nil {
+		return err
+	}
+	listed, err := p.datapath.LiveFlows()
+	return disagree(errors.Join(err, p.model.CheckSwept(p.now, asModel(listed))))
 }
 
 func disagree(err error) error {

@@ -52,6 +52,8 @@ func drive(p *Pair, traffic *Traffic, packets int, tally *Tally) (events []Event
 			return events, err
 		case e.World != nil:
 			traffic.Changed(*e.World)
+		case e.Sweep:
+			tally.Sweeps++
 		default:
 			if err := tally.count(p, traffic, e, got); err != nil {
 				return events, err

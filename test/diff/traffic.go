@@ -50,6 +50,11 @@ func (t *Traffic) Next() Event {
 		}
 		return Event{After: t.pause(), World: &w}
 	}
+	if chance(t.rng, 200) {
+		e := Event{After: t.pause(), Sweep: true}
+		t.now = t.now.Add(max(e.After, 1))
+		return e
+	}
 	e := Event{After: t.pause()}
 	if c := t.someone(); c != nil && !t.patient && chance(t.rng, 100) {
 		if wait := t.untilItsEnd(c); wait > 0 {
@@ -86,12 +91,22 @@ func (t *Traffic) pause() time.Duration {
 // untilItsEnd is how long it takes until one of the timeouts is over for a
 // conversation, or a nanosecond more. Not positive: it is over already.
 func (t *Traffic) untilItsEnd(c *conversation) time.Duration {
-	all := t.world.Config.Timeouts
+	all := t.world.timeoutsOf(c)
 	timeout := pick(t.rng, all.TCPUnconfirmed, all.TCPClosed, all.UDPUnconfirmed, all.UDPStream, all.TCPHalfClosed)
 	if chance(t.rng, 10) {
 		timeout = all.TCPEstablished
 	}
 	return c.seen.Add(timeout).Sub(t.now) + time.Duration(t.rng.IntN(2))
+}
+
+// timeoutsOf are those of a conversation's service, or some service with its VIP.
+func (w World) timeoutsOf(c *conversation) lb.Timeouts {
+	for _, s := range w.Config.Services {
+		if own := s.Timeouts; own != (lb.Timeouts{}) && s.Address.Contains(c.dst) {
+			return own
+		}
+	}
+	return w.Config.Timeouts
 }
 
 func (t *Traffic) someone() *conversation {
@@ -163,7 +178,9 @@ func (t *Traffic) packet() []byte {
 }
 
 // forAService is a packet of a conversation, or one that opens one.
-func (t *Traffic) forAService() packet.Packet {
+func (t *Traffic) forAService() packet.Packet { return t.named(t.nextForAService()) }
+
+func (t *Traffic) nextForAService() packet.Packet {
 	c := t.someone()
 	if c == nil || chance(t.rng, 4) {
 		return t.opening()

@@ -39,7 +39,8 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 			RateLimits: randomRateLimits(rng),
 			Answers:    randomAnswers(rng),
 			Fragments:  randomFragments(rng),
-			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768, Held: heldAtMost},
+			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768, Held: heldAtMost, Prefixes: 256, Clients: 16384, Affinity: 16384},
+			Seed:       pick(rng, 0, rng.Uint32()),
 		},
 		Hops: map[netip.Addr]lb.NextHop{},
 	}
@@ -48,6 +49,7 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 	for more := 1 + rng.IntN(maxServices-1); more > 0 || len(w.Config.Services) == 0; more-- {
 		w.addService(rng)
 	}
+	w.nameServers(rng)
 	w.findHops(rng)
 	w.MTUs = randomMTUs(rng)
 	w.Config.Limits.Backends = w.backends() + spareBackends
@@ -110,8 +112,8 @@ func (w *World) addServiceOf(rng *rand.Rand, k Kind) {
 	}
 	s := lb.Service{
 		Name: w.freeName(), Protocols: randomProtocols(rng), Forward: k.Forward,
-		Scheduler: pick(rng, lb.Maglev, lb.Maglev, lb.Random), TableSize: pick[uint32](rng, 0, 127, 251),
-		Silent: chance(rng, 4), MSS: randomMSS(rng), Tunnel: lb.Tunnel{Port: 6080},
+		Scheduler: pick(rng, lb.Maglev, lb.Maglev, lb.Random, lb.LeastConn), TableSize: pick[uint32](rng, 0, 127, 251),
+		Silent: chance(rng, 4), MSS: randomMSS(rng), QUIC: randomQUIC(rng), Tunnel: lb.Tunnel{Port: 6080},
 	}
 	for range 20 {
 		s.Address = randomVIP(rng, k.Client)
@@ -124,6 +126,9 @@ func (w *World) addServiceOf(rng *rand.Rand, k Kind) {
 	}
 	if len(s.Backends) > 0 && w.takes(s) {
 		s.SNAT, s.Tunnel = randomSNAT(rng, s), randomTunnel(rng, s)
+		for range rng.IntN(3) {
+			changePolicy(rng, &s)
+		}
 		w.Config.Services = append(w.Config.Services, s)
 	}
 }

@@ -3,6 +3,7 @@ package forward
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -98,18 +99,16 @@ func TestReject(t *testing.T) {
 // awaitUnusable waits until the balancer knows that the backend is gone.
 func (n *network) awaitUnusable() {
 	n.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		usable := false
+	testnet.Eventually(n.t, testnet.DaemonWait, func() error {
 		for _, s := range n.Status().Services {
 			for _, b := range s.Backends {
-				usable = usable || b.Usable
+				if b.Usable {
+					return fmt.Errorf("backend %s of %s is usable", b.Address, s.Name)
+				}
 			}
 		}
-		if !usable {
-			return
-		}
-	}
-	n.t.Fatal("the backend stays usable")
+		return nil
+	})
 }
 
 // askUDP says what becomes of a question on a connected socket.

@@ -7,12 +7,8 @@ import (
 	"github.com/tinylb/tinylb/test/testnet"
 )
 
-const (
-	narrowMTU = 1280
-	// narrowTunnelMTU is for links that carry IPv6 in tunnels: no packet of IPv6
-	// need be smaller than 1280, and outer headers come on top.
-	narrowTunnelMTU = 1400
-)
+// leastMTU is what every link of IPv6 must have, and few of IPv4 do not.
+const leastMTU = 1280
 
 // TestPathMTU: in the middle of a transfer each way, a link between two routers
 // becomes narrower than what both connections send. Who sends must learn it, by
@@ -28,7 +24,7 @@ func TestPathMTU(t *testing.T) {
 			}
 			servers := n.serveNoise(file)
 			n.Run(n.config())
-			up, down := n.transferWhile(file, servers, func() error { return n.routers.narrow(n.narrowTo()) })
+			up, down := n.transferWhile(file, servers, func() error { return n.routers.narrow(leastMTU) })
 			n.checkLearned(up, down)
 			n.checkTunnels()
 			testnet.CheckChecksums(t, append(n.backends, n.client)...)
@@ -60,26 +56,23 @@ func narrowWays() (all []way) {
 	return all
 }
 
-func (w way) narrowTo() int {
-	if w.routed == backendEnd && w.forward.Tunnels() && w.vip == v6 {
-		return narrowTunnelMTU
-	}
-	return narrowMTU
-}
-
 // pathMTUs are what client and backend must have learned, in bytes.
 func (w way) pathMTUs() (client, backend int) {
 	const ethernet = 1500
-	mtu := w.narrowTo()
 	switch {
 	case w.routed == backendEnd && w.forward.Tunnels():
-		return mtu - w.outerHeaders(), ethernet // answers go another way
+		// Answers go another way. Nothing of IPv6 may be told to be smaller than 1280:
+		// the tunnel's packets are cut (RFC 2473, 7.1).
+		if w.vip == v6 {
+			return leastMTU, ethernet
+		}
+		return leastMTU - w.outerHeaders(), ethernet
 	case !w.forward.Translates():
-		return mtu, mtu
+		return leastMTU, leastMTU
 	case w.routed == clientEnd:
-		return mtu, mtu + headerOf(w.backend) - headerOf(w.vip)
+		return leastMTU, leastMTU + headerOf(w.backend) - headerOf(w.vip)
 	}
-	return mtu + headerOf(w.vip) - headerOf(w.backend), mtu
+	return leastMTU + headerOf(w.vip) - headerOf(w.backend), leastMTU
 }
 
 // headerOf is an IP header's size, in bytes.

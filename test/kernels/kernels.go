@@ -29,7 +29,7 @@ func Packages() []Package {
 			Path: "internal/datapath",
 			// Each test loads programs, and an emulated processor takes seconds to verify one: so only those that
 			// show that each loads, each way through it, and what the flow table needs of a kernel.
-			Run:     "^Test(EveryKnobCombinationLoads|EveryReason|TCPLife|UDPLife|Checksums|BigFrames|FlowTableFull|CPUs.*)$",
+			Run:     "^Test(EveryKnobCombinationLoads|EveryReason|TCPLife|UDPLife|Checksums|BigFrames|FlowTableFull|ClientMovesToAnotherVLAN|ARP|NeighbourSolicitation|CPUs.*)$",
 			Modules: []string{"veth"},
 			Timeout: 15 * time.Minute,
 		},

@@ -23,12 +23,13 @@ import arp
 import extensions
 import fragments
 import icmp
+import large
 import lengths
 from conversation import GUE_PORT, Case, Family
 
 GUE_HEADER = 4
 REUSE = 5  # seconds after which an identification is another datagram's
-MODULES = (fragments, lengths, extensions, icmp, arp)
+MODULES = (fragments, lengths, large, extensions, icmp, arp)
 
 
 class Suite:

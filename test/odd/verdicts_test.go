@@ -79,9 +79,9 @@ func readExceptions(t *testing.T, cell string) (all []exception) {
 // and backend.
 func (r *row) want(forward lb.Forward, families string) string {
 	r.used.Store(true)
-	facts := []string{string(forward), "IPv" + families[:1]}
+	facts := []string{string(forward), "IPv" + families[:1], "within"}
 	if families[0] != families[1] {
-		facts = append(facts, "across")
+		facts[2] = "across"
 	}
 	for _, e := range r.but {
 		for _, condition := range e.conditions {

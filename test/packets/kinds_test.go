@@ -41,6 +41,11 @@ func kinds() map[string]kind {
 		"TTL 1, known flow":        {last: func(s *scene) []byte { s.open(); return withTTL(s.tcp(packet.ACK, ""), 1).Frame() }},
 		"TTL 1, from the backend":  {last: func(s *scene) []byte { return withTTL(s.answer(s.open()), 1).Frame() }},
 
+		"QUIC, names a backend that takes no new flow": {change: quicBackends, last: func(s *scene) []byte { return s.quic(1) }},
+		"QUIC, names its flow's backend":               {change: quicBackends, last: func(s *scene) []byte { s.run(s.quic(2)); return s.quic(2) }},
+		"QUIC, names another backend than its flow's":  {change: quicBackends, last: func(s *scene) []byte { s.run(s.quic(2)); return s.quic(1) }},
+		"QUIC, names nobody, known flow":               {change: quicBackends, last: func(s *scene) []byte { s.run(s.quic(2)); return s.quic(3) }},
+
 		"one VLAN tag":                                              {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 1) }},
 		"two VLAN tags":                                             {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 2) }},
 		"three VLAN tags":                                           {last: func(s *scene) []byte { return tagged(s.tcp(packet.SYN, "").Frame(), 3) }},
@@ -96,6 +101,11 @@ func kinds() map[string]kind {
 		"no backend has weight: TCP RST":                            {change: weightless, last: func(s *scene) []byte { return s.tcp(packet.RST, "").Frame() }},
 		"no backend has weight: UDP datagram":                       {change: weightless, last: func(s *scene) []byte { return s.udp("question").Frame() }},
 		"no backend has weight, reject: drop":                       {change: silent, last: func(s *scene) []byte { return s.tcp(packet.SYN, "").Frame() }},
+		"from a source that is denied":                              {change: denyAll, last: func(s *scene) []byte { return s.tcp(packet.ACK, "").Frame() }},
+		"the second new flow within a client's rate of one":         {change: asking(func(s *lb.Service) { s.PerClient = lb.ClientRate{NewFlowsPerSecond: 1} }), last: second},
+		"the second new flow within a service's rate of one":        {change: asking(func(s *lb.Service) { s.NewFlowsPerSecond = 1 }), last: second},
+		"the second new flow of a service that may have one":        {change: asking(func(s *lb.Service) { s.MaxFlows = 1 }), last: second},
+		"the second new flow of a backend that may have one":        {change: asking(func(s *lb.Service) { s.Backends[0].MaxFlows = 1 }), last: second},
 	}
 }
 
@@ -336,6 +346,29 @@ func weightless(cfg *lb.Config) {
 	}
 }
 
+// asking changes what each service asks of new flows.
+func asking(change func(*lb.Service)) func(*lb.Config) {
+	return func(cfg *lb.Config) {
+		for i := range cfg.Services {
+			change(&cfg.Services[i])
+		}
+	}
+}
+
+func denyAll(cfg *lb.Config) {
+	asking(func(s *lb.Service) {
+		s.Deny = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	})(cfg)
+}
+
+// second is the first packet of a second flow.
+func second(s *scene) []byte {
+	other := *s
+	other.port += 1000
+	other.open()
+	return s.tcp(packet.SYN, "").Frame()
+}
+
 func silent(cfg *lb.Config) {
 	weightless(cfg)
 	for i := range cfg.Services {
@@ -348,4 +381,23 @@ func backendOfOtherFamily(cfg *lb.Config) {
 	for i := range cfg.Services {
 		cfg.Services[i].Backends = []lb.Backend{{Address: backendOf(cfg.Services[i].Address.Addr.Is4()), Weight: 1}}
 	}
+}
+
+// quicBackends gives the services QUIC connection ids and two backends; the first takes no new flows.
+func quicBackends(cfg *lb.Config) {
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		s.Protocols, s.QUIC = []lb.Protocol{lb.UDP}, lb.QUIC{ConfigID: 2, ServerIDLength: 1}
+		first := s.Backends[0].Address
+		s.Backends = []lb.Backend{
+			{Address: first, Weight: 0},
+			{Address: netip.AddrPortFrom(first.Addr().Next(), first.Port()), Weight: 1},
+		}
+		s.ServerIDs = map[netip.AddrPort]string{s.Backends[0].Address: "01", s.Backends[1].Address: "02"}
+	}
+}
+
+// quic is a packet with a short header whose connection id has a server id.
+func (s *scene) quic(server byte) []byte {
+	return s.udp(string([]byte{0x40, 2<<5 | 1, server}) + "nonce, and more").Frame()
 }

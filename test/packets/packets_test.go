@@ -21,7 +21,7 @@ import (
 
 const configText = `
 interfaces: [eth0]
-limits: {flows: 1024, services: 2, backends: 2, table_entries: 1024}
+limits: {flows: 1024, services: 2, backends: 4, table_entries: 1024}
 services:
   - name: four
     address: 203.0.113.5:80

@@ -1,11 +1,9 @@
 package testnet
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -88,84 +86,33 @@ func wireTap(t testing.TB, node *lab.Node, ifname string) *os.File {
 // carry passes frames on until a file is closed.
 func (r *Relay) carry(from, to *os.File) error {
 	const largestFrame = 1<<16 + 100
-	waiting := map[string]datagram{}
+	var fragments lab.Fragments
 	buffer := make([]byte, largestFrame)
 	for {
 		size, err := from.Read(buffer)
 		if err != nil {
 			return fmt.Errorf("reading: %w", err)
 		}
-		for _, frame := range r.next(waiting, buffer[:size]) {
-			if _, err := to.Write(frame); err != nil {
-				return fmt.Errorf("writing %d bytes: %w", len(frame), err)
-			}
+		if whole, isFragment := fragments.Add(buffer[virtioHeader:size]); isFragment {
+			err = r.pass(whole, to)
+		} else {
+			_, err = to.Write(buffer[:size])
+		}
+		if err != nil {
+			return fmt.Errorf("writing: %w", err)
 		}
 	}
 }
 
-// next returns what goes on now that a frame has come.
-func (r *Relay) next(waiting map[string]datagram, frame []byte) [][]byte {
-	f, isFragment := readFragment(frame[virtioHeader:])
-	if !isFragment {
-		return [][]byte{frame}
-	}
-	f.frame = slices.Clone(frame)
-	if waiting[f.datagram] == nil {
-		waiting[f.datagram] = datagram{}
-	}
-	waiting[f.datagram][f.offset] = f
-	frames := waiting[f.datagram].whole()
-	if frames == nil {
+// pass writes a datagram's fragments.
+func (r *Relay) pass(whole [][]byte, to *os.File) error {
+	if whole == nil {
 		return nil
 	}
-	delete(waiting, f.datagram)
-	return (*r.order.Load())(frames)
-}
-
-// datagram is what has come of one, by offset.
-type datagram map[int]fragment
-
-// whole returns the frames in order, or nil while some are missing.
-func (d datagram) whole() (frames [][]byte) {
-	for offset := 0; ; {
-		f, ok := d[offset]
-		if !ok {
-			return nil
+	for _, frame := range (*r.order.Load())(whole) {
+		if _, err := to.Write(append(make([]byte, virtioHeader), frame...)); err != nil {
+			return err
 		}
-		frames = append(frames, f.frame)
-		if f.last {
-			return frames
-		}
-		offset += f.size
 	}
-}
-
-// fragment is one of IPv4 (RFC 791) or IPv6 (RFC 8200, section 4.5), the latter
-// with no other extension header before the fragment header.
-type fragment struct {
-	datagram     string // which one
-	offset, size int    // in bytes
-	last         bool
-	frame        []byte
-}
-
-func readFragment(ethernet []byte) (f fragment, ok bool) {
-	const etherHeader, ipv4Header, ipv6Header, fragmentHeader = 14, 20, 40, 8
-	ip := ethernet[etherHeader:]
-	switch etherType := binary.BigEndian.Uint16(ethernet[12:]); {
-	case etherType == unix.ETH_P_IP && len(ip) >= ipv4Header:
-		field := binary.BigEndian.Uint16(ip[6:])
-		f.offset, f.last = int(field&0x1fff)*8, field&0x2000 == 0
-		f.size = int(binary.BigEndian.Uint16(ip[2:])) - int(ip[0]&0xf)*4
-		f.datagram = string(ip[4:6]) + string(ip[9:10]) + string(ip[12:20])
-	case etherType == unix.ETH_P_IPV6 && len(ip) >= ipv6Header+fragmentHeader && ip[6] == unix.IPPROTO_FRAGMENT:
-		header := ip[ipv6Header:]
-		field := binary.BigEndian.Uint16(header[2:])
-		f.offset, f.last = int(field&0xfff8), field&1 == 0
-		f.size = int(binary.BigEndian.Uint16(ip[4:])) - fragmentHeader
-		f.datagram = string(ip[8:40]) + string(header[4:8])
-	default:
-		return f, false
-	}
-	return f, f.offset > 0 || !f.last
+	return nil
 }

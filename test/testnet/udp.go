@@ -14,8 +14,8 @@ import (
 	"github.com/tinylb/tinylb/internal/lab"
 )
 
-// largestDatagram is what a buffer for one holds, in bytes: all that UDP can carry.
-const largestDatagram = 65535
+// largestDatagram is what a buffer for one holds, in bytes.
+const largestDatagram = 1 << 16
 
 // ListenUDP opens a socket on a node. It is closed after the test.
 func ListenUDP(t testing.TB, node *lab.Node, address string, options ...func(*net.UDPConn) error) *net.UDPConn {
@@ -85,23 +85,19 @@ func ExchangeUDP(c *net.UDPConn, to netip.AddrPort, sent []byte) ([]byte, error)
 	if _, err := c.WriteToUDPAddrPort(sent, to); err != nil {
 		return nil, err
 	}
-	answer, err := ReceiveUDP(c, to)
-	if err != nil {
-		err = fmt.Errorf("the answer to %d bytes: %w", len(sent), err)
-	}
-	return answer, err
+	return ReceiveUDP(c, to)
 }
 
-// ReceiveUDP returns the next datagram, which must be from that address.
-func ReceiveUDP(c *net.UDPConn, want netip.AddrPort) ([]byte, error) {
+// ReceiveUDP returns the next datagram, which must come from a certain address.
+func ReceiveUDP(c *net.UDPConn, to netip.AddrPort) ([]byte, error) {
 	buffer := make([]byte, largestDatagram)
 	c.SetReadDeadline(time.Now().Add(AnswerWait))
 	size, from, err := c.ReadFromUDPAddrPort(buffer)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("wait for a datagram: %w", err)
 	}
-	if from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port()); from != want {
-		return nil, fmt.Errorf("a datagram came from %s, want %s", from, want)
+	if from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port()); from != to {
+		return nil, fmt.Errorf("the answer came from %s, want %s", from, to)
 	}
 	return buffer[:size], nil
 }

@@ -66,7 +66,7 @@ func TestFragmentsInAnyOrder(t *testing.T) {
 					}
 				}
 			}
-			n.checkFragments()
+			n.checkFragmentReasons()
 		})
 	}
 }
@@ -123,7 +123,7 @@ func TestFragmentsOfManyClients(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			n.checkFragments()
+			n.checkFragmentReasons()
 		})
 	}
 }
@@ -144,7 +144,7 @@ func TestLargestDatagrams(t *testing.T) {
 			if w.vip == v4 && (w.backend == v4 || w.forward == lb.ForwardIPIP) { // RFC 7915, 4.5: they cannot be translated
 				n.must(n.newAsker(testnet.WithoutChecksums).askOften(datagrams/10, largestUDP))
 			}
-			n.checkFragments()
+			n.checkFragmentReasons()
 		})
 	}
 }
@@ -234,8 +234,8 @@ func (n *network) reorder(order testnet.Order) {
 	}
 }
 
-// checkFragments wants no fragment to have ended otherwise than was meant.
-func (n *network) checkFragments() {
+// checkFragmentReasons wants no fragment to have ended otherwise than was meant.
+func (n *network) checkFragmentReasons() {
 	n.t.Helper()
 	fine := []string{"new-flow", "forwarded", "reply", "fragment-held", "fragment-duplicate"}
 	s := n.Status()
