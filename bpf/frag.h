@@ -424,44 +424,25 @@ __noinline bool fragment_apply(struct xdp_md *ctx, const struct packet *pkt)
 	return !bpf_xdp_store_bytes(ctx, 0, work->head + start, length);
 }
 
-/* Finishes a stored frame, which is the caller's, with the new head. */
-static __always_inline bool frame_finish(struct frame_ref ref, __u32 interface)
+/* Finishes a slot, which is the caller's: the new head, and `length` bytes from `offset` on. */
+static __always_inline bool frame_head(struct frame_slot *slot, const struct packet *pkt,
+				       __u32 offset, __u32 length)
 {
-	struct frame_bytes *frame = frame_bytes(ref.index);
-	struct frame_slot *slot = frame_slot(ref.index);
 	struct fragment_work *work = fragment_work();
-	__u32 start, id_at;
+	__u32 start;
 
-	if (!frame || !slot || !work)
+	if (!work)
 		return false;
 	start = work->start;
-	id_at = work->in.header_offset + offsetof(struct fragment_header, id);
-	asm volatile("" : "+r"(start), "+r"(id_at)); /* for the verifier */
-	if (start > HEAD_L3 || id_at > FRAME_OFFSET_MAX || slot->length <= work->replaced)
+	asm volatile("" : "+r"(start)); /* for the verifier */
+	if (start > HEAD_L3)
 		return false;
 	__builtin_memcpy(slot->head, work->head + start, FRAME_HEAD_MAX - HEAD_L3);
-	if (work->has_id)
-		__builtin_memcpy(frame->bytes + id_at, &work->id, sizeof(work->id));
 	slot->head_length = work->length;
-	slot->offset = work->replaced;
-	slot->length -= work->replaced;
-	slot->interface = work->to_host ? 0 : interface;
+	slot->offset = offset;
+	slot->length = length;
+	slot->interface = work->to_host ? 0 : pkt->hop.interface;
 	return true;
-}
-
-struct fragment_walk {
-	struct packet *pkt;
-	__u64 now;
-	struct frame_life life; /* of the slot in hand */
-	struct frame_ref next;
-	struct frame_chain chain;
-};
-
-/* A later fragment's time is over; nobody is told. */
-static __always_inline bool fragment_expires(const struct packet *pkt,
-					     const struct fragment_work *work)
-{
-	return !work->to_host && translates(pkt->flow.life.forward) && fragment_ttl(&work->in) <= 1;
 }
 
 /* With its new head it is not too long; what is longer than its link allows, the kernel has made. */
@@ -472,6 +453,121 @@ static __always_inline bool fragment_fits(const struct fragment_work *work)
 
 	return work->to_host || !work->limit || length <= work->limit ||
 	       (work->came_by && work->in.ip_length > work->came_by);
+}
+
+/* The fragment's own head becomes that of a piece of it. */
+static __always_inline void head_patch(struct fragment_work *work, __u32 length, bool more)
+{
+	struct fragment_header *header = (void *)(work->head + HEAD_L3 + sizeof(struct ipv6hdr));
+	struct ipv6hdr *v6 = (void *)(work->head + HEAD_L3);
+	struct iphdr *v4 = (void *)(work->head + HEAD_L3);
+	__u16 place = work->in.place + work->cut_done / 8;
+
+	if (v6->version == 6) {
+		v6->payload_len = bpf_htons(sizeof(*header) + length);
+		header->place = bpf_htons(place << 3 | more);
+		return;
+	}
+	cut_replace(&v4->tot_len, bpf_htons(sizeof(*v4) + length), &v4->check);
+	cut_replace(&v4->frag_off, bpf_htons(place | (more ? IPV4_MORE_FRAGMENTS : 0)), &v4->check);
+}
+
+struct fragment_cut_walk {
+	const struct packet *pkt;
+	__u64 now;
+};
+
+/* The next piece; the last one has the slot that all bytes are in, and goes last. */
+static long fragment_cut_step(__u32 i, struct fragment_cut_walk *walk)
+{
+	struct fragment_work *work = fragment_work();
+	struct frame_slot *slot;
+	struct frame_ref ref;
+	bool is_last;
+	__u32 length;
+
+	if (!work)
+		return 1;
+	is_last = work->cut_left <= work->cut_most;
+	length = is_last ? work->cut_left : work->cut_most;
+	ref = work->cut;
+	if (!is_last && !frame_take(&ref, walk->now, walk->now + PARCEL_NS))
+		return 1;
+	slot = frame_slot(ref.index);
+	if (!slot)
+		return 1;
+	head_patch(work, length, !is_last || work->in.more);
+	slot->bytes = work->cut.index;
+	frame_head(slot, walk->pkt, work->in.payload_offset + work->cut_done, length);
+	chain_append(&work->chain, ref);
+	work->cut_done += length;
+	work->cut_left -= length;
+	work->cut_failed = !is_last;
+	return is_last;
+}
+
+/* Makes pieces of a stored frame, in work->cut. False: it cannot be cut. */
+static __always_inline bool fragment_cut(const struct packet *pkt, __u64 now)
+{
+	struct fragment_cut_walk walk = { .pkt = pkt, .now = now };
+	struct fragment_work *work = fragment_work();
+	__u32 headers;
+
+	if (!pkt || !work)
+		return false;
+	headers = work->length - (HEAD_L3 - work->start);
+	/* only of a head that is all of the headers it is known how to go on */
+	if (work->replaced != work->in.payload_offset || !translates(pkt->flow.life.forward) ||
+	    work->limit < headers + 8 ||
+	    (!work->in.is_v6 && fragment_v4(&work->in)->frag_off & bpf_htons(IPV4_DONT_FRAGMENT)))
+		return false;
+	work->cut_done = 0;
+	work->cut_left = work->in.ip_length - (work->in.payload_offset - work->in.l3_offset);
+	work->cut_most = cut_evenly(work->cut_left, (work->limit - headers) & ~7U);
+	work->cut_failed = true;
+	bpf_loop(CUT_PIECES_MAX, fragment_cut_step, &walk, 0);
+	return true;
+}
+
+/* Appends a stored frame, which is the caller's, to those that leave, with the new head. False: it does not. Verified by itself, like parse(). */
+__noinline bool frame_finish(const struct packet *pkt, __u32 index, __u32 turn, __u64 now)
+{
+	struct frame_ref ref = { .index = index, .turn = turn };
+	struct frame_bytes *frame = frame_bytes(index);
+	struct frame_slot *slot = frame_slot(index);
+	struct fragment_work *work = fragment_work();
+	__u32 id_at;
+
+	if (!pkt || !frame || !slot || !work || slot->length <= work->replaced || work->cut_failed)
+		return false;
+	if (!fragment_fits(work)) {
+		work->cut = ref;
+		return fragment_cut(pkt, now) && !work->cut_failed;
+	}
+	id_at = work->in.header_offset + offsetof(struct fragment_header, id);
+	asm volatile("" : "+r"(id_at)); /* for the verifier */
+	if (id_at > FRAME_OFFSET_MAX)
+		return false;
+	if (work->has_id)
+		__builtin_memcpy(frame->bytes + id_at, &work->id, sizeof(work->id));
+	if (!frame_head(slot, pkt, work->replaced, slot->length - work->replaced))
+		return false;
+	chain_append(&work->chain, ref);
+	return true;
+}
+
+struct fragment_walk {
+	struct packet *pkt;
+	__u64 now;
+	struct frame_life life; /* of the slot in hand */
+	struct frame_ref next;
+};
+
+/* A later fragment's time is over; nobody is told. */
+static __always_inline bool fragment_expires(const struct packet *pkt,
+					     const struct fragment_work *work)
+{
+	return !work->to_host && translates(pkt->flow.life.forward) && fragment_ttl(&work->in) <= 1;
 }
 
 /* One that was held goes to, or comes from, the backend. Verified by itself, like parse(). */
@@ -502,12 +598,11 @@ static long fragment_follow_step(__u32 i, struct fragment_walk *walk)
 	frame_unhold(slot);
 	length = slot->length;
 	__builtin_memcpy(&work->in, slot->head, sizeof(work->in));
-	if (fragment_expires(pkt, work) || !fragment_head(pkt) || !fragment_fits(work) ||
-	    !frame_finish(ref, pkt->hop.interface)) {
+	if (fragment_expires(pkt, work) || !fragment_head(pkt) ||
+	    !frame_finish(pkt, ref.index, ref.turn, walk->now)) {
 		frame_free(slot, walk->life);
 		return 0;
 	}
-	chain_append(&walk->chain, ref);
 	if (!work->to_host)
 		fragment_count(pkt, length);
 	return 0;
@@ -521,11 +616,11 @@ static __always_inline bool fragment_store(struct xdp_md *ctx, struct packet *pk
 
 	if (pkt->length > FRAME_MAX || !frame_take(&ref, walk->now, walk->now + PARCEL_NS))
 		return false;
-	if (!frame_keep(ctx, ref.index, 0, pkt->length) || !frame_finish(ref, pkt->hop.interface)) {
+	if (!frame_keep(ctx, ref.index, 0, pkt->length) ||
+	    !frame_finish(pkt, ref.index, ref.turn, walk->now)) {
 		chain_free(ref.index, ref.turn);
 		return false;
 	}
-	chain_append(&walk->chain, ref);
 	return true;
 }
 
@@ -543,6 +638,8 @@ __noinline enum verdict fragment_release(struct xdp_md *ctx, struct packet *pkt,
 	if (!pkt || !work)
 		return VERDICT_ABORTED;
 	walk.next = pkt->held;
+	work->chain = (struct frame_chain){};
+	work->cut_failed = false;
 	work->to_host = verdict == VERDICT_PASS;
 	if (work->to_host)
 		stored = fragment_describe(ctx, pkt) && fragment_head(pkt);
@@ -550,9 +647,10 @@ __noinline enum verdict fragment_release(struct xdp_md *ctx, struct packet *pkt,
 		stored = is_forwarded(pkt->reason);
 	if (stored && fragment_store(ctx, pkt, &walk)) {
 		bpf_loop(PARCEL_FRAMES, fragment_follow_step, &walk, 0);
-		parcel_send(ctx, pkt, walk.chain.first);
-		return verdict;
+		if (!work->cut_failed && parcel_send(ctx, pkt, work->chain.first))
+			return verdict;
 	}
+	chain_free(work->chain.first.index, work->chain.first.turn);
 	chain_free(walk.next.index, walk.next.turn);
 	return stored && verdict != VERDICT_PASS ? leave(pkt, VERDICT_DROP, REASON_FRAGMENT_FULL) :
 						   verdict;
@@ -616,7 +714,7 @@ __noinline enum verdict fragment_forward(struct xdp_md *ctx, struct packet *pkt,
 		return leave(pkt, VERDICT_DROP, REASON_TOO_BIG);
 	if (pkt->settles)
 		datagram_settle(pkt, DATAGRAM_FORWARDED, now);
-	if (pkt->held.turn && (pkt->length > FRAME_MAX || pkt->cut_to))
+	if (pkt->held.turn && pkt->length > FRAME_MAX)
 		return leave(pkt, VERDICT_DROP, REASON_FRAGMENT_FULL);
 	if (is_first && translated && !fragment_ports(ctx, pkt))
 		return leave(pkt, VERDICT_ABORTED, REASON_TRUNCATED);

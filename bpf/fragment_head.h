@@ -52,9 +52,16 @@ struct fragment_work {
 	__u32 length; /* of the head */
 	__u32 replaced; /* bytes that the head takes the place of */
 	__u32 id; /* for the fragment header, if that stays */
+	struct frame_chain chain; /* frames that will leave in one parcel */
+	struct frame_ref
+		cut; /* a stored frame that is too long, and as far as pieces of it are made: */
+	__u32 cut_done; /* bytes */
+	__u32 cut_left;
+	__u32 cut_most; /* in one piece */
 	bool has_id;
 	bool to_host; /* as it came */
-	__u8 pad[2];
+	bool cut_failed;
+	__u8 pad;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

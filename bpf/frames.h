@@ -17,7 +17,7 @@
 
 #include "types.h"
 
-/* The largest frame that is kept, and where in it what follows the head may begin. */
+/* The largest frame that is kept, and how many bytes of headers before its data. */
 #define FRAME_MAX 9216
 #define FRAME_OFFSET_MAX 1023
 
@@ -48,7 +48,8 @@ struct frame_slot {
 	__u16 offset;
 	__u16 length;
 	__u8 is_held; /* it counts as held */
-	__u8 pad[5];
+	__u8 pad;
+	__u32 bytes; /* which of `stored_frames`: its own, or one's behind it in the chain */
 	__u8 head[FRAME_HEAD_MAX];
 };
 ASSERT_SIZE(struct frame_slot, 128);

@@ -272,7 +272,7 @@ static __always_inline enum verdict known_fragment(struct xdp_md *ctx, struct pa
 	if (!backend)
 		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
 	if (ttl_is_over(ctx, pkt, pkt->flow.life.forward))
-		return leave(pkt, VERDICT_DROP, REASON_TTL_EXPIRED);
+		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
 	pkt->reason = pkt->direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY;
 	return VERDICT_LATER;
 }

@@ -84,6 +84,7 @@ __noinline bool frame_take(struct frame_ref *taken, __u64 now, __u64 deadline)
 	store->cursor = index + 1;
 	frame_unhold(slot);
 	slot->next = (struct frame_ref){};
+	slot->bytes = index;
 	*taken = search.found;
 	return true;
 }

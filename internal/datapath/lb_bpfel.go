@@ -402,9 +402,31 @@ type lbFragmentWork struct {
 	Length   uint32
 	Replaced uint32
 	Id       uint32
-	HasId    bool
-	ToHost   bool
-	Pad      [2]uint8
+	Chain    struct {
+		_     structs.HostLayout
+		First struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+		Last struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+	}
+	Cut struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	CutDone   uint32
+	CutLeft   uint32
+	CutMost   uint32
+	HasId     bool
+	ToHost    bool
+	CutFailed bool
+	Pad       uint8
 }
 
 type lbFrameBytes struct {
@@ -429,7 +451,8 @@ type lbFrameSlot struct {
 	Offset     uint16
 	Length     uint16
 	IsHeld     uint8
-	Pad        [5]uint8
+	Pad        uint8
+	Bytes      uint32
 	Head       [96]uint8
 }
 

@@ -239,12 +239,20 @@ func (m *Model) settle(d *datagram, p *parsed, first decision, got observed) dec
 	default:
 		d.fate, d.flow = forwarded, m.flows.byTuple[p.tuple]
 		d.isReply = p.tuple == d.flow.answer
-		if isCut := len(first.behind) > 0; len(held) > 0 && (isCut || len(p.frame) > maxHeldFrame) {
+		isCut := len(first.behind) > 0
+		if len(held) > 0 && (isCut && !m.canCutStored(p, d.flow) || len(p.frame) > maxHeldFrame) {
 			return p.drop(FragmentFull, first.service, first.backend)
 		}
 		m.lead(d, p, &first, held, got)
 	}
 	return first
+}
+
+// canCutStored reports whether a fragment that was stored can leave in pieces: where all headers before its part of the
+// datagram are made anew.
+func (m *Model) canCutStored(p *parsed, f *flow) bool {
+	crosses := f.target.Addr().Is4() != f.request.dst.Addr().Is4()
+	return f.forward.Translates() && (crosses || p.isIPv4() && p.piece.at == p.ip+ipv4Size)
 }
 
 // lead lets the fragments that were held follow the first.
@@ -263,10 +271,17 @@ func (m *Model) lead(d *datagram, p *parsed, first *decision, held []*parsed, go
 			seen.Frame = got.Behind[n]
 		}
 		ip, problem := m.rewritten(h, first.reason, d.flow, seen)
-		if _, fits := m.judgeLength(h, first.reason, d.flow); problem != "" || fits != asItIs {
+		limit, fits := m.judgeLength(h, first.reason, d.flow)
+		switch {
+		case problem != "", fits == notAtAll, fits == inPieces && !m.canCutStored(h, d.flow):
 			continue
+		case fits == inPieces:
+			for _, piece := range fragments(ip, limit, 0) {
+				first.behind = append(first.behind, out.frame(piece, nil))
+			}
+		default:
+			first.behind = append(first.behind, out.frame(ip, h.trailer()))
 		}
-		first.behind = append(first.behind, out.frame(ip, h.trailer()))
 		first.carried = append(first.carried, uint64(len(h.frame)))
 	}
 }

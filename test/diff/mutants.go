@@ -13,7 +13,7 @@ type Mutant struct {
 // differential test finds each.
 func Mutants() []Mutant {
 	return slices.Concat(parserMutants(), shortMutants(), tableMutants(), flowMutants(), natMutants(), tunnelMutants(), answerMutants(), vlanMutants(), neighbourMutants(), icmpMutants(), lengthMutants(),
-		countMutants(), selectMutants(), policyMutants())
+		countMutants(), selectMutants(), policyMutants(), fragmentMutants())
 }
 
 func parserMutants() []Mutant {
@@ -132,9 +132,9 @@ func shortMutants() []Mutant {
 			"request ? &p->answer_src : &p->request_src", "request ? &p->answer_src : &p->request_dst"},
 		{"the short way leaves the hop limit", "fast.h",
 			"quick_v6(q)->hop_limit--;", "quick_v6(q)->hop_limit += 0;"},
-		{"the short way forgets the TTL in the header's checksum", "fast.h",
+		{"the TTL is forgotten in the header's checksum", "csum.h",
 			"#define TTL_CHANGE bpf_htons(0xfeff)", "#define TTL_CHANGE bpf_htons(0xffff)"},
-		{"the short way takes the TTL for the word's other byte", "fast.h",
+		{"the TTL is taken for the word's other byte", "csum.h",
 			"#define TTL_CHANGE bpf_htons(0xfeff)", "#define TTL_CHANGE bpf_htons(0xfffe)"},
 		{"the short way gives UDP a checksum", "fast.h",
 			"if (*q->check || q->protocol == IPPROTO_TCP) {", "if (q->check) {"},
@@ -573,7 +573,7 @@ func icmpMutants() []Mutant {
 		{"so do they in the short way", "fast.h",
 			"return protocol && *protocol == icmp_of(is_v6);", "return protocol && *protocol == 255;"},
 		{"a fragment of an error is taken for all of it", "parse.h",
-			"verdict == VERDICT_CONTINUE && !pkt->flaw;", "verdict == VERDICT_CONTINUE;"},
+			"verdict == VERDICT_CONTINUE && !pkt->flaw && !pkt->is_fragment;", "verdict != VERDICT_PASS;"},
 		{"source quench is an error", "quote.h",
 			"error->type == ICMPV4_TIME_EXCEEDED ||", "error->type == ICMPV4_TIME_EXCEEDED || error->type == 4 ||"},
 		{"parameter problems of ICMPv6 are none", "quote.h",
@@ -730,7 +730,7 @@ func lengthMutants() []Mutant {
 		{"headers that translation leaves out are counted", "mtu.h",
 			"return pkt->ip_length - (pkt->l4_offset - pkt->l3_offset) +", "return pkt->ip_length - ip_header_size(pkt->is_v6) +"},
 		{"translation tells the MTU of the other side", "mtu.h",
-			"mtu += (int)ip_header_size(pkt->is_v6) - (int)ip_header_size(!pkt->is_v6);", "mtu += 0;"},
+			"mtu += (int)ip_header_size(pkt->is_v6) - (int)ip_header_size(!pkt->is_v6) -", "mtu -="},
 		{"tunnels tell the MTU of the path", "mtu.h",
 			"mtu -= tunnel_size(pkt, backend);", "mtu -= 0;"},
 		{"less than any link has is told to IPv6", "mtu.h",
