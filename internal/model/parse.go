@@ -74,7 +74,7 @@ type parsed struct {
 
 // udpPayload is that of a datagram without flaws.
 func (p *parsed) udpPayload() []byte {
-	return p.frame[p.l4+udpSize : p.l4+int(binary.BigEndian.Uint16(p.frame[p.l4+udpLengthAt:]))]
+	return p.segment()[udpSize:]
 }
 
 func (p *parsed) dstMAC() lb.MAC { return lb.MAC(p.frame[0:macSize]) }
