@@ -293,8 +293,12 @@ static __always_inline bool cut_begin(const struct packet *pkt, struct cut_walk 
 
 	if (there > CUT_HEADERS_MAX)
 		there = CUT_HEADERS_MAX;
-	asm volatile("" : "+r"(there), "+r"(link)); /* so that clang keeps the next lines */
-	if (!headers || !there || there > CUT_HEADERS_MAX || !link || link > LINK_HEADER_MAX ||
+	/* so that clang keeps the next lines, one bound each, as Linux 6.1's verifier needs them */
+	asm volatile("" : "+r"(there), "+r"(link));
+	if (!headers || there < sizeof(struct iphdr) || link < sizeof(struct ethhdr))
+		return false;
+	asm volatile("" : "+r"(there), "+r"(link));
+	if (there > CUT_HEADERS_MAX || link > LINK_HEADER_MAX ||
 	    bpf_xdp_load_bytes(walk->ctx, 0, headers->link, link) ||
 	    bpf_xdp_load_bytes(walk->ctx, link, headers->words, there))
 		return false;
