@@ -7,6 +7,7 @@
 #ifndef TINYLB_QUIC_H
 #define TINYLB_QUIC_H
 
+#include "frames.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -38,7 +39,7 @@ __noinline __u32 quic_named(struct xdp_md *ctx, __u32 at, __u32 length, __u32 se
 			return 0;
 	}
 	if (length <= id_at + id_length || bpf_xdp_load_bytes(ctx, at + id_at, &byte, 1) ||
-	    byte >> QUIC_CONFIG_SHIFT != layout->config ||
+	    byte >> QUIC_CONFIG_SHIFT != layout->config || !is_size(&id_length, QUIC_ID_MAX) ||
 	    bpf_xdp_load_bytes(ctx, at + id_at + 1, key.id, id_length))
 		return 0;
 	backend = bpf_map_lookup_elem(&quic_servers, &key);
