@@ -7,6 +7,7 @@
 #ifndef TINYLB_QUIC_H
 #define TINYLB_QUIC_H
 
+#include "frames.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -26,13 +27,9 @@ __noinline __u32 quic_named(struct xdp_md *ctx, __u32 at, __u32 length, __u32 se
 {
 	__u32 id_length = layout ? bounded(layout->id_length, QUIC_ID_MAX + 1) : 0, *backend;
 	struct quic_server key = { .service = service, .id_length = id_length };
-	__u32 more = id_length - 1; /* than one */
 	__u8 byte = 0, id_at = QUIC_SHORT_ID;
 
-	asm volatile(
-		""
-		: "+r"(more)); /* so that Linux 6.1's verifier sees that none is read of 0 bytes */
-	if (more >= QUIC_ID_MAX || !length || bpf_xdp_load_bytes(ctx, at, &byte, 1))
+	if (!id_length || !length || bpf_xdp_load_bytes(ctx, at, &byte, 1))
 		return 0;
 	if (byte & QUIC_LONG_HEADER) {
 		id_at = QUIC_LONG_ID;
@@ -42,8 +39,8 @@ __noinline __u32 quic_named(struct xdp_md *ctx, __u32 at, __u32 length, __u32 se
 			return 0;
 	}
 	if (length <= id_at + id_length || bpf_xdp_load_bytes(ctx, at + id_at, &byte, 1) ||
-	    byte >> QUIC_CONFIG_SHIFT != layout->config ||
-	    bpf_xdp_load_bytes(ctx, at + id_at + 1, key.id, more + 1))
+	    byte >> QUIC_CONFIG_SHIFT != layout->config || !is_size(&id_length, QUIC_ID_MAX) ||
+	    bpf_xdp_load_bytes(ctx, at + id_at + 1, key.id, id_length))
 		return 0;
 	backend = bpf_map_lookup_elem(&quic_servers, &key);
 	return backend ? *backend : 0;
