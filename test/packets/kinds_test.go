@@ -228,13 +228,6 @@ func piecesWithoutChecksum(s *scene) []byte {
 
 func holdNothing(cfg *lb.Config) { cfg.Fragments.Held = 0 }
 
-// fragment is one at an offset in units of 8 bytes, with more to come.
-func fragment(offset uint16) func(*scene) []byte {
-	return func(s *scene) []byte {
-		return asFragment(s, s.tcp(packet.SYN, strings.Repeat("x", 100)).Frame(), offset)
-	}
-}
-
 func asFragment(s *scene, frame []byte, offset uint16) []byte {
 	if !s.six {
 		binary.BigEndian.PutUint16(frame[ethernetSize+6:], 1<<13|offset)
