@@ -202,8 +202,10 @@ static __always_inline bool cut_store(struct cut_headers *headers, const struct 
 	slot->head_length = walk->l3_offset;
 	slot->offset = 0;
 	slot->length = size + length;
-	asm volatile("" : "+r"(data)); /* so that clang keeps the next line */
-	if (!data || data > FRAME_MAX - CUT_HEADERS_MAX)
+	if (!data)
+		return false;
+	data = bounded_length(data, 16384); /* FRAME_MAX is less */
+	if (data > FRAME_MAX - CUT_HEADERS_MAX)
 		return false;
 	return !bpf_xdp_load_bytes(walk->ctx, walk->begin,
 				   frame->bytes + bounded(size, CUT_HEADERS_MAX), data);

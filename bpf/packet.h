@@ -140,6 +140,15 @@ static __always_inline __u32 bounded(__u32 number, __u32 power_of_two)
 	return number & (power_of_two - 1);
 }
 
+/* A length that is not zero, and at most a power of two, as that verifier sees neither from a comparison with zero. */
+static __always_inline __u32 bounded_length(__u32 length, __u32 power_of_two)
+{
+	asm volatile("" : "+r"(length));
+	length = ((length - 1) & (power_of_two - 1)) + 1;
+	asm volatile("" : "+r"(length));
+	return length;
+}
+
 enum tcp_flags {
 	TCP_FIN = 1,
 	TCP_SYN = 2,
