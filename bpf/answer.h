@@ -39,12 +39,12 @@ static __always_inline bool is_host(const struct addr *a)
 	return a->word[0] || a->word[1] || a->word[2] || bpf_ntohl(a->word[3]) > 1;
 }
 
-/* It was not sent to many, and there is somebody to tell. */
+/* It was not sent to many, there is somebody to tell, and it is no later fragment (RFC 1122, 3.2.2). */
 static __always_inline bool may_answer(struct xdp_md *ctx, const struct packet *pkt)
 {
 	struct ethhdr *eth = packet_at(ctx, 0, sizeof(*eth));
 
-	return eth && !(eth->h_dest[0] & 1) && is_host(&pkt->tuple.src);
+	return eth && !(eth->h_dest[0] & 1) && !pkt->fragment_offset && is_host(&pkt->tuple.src);
 }
 
 /* Lets the frame end at `length`. */

@@ -35,6 +35,9 @@ static __always_inline __u16 csum_update(__u16 csum, __u64 change)
 	return ~csum_fold((__u64)(__u16)~csum + change);
 }
 
+/* TTL one less, as the header's checksum sees it: in either byte order the word changes by that much. */
+#define TTL_CHANGE bpf_htons(0xfeff)
+
 /* The sum over the pseudo header (RFC 9293, 3.1; RFC 768). */
 static __always_inline __u16 csum_pseudo(const struct addr *src, const struct addr *dst,
 					 __u8 protocol, __u32 length)

@@ -202,12 +202,8 @@ static __always_inline bool cut_store(struct cut_headers *headers, const struct 
 	slot->head_length = walk->l3_offset;
 	slot->offset = 0;
 	slot->length = size + length;
-	if (!data)
-		return false;
-	data = bounded_length(data, 16384); /* FRAME_MAX is less */
-	if (data > FRAME_MAX - CUT_HEADERS_MAX)
-		return false;
-	return !bpf_xdp_load_bytes(walk->ctx, walk->begin,
+	return is_size(&data, FRAME_MAX - CUT_HEADERS_MAX) &&
+	       !bpf_xdp_load_bytes(walk->ctx, walk->begin,
 				   frame->bytes + bounded(size, CUT_HEADERS_MAX), data);
 }
 
@@ -295,12 +291,7 @@ static __always_inline bool cut_begin(const struct packet *pkt, struct cut_walk 
 
 	if (there > CUT_HEADERS_MAX)
 		there = CUT_HEADERS_MAX;
-	/* so that clang keeps the next lines, one bound each, as Linux 6.1's verifier needs them */
-	asm volatile("" : "+r"(there), "+r"(link));
-	if (!headers || there < sizeof(struct iphdr) || link < sizeof(struct ethhdr))
-		return false;
-	asm volatile("" : "+r"(there), "+r"(link));
-	if (there > CUT_HEADERS_MAX || link > LINK_HEADER_MAX ||
+	if (!headers || !is_size(&there, CUT_HEADERS_MAX) || !is_size(&link, LINK_HEADER_MAX) ||
 	    bpf_xdp_load_bytes(walk->ctx, 0, headers->link, link) ||
 	    bpf_xdp_load_bytes(walk->ctx, link, headers->words, there))
 		return false;

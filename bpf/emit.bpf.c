@@ -36,7 +36,7 @@ static __always_inline void emit_note(struct __sk_buff *skb, __u32 n, __u32 inte
 	struct emitted_frame *frame = bpf_map_lookup_elem(&emitted, &n);
 	__u32 length = skb->len;
 
-	if (!frame || !length || length > sizeof(frame->bytes))
+	if (!frame || !is_size(&length, sizeof(frame->bytes)))
 		return;
 	frame->interface = interface;
 	frame->length = length;
@@ -53,19 +53,58 @@ static __always_inline void emit_send(struct __sk_buff *skb, __u32 n, __u32 inte
 		bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 }
 
-/* Makes the packet the stored frame. */
-static __always_inline bool emit_fill(struct __sk_buff *skb, __u32 index, struct frame_slot *slot)
-{
-	struct frame_bytes *frame = frame_bytes(index);
-	__u32 head = slot->head_length, offset = slot->offset, length = slot->length;
+/* So much at once that the verifier sees that it is there, wherever it begins. */
+#define COPY_CHUNK (FRAME_OFFSET_MAX + 1)
 
-	asm volatile("" : "+r"(head), "+r"(offset), "+r"(length)); /* or clang reads them again */
-	if (!frame || !head || head > FRAME_HEAD_MAX || offset > FRAME_OFFSET_MAX || !length ||
-	    length > FRAME_MAX)
+struct copy_walk {
+	__u32 from;
+	__u32 to; /* in the packet */
+	__u32 left;
+};
+
+static __always_inline bool emit_chunk(struct __sk_buff *skb, struct frame_bytes *frame,
+				       struct copy_walk *walk)
+{
+	__u32 from = walk->from, size = walk->left < COPY_CHUNK ? walk->left : COPY_CHUNK;
+
+	asm volatile("" : "+r"(from)); /* so that clang keeps the next line */
+	if (from > FRAME_MAX || !is_size(&size, COPY_CHUNK) ||
+	    bpf_skb_store_bytes(skb, walk->to, frame->bytes + from, size, BPF_F_RECOMPUTE_CSUM))
 		return false;
-	return !bpf_skb_change_tail(skb, head + length, 0) &&
+	walk->from += size;
+	walk->to += size;
+	walk->left -= size;
+	return true;
+}
+
+/* Puts stored bytes into the packet. */
+static __always_inline bool emit_copy(struct __sk_buff *skb, const struct frame_slot *slot)
+{
+	struct copy_walk walk = {
+		.from = slot->offset,
+		.to = slot->head_length,
+		.left = slot->length,
+	};
+	struct frame_bytes *frame = frame_bytes(slot->bytes);
+
+	if (!frame)
+		return false;
+#pragma unroll
+	for (int i = 0; i < FRAME_MAX / COPY_CHUNK; i++)
+		if (walk.left && !emit_chunk(skb, frame, &walk))
+			return false;
+	return !walk.left;
+}
+
+/* Makes the packet the stored frame. */
+static __always_inline bool emit_fill(struct __sk_buff *skb, struct frame_slot *slot)
+{
+	__u32 head = slot->head_length, length = slot->length;
+
+	return is_size(&head, FRAME_HEAD_MAX) && length &&
+	       !bpf_skb_change_tail(skb, head + length, 0) &&
 	       !bpf_skb_store_bytes(skb, 0, slot->head, head, BPF_F_RECOMPUTE_CSUM) &&
-	       !bpf_skb_store_bytes(skb, head, frame->bytes + offset, length, BPF_F_RECOMPUTE_CSUM);
+	       emit_copy(skb, slot);
 }
 
 /* One frame. The slot is free before the frame is sent, so what is sent was ours all the time. */
@@ -80,7 +119,7 @@ static long emit_step(__u32 i, struct emit_walk *walk)
 		return 1;
 	walk->next = slot->next;
 	interface = slot->interface;
-	filled = emit_fill(walk->skb, index, slot);
+	filled = emit_fill(walk->skb, slot);
 	if (frame_free(slot, life) && filled)
 		emit_send(walk->skb, walk->emitted++, interface);
 	return 0;

@@ -305,9 +305,6 @@ static __always_inline bool quick_is_partial(const struct quick *q)
 	       *q->check == csum_pseudo(&src, &dst, q->protocol, q->l4_length);
 }
 
-/* TTL one less, as the header's checksum sees it: in either byte order the word changes by that much. */
-#define TTL_CHANGE bpf_htons(0xfeff)
-
 /* Puts another word in place and returns by how much that changes a checksum. */
 static __always_inline __u64 quick_replace(__u32 *word, __u32 other)
 {

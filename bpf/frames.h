@@ -17,18 +17,12 @@
 
 #include "types.h"
 
-/* The largest frame that is kept, and where in it what follows the head may begin. */
+/* The largest frame that is kept, and how many bytes of headers before its data. */
 #define FRAME_MAX 9216
 #define FRAME_OFFSET_MAX 1023
 
 /* Enough for Ethernet, two VLAN tags, an IPv6 header and GUE's. */
 #define FRAME_HEAD_MAX 96
-
-/* A slot, as somebody saw it; turn 0: none. */
-struct frame_ref {
-	__u32 index;
-	__u32 turn;
-};
 
 /* Whose a slot is; eight bytes, so that it changes at once. */
 struct frame_life {
@@ -54,7 +48,8 @@ struct frame_slot {
 	__u16 offset;
 	__u16 length;
 	__u8 is_held; /* it counts as held */
-	__u8 pad[5];
+	__u8 pad;
+	__u32 bytes; /* which of `stored_frames`: its own, or one's behind it in the chain */
 	__u8 head[FRAME_HEAD_MAX];
 };
 ASSERT_SIZE(struct frame_slot, 128);
@@ -96,6 +91,18 @@ struct parcel {
 	struct frame_ref first;
 };
 ASSERT_SIZE(struct parcel, 12);
+
+/* A size is from 1 to `most`; said so that Linux 6.1's verifier sees it, too. */
+static __always_inline bool is_size(__u32 *size, __u32 most)
+{
+	__u32 last = *size - 1;
+
+	asm volatile("" : "+r"(last));
+	if (last >= most)
+		return false;
+	*size = last + 1;
+	return true;
+}
 
 static __always_inline struct frame_slot *frame_slot(__u32 index)
 {

@@ -9,7 +9,6 @@
 #include "parse.h"
 
 #define IPV4_DONT_FRAGMENT 0x4000
-#define IP_LENGTH_MAX 65535
 #define TTL_OF_OURS 64 /* of packets that begin here (RFC 1700) */
 
 /* A header without options, for both families. */
@@ -19,6 +18,7 @@ struct ip_header {
 	__u32 payload; /* bytes behind the header */
 	__u32 flow_label; /* IPv6 */
 	__u16 id; /* IPv4, host byte order */
+	__u16 fragment; /* IPv4: offset and flag, host byte order */
 	__u8 protocol;
 	__u8 tos; /* or traffic class */
 	__u8 ttl; /* or hop limit */
@@ -68,33 +68,48 @@ static __always_inline __u16 ip_id(bool dont_fragment)
 	return dont_fragment ? 0 : random_u32();
 }
 
-static __always_inline bool ip_write_v4(struct xdp_md *ctx, __u32 offset,
-					const struct ip_header *header)
+static __always_inline void ip_make_v4(const struct ip_header *header, struct iphdr *ip)
 {
-	struct {
-		struct iphdr ip;
-	} *at = packet_at(ctx, offset, sizeof(*at));
-	struct iphdr ip = {
+	__u64 sum = 0;
+
+	*ip = (struct iphdr){
 		.version = 4,
-		.ihl = sizeof(ip) / 4,
+		.ihl = sizeof(*ip) / 4,
 		.tos = header->tos,
-		.tot_len = bpf_htons(sizeof(ip) + header->payload),
+		.tot_len = bpf_htons(sizeof(*ip) + header->payload),
 		.id = bpf_htons(header->id),
-		.frag_off = header->dont_fragment ? bpf_htons(IPV4_DONT_FRAGMENT) : 0,
+		.frag_off = bpf_htons(header->fragment |
+				      (header->dont_fragment ? IPV4_DONT_FRAGMENT : 0)),
 		.ttl = header->ttl,
 		.protocol = header->protocol,
 		.saddr = header->src->word[3],
 		.daddr = header->dst->word[3],
 	};
-	__u64 sum = 0;
+	for (__u32 i = 0; i < sizeof(*ip) / 4; i++)
+		sum += ((__u32 *)ip)[i];
+	ip->check = ~csum_fold(sum);
+}
+
+static __always_inline bool ip_write_v4(struct xdp_md *ctx, __u32 offset,
+					const struct ip_header *header)
+{
+	struct iphdr *at = packet_at(ctx, offset, sizeof(*at)), ip;
 
 	if (!at)
 		return false;
-	for (__u32 i = 0; i < sizeof(ip) / 4; i++)
-		sum += ((__u32 *)&ip)[i];
-	ip.check = ~csum_fold(sum);
-	at->ip = ip;
+	ip_make_v4(header, &ip);
+	*at = ip;
 	return true;
+}
+
+static __always_inline void ip_make_v6(const struct ip_header *header, struct ipv6hdr *ip)
+{
+	*(__be32 *)ip = bpf_htonl(6U << 28 | (__u32)header->tos << 20 | header->flow_label);
+	ip->payload_len = bpf_htons(header->payload);
+	ip->nexthdr = header->protocol;
+	ip->hop_limit = header->ttl;
+	__builtin_memcpy(&ip->saddr, header->src, sizeof(*header->src));
+	__builtin_memcpy(&ip->daddr, header->dst, sizeof(*header->dst));
 }
 
 static __always_inline bool ip_write_v6(struct xdp_md *ctx, __u32 offset,
@@ -102,15 +117,9 @@ static __always_inline bool ip_write_v6(struct xdp_md *ctx, __u32 offset,
 {
 	struct ipv6hdr *ip = packet_at(ctx, offset, sizeof(*ip));
 
-	if (!ip)
-		return false;
-	*(__be32 *)ip = bpf_htonl(6U << 28 | (__u32)header->tos << 20 | header->flow_label);
-	ip->payload_len = bpf_htons(header->payload);
-	ip->nexthdr = header->protocol;
-	ip->hop_limit = header->ttl;
-	__builtin_memcpy(&ip->saddr, header->src, sizeof(*header->src));
-	__builtin_memcpy(&ip->daddr, header->dst, sizeof(*header->dst));
-	return true;
+	if (ip)
+		ip_make_v6(header, ip);
+	return ip;
 }
 
 static __always_inline bool ip_write(struct xdp_md *ctx, __u32 offset,

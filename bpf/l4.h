@@ -25,7 +25,7 @@ static __always_inline __sum16 *l4_checksum_field(struct xdp_md *ctx, const stru
 
 static __always_inline bool l4_is_partial(const struct packet *pkt, __u16 csum)
 {
-	if (checksum_mode == CHECKSUM_FULL || pkt->is_completed ||
+	if (checksum_mode == CHECKSUM_FULL || pkt->is_completed || pkt->is_fragment ||
 	    (pkt->tuple.protocol == IPPROTO_UDP && !csum))
 		return false;
 	return csum ==

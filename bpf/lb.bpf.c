@@ -12,6 +12,7 @@
 #include "error.h"
 #include "fast.h"
 #include "flow.h"
+#include "frag.h"
 #include "icmp.h"
 #include "maps.h"
 #include "mss.h"
@@ -189,6 +190,8 @@ __noinline enum verdict forward(struct xdp_md *ctx, struct packet *pkt, __u64 no
 	if (backend->mss && pkt->tcp_flags & TCP_SYN)
 		mss_clamp(ctx, pkt, backend, pkt->hop.mtu, now);
 	next_hop_complete(&pkt->hop, ctx, eth, pkt->vlan);
+	if (pkt->is_fragment)
+		return VERDICT_LATER;
 	if ((pkt->cut_to && !l4_complete(ctx, pkt)) || !rewrite(ctx, pkt, backend))
 		return leave(pkt, VERDICT_DROP,
 			     is_forwarded(pkt->reason) ? REASON_TOO_BIG : pkt->reason);
@@ -255,6 +258,42 @@ __noinline enum verdict answer(struct xdp_md *ctx, struct packet *pkt, const str
 	return answered ? send_back(ctx) : VERDICT_DROP;
 }
 
+/* A later fragment of a datagram that goes on with a flow. */
+static __always_inline enum verdict known_fragment(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct backend *backend;
+
+	if (!fragment_read_flow(pkt))
+		return leave(pkt, VERDICT_DROP, REASON_NO_FLOW);
+	backend = flow_backend(pkt);
+	name_flow(pkt, backend);
+	if (pkt->flaw)
+		return refuse_flawed(pkt);
+	if (!backend)
+		return leave(pkt, VERDICT_DROP, REASON_BACKEND_GONE);
+	if (ttl_is_over(ctx, pkt, pkt->flow.life.forward))
+		return leave(pkt, VERDICT_ANSWER, REASON_TTL_EXPIRED);
+	pkt->reason = pkt->direction == FROM_CLIENT ? REASON_FORWARDED : REASON_REPLY;
+	return VERDICT_LATER;
+}
+
+/*
+ * What its datagram says of a fragment; of a first one, what parse() does, if the ports are not in it. Verified by itself,
+ * like parse().
+ */
+__noinline enum verdict decide_fragment(struct xdp_md *ctx, struct packet *pkt, enum verdict parsed,
+					__u64 now)
+{
+	enum verdict verdict;
+
+	if (!pkt)
+		return VERDICT_ABORTED;
+	verdict = fragment_arrive(ctx, pkt, now);
+	if (verdict == VERDICT_CONTINUE && parsed == VERDICT_PASS)
+		return parsed;
+	return verdict == VERDICT_LATER ? known_fragment(ctx, pkt) : verdict;
+}
+
 static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *pkt)
 {
 	enum verdict verdict;
@@ -264,15 +303,21 @@ static __always_inline enum verdict process(struct xdp_md *ctx, struct packet *p
 	if (may_ask(pkt) && neighbour_answer(ctx, pkt))
 		return leave_by(ctx, ctx->ingress_ifindex);
 	now = clock_now();
+	if (pkt->is_fragment)
+		verdict = decide_fragment(ctx, pkt, verdict, now);
 	if (verdict == VERDICT_CONTINUE)
 		verdict = decide(ctx, pkt, now);
 	else if (verdict == VERDICT_ICMP)
 		verdict = icmp_arrived(ctx, pkt, now);
 	if (verdict == VERDICT_OPEN)
 		verdict = open_flow(ctx, pkt, now);
-	if (verdict == VERDICT_CONTINUE)
+	if (verdict == VERDICT_CONTINUE || verdict == VERDICT_LATER)
 		verdict = forward(ctx, pkt, now);
-	return verdict == VERDICT_ANSWER ? answer(ctx, pkt, our_address(pkt), now) : verdict;
+	if (verdict == VERDICT_LATER)
+		verdict = fragment_forward(ctx, pkt, now);
+	if (verdict == VERDICT_ANSWER)
+		verdict = answer(ctx, pkt, our_address(pkt), now);
+	return pkt->is_fragment ? fragment_done(ctx, pkt, verdict, now) : verdict;
 }
 
 /* All stages, for any packet. Verified by itself, like parse(). */

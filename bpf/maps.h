@@ -302,6 +302,26 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } frame_stores SEC(".maps");
 
+/* data plane only, per fragment; user space counts what was never completed. Sets of DATAGRAM_WAYS; see datagram.h. */
+#define DATAGRAM_WAYS 8
+#define DATAGRAM_SETS 256
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct datagram);
+	__uint(max_entries, DATAGRAM_WAYS *DATAGRAM_SETS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} datagrams SEC(".maps");
+
+/* data plane only, per fragment: the rest of these, in the entry of the same number. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct datagram_units);
+	__uint(max_entries, DATAGRAM_WAYS *DATAGRAM_SETS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} all_datagram_units SEC(".maps");
+
 /* data plane only, per answer. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -395,6 +415,16 @@ struct {
 	__uint(max_entries, 1);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } backend_names SEC(".maps");
+
+/* daemon only: what its health checks say, for the next daemon and whoever asks. limits.backends, but only those that are checked. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct backend_health);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} all_backend_health SEC(".maps");
 
 /* `simulate` and tests only. */
 struct {

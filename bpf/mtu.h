@@ -42,6 +42,12 @@ static __always_inline __u32 tunnel_size(const struct packet *pkt, const struct 
 	       (pkt->flow.life.forward == FORWARD_GUE ? sizeof(struct gue) : 0);
 }
 
+/* What a fragment of IPv4 needs in IPv6 (RFC 7915, 4.1). */
+static __always_inline __u32 fragment_header_out(const struct packet *pkt)
+{
+	return pkt->is_fragment && !pkt->is_v6 ? FRAGMENT_HEADER : 0;
+}
+
 /* How long the IP packet will be when it leaves. */
 static __always_inline __u32 length_out(const struct packet *pkt, const struct backend *backend)
 {
@@ -49,7 +55,7 @@ static __always_inline __u32 length_out(const struct packet *pkt, const struct b
 		return pkt->ip_length + tunnel_size(pkt, backend);
 	if (crosses(pkt))
 		return pkt->ip_length - (pkt->l4_offset - pkt->l3_offset) +
-		       ip_header_size(!pkt->is_v6);
+		       ip_header_size(!pkt->is_v6) + fragment_header_out(pkt);
 	return pkt->ip_length;
 }
 
@@ -75,7 +81,8 @@ static __always_inline __u32 mtu_of_sender(const struct packet *pkt, const struc
 	if (tunnels(pkt->flow.life.forward))
 		mtu -= tunnel_size(pkt, backend);
 	else if (crosses(pkt))
-		mtu += (int)ip_header_size(pkt->is_v6) - (int)ip_header_size(!pkt->is_v6);
+		mtu += (int)ip_header_size(pkt->is_v6) - (int)ip_header_size(!pkt->is_v6) -
+		       (int)fragment_header_out(pkt);
 	return mtu < (int)least ? least : mtu;
 }
 

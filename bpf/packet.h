@@ -64,21 +64,30 @@ struct packet {
 	__u32 l4_offset;
 	__u32 l4_length; /* as IP says, never past the frame's end */
 	__u32 ip_length; /* of the IP packet, as its header says */
-	__u32 length; /* of the whole frame, fragments included */
+	__u32 length; /* of the whole frame, all its buffers included */
 	__u32 told_mtu; /* how long its sender's packets may be, where it is too long */
 	__u32 cut_to; /* how long its pieces may be; 0: it stays in one */
 	struct link_tags tags; /* as it came */
+	__u32 fragment_id; /* host byte order */
+	__u32 fragment_offset; /* bytes */
+	__u32 fragment_header; /* where IPv6's is in the frame */
+	__u32 payload_offset; /* where in the frame that begins which is fragmented */
+	__u64 datagram_hash;
+	struct frame_ref held; /* that waited for it */
+	__u32 datagram_id; /* that its fragments leave with */
 	__u32 service;
 	__u32 backend;
 	enum reason reason;
 	enum reason flaw; /* what is wrong with it, should it turn out to be for a service */
 	enum direction direction;
 	__u16 vlan; /* that it came in */
-	__u16 fragment_id; /* host byte order, of an IPv6 fragment header */
 	__u8 tcp_flags;
 	bool is_v6;
 	bool is_arp;
 	bool has_fragment_header;
+	bool is_fragment; /* not so a whole packet in an IPv6 fragment header (RFC 6946) */
+	bool more_fragments;
+	bool settles; /* its datagram's other fragments are to be told what becomes of it */
 	bool is_stranger; /* neither of its addresses is of interest, but what it quotes may be */
 	bool has_ports; /* of a quoted packet: they could be read */
 	bool is_error; /* of ICMP, about a packet of the flow */
@@ -138,15 +147,6 @@ static __always_inline __u32 bounded(__u32 number, __u32 power_of_two)
 {
 	asm volatile("" : "+r"(number));
 	return number & (power_of_two - 1);
-}
-
-/* A length that is not zero, and at most a power of two, as that verifier sees neither from a comparison with zero. */
-static __always_inline __u32 bounded_length(__u32 length, __u32 power_of_two)
-{
-	asm volatile("" : "+r"(length));
-	length = ((length - 1) & (power_of_two - 1)) + 1;
-	asm volatile("" : "+r"(length));
-	return length;
 }
 
 enum tcp_flags {

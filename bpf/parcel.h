@@ -15,12 +15,6 @@
 /* What the frame in hand is cut to once it only carries a parcel. */
 #define PARCEL_LENGTH 64
 
-/* Frames that go one behind the other. */
-struct frame_chain {
-	struct frame_ref first;
-	struct frame_ref last;
-};
-
 static __always_inline __u32 frame_tick(__u64 ns)
 {
 	return ns >> FRAME_TICK_SHIFT;
@@ -90,7 +84,25 @@ __noinline bool frame_take(struct frame_ref *taken, __u64 now, __u64 deadline)
 	store->cursor = index + 1;
 	frame_unhold(slot);
 	slot->next = (struct frame_ref){};
+	slot->bytes = index;
 	*taken = search.found;
+	return true;
+}
+
+/* Of a frame that was held, and goes into a parcel. False: it has become somebody else's. */
+static __always_inline bool frame_renew(struct frame_slot *slot, struct frame_ref *ref, __u64 now,
+					struct frame_life *life)
+{
+	struct frame_life was = frame_life(slot);
+
+	*life = (struct frame_life){
+		.turn = was.turn + 2,
+		.deadline = frame_tick(now + PARCEL_NS),
+	};
+	if (was.turn != ref->turn || !frame_is_taken(was.turn) ||
+	    !frame_life_change(slot, was, *life))
+		return false;
+	ref->turn = life->turn;
 	return true;
 }
 
@@ -108,8 +120,7 @@ __noinline bool frame_keep(struct xdp_md *ctx, __u32 index, __u32 offset, __u32 
 	struct frame_slot *slot = frame_slot(index);
 	struct frame_bytes *frame = frame_bytes(index);
 
-	asm volatile("" : "+r"(length)); /* so that clang keeps the next line for the verifier */
-	if (!slot || !frame || !length || length > FRAME_MAX)
+	if (!slot || !frame || !is_size(&length, FRAME_MAX))
 		return false;
 	slot->offset = 0;
 	slot->length = length;

@@ -15,6 +15,10 @@
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_OFFSET 0x1fff
 
+#define IP_LENGTH_MAX 65535
+#define FRAGMENT_HEADER 8 /* bytes (RFC 8200, 4.5) */
+#define PAYLOAD_OFFSET_MAX 1000 /* of fragments: what comes before is handled by itself */
+
 /* Multipliers, so that an address is in the filter as one and not as the other. */
 #define FILTER_DESTINATION 0x9e3779b1
 #define FILTER_SOURCE 0x85ebca6b
@@ -84,19 +88,44 @@ static __always_inline enum reason parse_unread(const struct packet *pkt, __u32 
 	return pkt->l4_length < size ? REASON_TRUNCATED : REASON_MANY_HEADERS;
 }
 
+/* A fragment's payload begins where parsing has come to. VERDICT_LATER: there are no ports in it. */
+static __always_inline enum verdict parse_fragment(struct packet *pkt, __u32 offset, bool more)
+{
+	__u32 header = pkt->l4_offset - pkt->l3_offset, length = pkt->ip_length - header;
+	__u32 counted = header - (pkt->is_v6 ? sizeof(struct ipv6hdr) + FRAGMENT_HEADER : 0);
+
+	if (!offset && !more)
+		return VERDICT_CONTINUE;
+	pkt->is_fragment = true;
+	pkt->fragment_offset = offset;
+	pkt->more_fragments = more;
+	pkt->payload_offset = pkt->l4_offset;
+	/* RFC 8200, 4.5 */
+	if (!length || (more && length & 7) || counted + offset + length > IP_LENGTH_MAX)
+		note(pkt, REASON_MALFORMED);
+	/* it may overwrite the flags (RFC 1858, 3128) */
+	if (offset == 8 && pkt->tuple.protocol == IPPROTO_TCP)
+		note(pkt, REASON_FRAGMENT_TINY);
+	if (pkt->payload_offset > PAYLOAD_OFFSET_MAX)
+		note(pkt, REASON_MANY_HEADERS);
+	return offset ? VERDICT_LATER : VERDICT_CONTINUE;
+}
+
 static __always_inline void parse_tcp(struct xdp_md *ctx, struct packet *pkt)
 {
 	struct tcphdr *tcp = packet_at(ctx, pkt->l4_offset, sizeof(*tcp));
 
+	enum reason cut = pkt->is_fragment ? REASON_FRAGMENT_TINY : REASON_TRUNCATED;
+
 	if (!tcp || pkt->l4_length < sizeof(*tcp)) {
-		note(pkt, parse_unread(pkt, sizeof(*tcp)));
+		note(pkt, pkt->l4_length < sizeof(*tcp) ? cut : REASON_MANY_HEADERS);
 		return;
 	}
 	pkt->tcp_flags = ((__u8 *)tcp)[13];
 	if (tcp->doff * 4 < sizeof(*tcp))
 		pkt->flaw = REASON_MALFORMED;
 	else if (tcp->doff * 4 > pkt->l4_length)
-		pkt->flaw = REASON_TRUNCATED;
+		pkt->flaw = cut;
 }
 
 static __always_inline void parse_udp(struct xdp_md *ctx, struct packet *pkt)
@@ -109,6 +138,8 @@ static __always_inline void parse_udp(struct xdp_md *ctx, struct packet *pkt)
 	}
 	if (bpf_ntohs(udp->len) < sizeof(*udp))
 		pkt->flaw = REASON_MALFORMED;
+	else if (pkt->is_fragment)
+		return; /* it tells of the whole datagram */
 	else if (bpf_ntohs(udp->len) > pkt->l4_length)
 		pkt->flaw = REASON_TRUNCATED;
 	else
@@ -164,13 +195,10 @@ static __always_inline enum verdict parse_ipv4(struct xdp_md *ctx, struct packet
 	if (parse_protocol(pkt) != VERDICT_CONTINUE)
 		return VERDICT_PASS;
 	fragment = bpf_ntohs(ip->frag_off);
-	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
-		note(pkt, REASON_FRAGMENT);
+	pkt->fragment_id = bpf_ntohs(ip->id);
 	if (!parse_step(pkt, header))
 		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
-	if (fragment & IPV4_OFFSET) /* no ports in it: the kernel's reassembly may want it */
-		return leave(pkt, VERDICT_PASS, pkt->flaw);
-	return VERDICT_CONTINUE;
+	return parse_fragment(pkt, (fragment & IPV4_OFFSET) * 8, fragment & IPV4_MORE_FRAGMENTS);
 }
 
 /* Extension headers that may stand before the ports (RFC 8200, 4.1), and that are read to find them. */
@@ -198,16 +226,22 @@ static __always_inline bool is_extension(__u8 protocol)
 	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_FRAGMENT;
 }
 
-static __always_inline enum verdict parse_fragment(struct packet *pkt,
-						   const struct ipv6_extension *header)
+static __always_inline enum verdict parse_fragment_header(struct packet *pkt,
+							  const struct ipv6_extension *header)
 {
-	if (header->fragment & bpf_htons(IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS))
-		note(pkt, REASON_FRAGMENT);
-	if (header->fragment & bpf_htons(IPV6_FRAGMENT_OFFSET))
-		return leave(pkt, VERDICT_PASS, pkt->flaw);
+	__u16 fragment = bpf_ntohs(header->fragment);
+
+	if (pkt->is_fragment) /* and so is what it is a fragment of */
+		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
 	pkt->has_fragment_header = true;
+	pkt->fragment_header = pkt->l4_offset;
 	pkt->fragment_id = bpf_ntohl(header->id);
-	return VERDICT_CONTINUE;
+	pkt->tuple.protocol = header->next;
+	parse_step(pkt, FRAGMENT_HEADER);
+	if (fragment & IPV6_FRAGMENT_OFFSET && !is_extension(header->next) &&
+	    parse_protocol(pkt) != VERDICT_CONTINUE)
+		return VERDICT_PASS;
+	return parse_fragment(pkt, fragment & IPV6_FRAGMENT_OFFSET, fragment & IPV6_MORE_FRAGMENTS);
 }
 
 static __always_inline enum verdict parse_extension(struct xdp_md *ctx, struct packet *pkt, __u32 n)
@@ -219,14 +253,11 @@ static __always_inline enum verdict parse_extension(struct xdp_md *ctx, struct p
 		return leave(pkt, VERDICT_PASS, parse_unread(pkt, length));
 	if (n >= IPV6_EXTENSIONS)
 		note(pkt, REASON_MANY_HEADERS);
-	if (pkt->tuple.protocol == IPPROTO_FRAGMENT) {
-		if (parse_fragment(pkt, header) != VERDICT_CONTINUE)
-			return VERDICT_PASS;
-	} else {
-		if (pkt->tuple.protocol == IPPROTO_HOPOPTS && n)
-			return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
-		length += header->length * 8;
-	}
+	if (pkt->tuple.protocol == IPPROTO_FRAGMENT)
+		return parse_fragment_header(pkt, header);
+	if (pkt->tuple.protocol == IPPROTO_HOPOPTS && n)
+		return leave(pkt, VERDICT_PASS, REASON_BAD_IP_HEADER);
+	length += header->length * 8;
 	if (!parse_step(pkt, length))
 		return leave(pkt, VERDICT_PASS, REASON_TRUNCATED);
 	/* on its way to somebody else, by us (RFC 8200, 4.4) */
@@ -352,10 +383,17 @@ static __always_inline enum verdict parse_filter(struct xdp_md *ctx, struct pack
 	return VERDICT_CONTINUE;
 }
 
+/* Such a first fragment, and those after it, are none of ours, whoever else's datagram they are of. */
+static __always_inline bool is_of_another_protocol(const struct packet *pkt)
+{
+	return pkt->l4_offset == pkt->payload_offset &&
+	       (pkt->tuple.protocol == icmp_of(pkt->is_v6) || pkt->reason == REASON_OTHER_PROTOCOL);
+}
+
 /* A message for the next stage, unless something is wrong with it. */
 static __always_inline enum verdict parse_icmp(struct packet *pkt, enum verdict verdict)
 {
-	bool whole = verdict == VERDICT_CONTINUE && !pkt->flaw;
+	bool whole = verdict == VERDICT_CONTINUE && !pkt->flaw && !pkt->is_fragment;
 
 	return leave(pkt, whole ? VERDICT_ICMP : VERDICT_PASS, REASON_ICMP);
 }
@@ -378,11 +416,11 @@ __noinline enum verdict parse(struct xdp_md *ctx, struct packet *pkt)
 	verdict = pkt->is_v6 ? parse_ipv6(ctx, pkt) : parse_ipv4(ctx, pkt);
 	if (pkt->tuple.protocol == icmp_of(pkt->is_v6))
 		verdict = parse_icmp(pkt, verdict);
+	if (is_of_another_protocol(pkt))
+		pkt->is_fragment = false;
 	if (pkt->is_stranger) /* so far */
 		pkt->reason = REASON_NOT_OURS;
-	if (verdict != VERDICT_CONTINUE)
-		return verdict;
-	return parse_l4(ctx, pkt);
+	return verdict == VERDICT_CONTINUE ? parse_l4(ctx, pkt) : verdict;
 }
 
 #endif

@@ -7,6 +7,7 @@
 #ifndef TINYLB_QUIC_H
 #define TINYLB_QUIC_H
 
+#include "frames.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -38,11 +39,8 @@ __noinline __u32 quic_named(struct xdp_md *ctx, __u32 at, __u32 length, __u32 se
 			return 0;
 	}
 	if (length <= id_at + id_length || bpf_xdp_load_bytes(ctx, at + id_at, &byte, 1) ||
-	    byte >> QUIC_CONFIG_SHIFT != layout->config)
-		return 0;
-	at += id_at + 1;
-	id_length = bounded_length(id_length, QUIC_ID_MAX + 1);
-	if (id_length > QUIC_ID_MAX || bpf_xdp_load_bytes(ctx, at, key.id, id_length))
+	    byte >> QUIC_CONFIG_SHIFT != layout->config || !is_size(&id_length, QUIC_ID_MAX) ||
+	    bpf_xdp_load_bytes(ctx, at + id_at + 1, key.id, id_length))
 		return 0;
 	backend = bpf_map_lookup_elem(&quic_servers, &key);
 	return backend ? *backend : 0;

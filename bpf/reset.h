@@ -65,7 +65,8 @@ static __always_inline bool reset_answer(struct xdp_md *ctx, const struct packet
 	};
 	__u32 size = ip_header_size(pkt->is_v6);
 
-	if (!got || !reset_header(pkt, got, &reset) || !answer_is_due(ANSWER_RESET, now))
+	if (!got || pkt->is_fragment || !reset_header(pkt, got, &reset) ||
+	    !answer_is_due(ANSWER_RESET, now))
 		return false;
 	reset_checksum(&ip,
 		       checksum_mode == CHECKSUM_KEEP_PARTIAL && l4_is_partial(pkt, got->check),

@@ -23,6 +23,7 @@ enum verdict {
 	VERDICT_ICMP, /* an ICMP message: pkt->reason, unless it turns out to be for us */
 	VERDICT_OPEN, /* a new flow begins with it, to pkt->backend */
 	VERDICT_ANSWER, /* the sender is told, for the packet's reason */
+	VERDICT_LATER, /* a fragment without ports: its datagram decides */
 };
 
 /*
@@ -44,7 +45,7 @@ enum reason {
 	/* PASS where no service is known to be meant, else ABORTED or DROP */
 	REASON_TRUNCATED, /* shorter than its headers or lengths say */
 	REASON_MALFORMED, /* a length field smaller than its own header */
-	REASON_FRAGMENT,
+	REASON_FRAGMENT, /* of a datagram that is not for a service: PASS */
 	/* for a service: DROP */
 	REASON_NO_FLOW, /* nat: TCP without SYN, and no flow to belong to; TX when answered with RST */
 	REASON_NO_BACKEND, /* none with weight and a next hop; TX when the sender is told */
@@ -70,6 +71,12 @@ enum reason {
 	REASON_SERVICE_RATE, /* all of the service's clients together do */
 	REASON_MAX_FLOWS_SERVICE, /* the service has as many as it may have */
 	REASON_MAX_FLOWS_BACKEND, /* each of its backends has */
+	REASON_FRAGMENT_HELD, /* for its first: DROP, and it follows that */
+	REASON_FRAGMENT_OVERLAP, /* it contradicts an earlier one: DROP, and so is all that is left */
+	REASON_FRAGMENT_TINY, /* a TCP header lies in more than one: DROP, and so is all that is left */
+	REASON_FRAGMENT_DUPLICATE, /* it was there: DROP */
+	REASON_FRAGMENT_FULL, /* no room to hold it, or for its datagram: DROP */
+	REASON_NO_CHECKSUM, /* a fragmented UDP datagram cannot go to IPv6 without one: DROP */
 	REASON_COUNT,
 };
 
@@ -517,11 +524,74 @@ ASSERT_SIZE(struct answer_clock, 24);
 
 /* Where the search for a free slot of `frame_slots` starts, and what of them is held for first fragments. */
 struct frame_store {
+	__u64 incomplete; /* datagrams that were never completed, as far as their entries were needed for others */
 	__u64 held_bytes;
 	__u32 held;
 	__u32 cursor;
+	__u32 swept; /* the tick up to which those held too long have been let go of */
+	__u32 pad;
 };
-ASSERT_SIZE(struct frame_store, 16);
+ASSERT_SIZE(struct frame_store, 32);
+
+/* A slot of `frame_slots`, as somebody saw it; turn 0: none. */
+struct frame_ref {
+	__u32 index;
+	__u32 turn;
+};
+
+/* Frames that go one behind the other. */
+struct frame_chain {
+	struct frame_ref first;
+	struct frame_ref last;
+};
+ASSERT_SIZE(struct frame_chain, 16);
+
+/* What fragments of one datagram have in common (RFC 791, 3.2; RFC 8200, 4.5). */
+struct datagram_key {
+	struct addr src;
+	struct addr dst;
+	__u32 id;
+	__u8 protocol; /* IPv4 only */
+	__u8 pad[3];
+};
+ASSERT_SIZE(struct datagram_key, 40);
+
+enum datagram_state {
+	DATAGRAM_NONE,
+	DATAGRAM_WAITING, /* for its first fragment; or that is on its way through the stages */
+	DATAGRAM_FORWARDED,
+	DATAGRAM_PASSED, /* to the host: not for a service */
+	DATAGRAM_REFUSED,
+} BYTE_ENUM;
+
+/* A datagram of which a fragment has come. */
+struct datagram {
+	__u64 deadline; /* ns of the clock in clock.h */
+	struct datagram_key key;
+	struct frame_chain held;
+	__u32 slot; /* of its flow, and that flow's turn */
+	__u32 turn;
+	__u32 id; /* that its fragments leave with */
+	__u32 end; /* bytes; 0: not known */
+	__u32 reach; /* how far any fragment went */
+	__u32 received; /* units */
+	enum reason reason; /* why it is refused; while it waits, why it will be */
+	__be16 dport;
+	enum datagram_state state;
+	__u8 direction;
+	__u8 protocol; /* of its first fragment */
+	__u8 pad[3];
+};
+ASSERT_SIZE(struct datagram, 104);
+
+/* Which units of eight bytes have been there, and where fragments began. */
+#define DATAGRAM_UNITS 8192
+#define UNIT_WORDS (DATAGRAM_UNITS / 64)
+struct datagram_units {
+	__u64 there[UNIT_WORDS];
+	__u64 starts[UNIT_WORDS];
+};
+ASSERT_SIZE(struct datagram_units, 2048);
 
 /*
  * Bloom filters. The first, of one cache line: as destinations VIPs and SNAT addresses, as
@@ -606,5 +676,31 @@ struct backend_name {
 	__u32 service;
 };
 ASSERT_SIZE(struct backend_name, 92);
+
+/* For user space only: what health checks have found out. */
+enum health_state {
+	HEALTH_UNKNOWN,
+	HEALTH_NEW,
+	HEALTH_UP,
+	HEALTH_DOWN,
+};
+
+#define CAUSE_LENGTH 71
+struct health_event {
+	__u64 at; /* ns since 1970; 0: there was none */
+	char cause[CAUSE_LENGTH];
+	__u8 state;
+};
+ASSERT_SIZE(struct health_event, 80);
+
+#define HEALTH_TRANSITIONS 10
+struct backend_health {
+	struct health_event error; /* the last one */
+	struct health_event transitions[HEALTH_TRANSITIONS]; /* the oldest first */
+	enum health_state state;
+	__u32 pad;
+};
+ASSERT_SIZE(struct backend_health,
+	    888); /* with what the kernel adds, less than the 1024 that it allocates */
 
 #endif

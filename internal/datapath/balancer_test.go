@@ -31,6 +31,8 @@ type balancer struct {
 	last       time.Time // when the last frame came
 	reasons    map[reasonOf]uint64
 	carried    map[uint32]lb.BackendCounters
+	behind     []datapath.Frame // the last one that left
+	held       []int            // sizes of fragments that wait for their first, of one datagram
 }
 
 type reasonOf struct {
@@ -153,6 +155,8 @@ func (b *balancer) run(frame []byte) (outcome, []byte) {
 		o.backend = lb.Backend{Name: name.Name, Address: name.Address}.Label()
 	}
 	b.count(decision, len(frame), out)
+	b.behind = frames[1:]
+	b.countHeld(decision, len(frame))
 	return o, out
 }
 
@@ -180,6 +184,24 @@ func (b *balancer) count(d datapath.Decision, size int, out []byte) {
 		return
 	}
 	b.carried[d.Backend] = c
+}
+
+// countHeld counts those that followed their first fragment for its backend.
+func (b *balancer) countHeld(d datapath.Decision, size int) {
+	switch d.Reason.String() {
+	case "fragment-held":
+		b.held = append(b.held, size)
+	case "new-flow", "new-flow-snat", "forwarded":
+		if len(b.behind) == 0 {
+			return
+		}
+		c := b.carried[d.Backend]
+		for _, size := range b.held {
+			c.PacketsIn, c.BytesIn = c.PacketsIn+1, c.BytesIn+uint64(size)
+		}
+		b.carried[d.Backend] = c
+		b.held = nil
+	}
 }
 
 // isBackend reports whether an address is that of a backend.

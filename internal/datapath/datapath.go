@@ -81,6 +81,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"all_backend_counters": limits.Backends + 1,
 		"service_names":        limits.Services,
 		"backend_names":        limits.Backends,
+		"all_backend_health":   limits.Backends,
 	}
 	for name, n := range entries {
 		spec.Maps[name].MaxEntries = n
@@ -131,11 +132,15 @@ func (d *Datapath) assign() {
 	d.maps = lbMaps{
 		AddressFilters:     d.all["address_filters"],
 		AllBackendCounters: d.all["all_backend_counters"],
+		AllBackendHealth:   d.all["all_backend_health"],
 		AllSettings:        d.all["all_settings"],
 		BackendNames:       d.all["backend_names"],
 		AnswerClocks:       d.all["answer_clocks"],
 		Backends:           d.all["backends"],
 		ChecksumBuffers:    d.all["checksum_buffers"],
+		Datagrams:          d.all["datagrams"],
+		AllDatagramUnits:   d.all["all_datagram_units"],
+		FragmentWorks:      d.all["fragment_works"],
 		Decisions:          d.all["decisions"],
 		AllFlowPrefixes:    d.all["all_flow_prefixes"],
 		AllHashKeys:        d.all["all_hash_keys"],
@@ -178,7 +183,9 @@ func (d *Datapath) assign() {
 }
 
 // fragmentMaps refer to each other, but no other map does: what they hold lives for a second or so.
-func fragmentMaps() []string { return []string{"frame_slots", "stored_frames", "frame_stores"} }
+func fragmentMaps() []string {
+	return []string{"frame_slots", "stored_frames", "frame_stores", "datagrams", "all_datagram_units"}
+}
 
 // dropIncompatible unpins every map when one of them has another layout: the
 // maps refer to each other, so they are kept or dropped together. Those for fragments are by themselves.

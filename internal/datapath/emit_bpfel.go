@@ -42,7 +42,8 @@ type emitFrameSlot struct {
 	Offset     uint16
 	Length     uint16
 	IsHeld     uint8
-	Pad        [5]uint8
+	Pad        uint8
+	Bytes      uint32
 	Head       [96]uint8
 }
 

@@ -38,7 +38,7 @@ func openStore(t *testing.T) store {
 // put stores a frame of which the first bytes are the head, before those of the next one.
 func (s store) put(index, turn uint32, head, rest []byte, next uint32, to uint32) {
 	s.t.Helper()
-	slot := emitFrameSlot{Interface: to, HeadLength: uint16(len(head)), Offset: 7, Length: uint16(len(rest))}
+	slot := emitFrameSlot{Interface: to, HeadLength: uint16(len(head)), Offset: 7, Length: uint16(len(rest)), Bytes: index}
 	slot.Life.Turn, slot.Next.Index, slot.Next.Turn = turn, next, turn
 	copy(slot.Head[:], head)
 	var frame emitFrameBytes

@@ -3,7 +3,6 @@ package datapath_test
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"slices"
 	"testing"
 
@@ -156,11 +155,10 @@ type flawedHeaders struct {
 
 // flawedExtensions are headers with which no packet is forwarded.
 func flawedExtensions() map[string]flawedHeaders {
-	const many, tooMany, someFragment = "DROP many-headers", "PASS many-headers", "PASS fragment"
-	all := map[string]flawedHeaders{
+	const many, tooMany = "DROP many-headers", "PASS many-headers"
+	return map[string]flawedHeaders{
 		"seven":                            {slices.Repeat([]extension{options(8)}, 7), many},
 		"eight":                            {slices.Repeat([]extension{options(8)}, 8), many},
-		"seven, the last a fragment":       {append(slices.Repeat([]extension{options(8)}, 6), fragmentHeader(8)), tooMany},
 		"thirty-two":                       {slices.Repeat([]extension{options(8)}, 32), many},
 		"thirty-three":                     {slices.Repeat([]extension{options(8)}, 33), tooMany},
 		"routing with segments left":       {[]extension{routing(24, 1)}, notOurs}, // somebody else's, in the end
@@ -168,19 +166,9 @@ func flawedExtensions() map[string]flawedHeaders {
 		"hop-by-hop options twice":         {[]extension{hopByHop(8), hopByHop(8)}, badIPHeader},
 		"hop-by-hop options sixth":         {append(slices.Repeat([]extension{options(8)}, 5), hopByHop(8)), badIPHeader},
 		"hop-by-hop options in a fragment": {[]extension{fragmentHeader(0), hopByHop(8)}, badIPHeader},
-		"first fragment":                   {[]extension{fragmentHeader(1)}, fragment},
-		"first fragment behind options":    {[]extension{hopByHop(8), options(16), fragmentHeader(1)}, fragment},
-		"first fragment before options":    {[]extension{fragmentHeader(1), options(16)}, fragment},
-		"middle fragment":                  {[]extension{fragmentHeader(16 | 1)}, someFragment},
-		"last fragment":                    {[]extension{fragmentHeader(0xfff8)}, someFragment},
-		"last fragment behind options":     {[]extension{options(8), fragmentHeader(8)}, someFragment},
 		"behind the first buffer":          {slices.Repeat([]extension{options(2048)}, 2), tooMany},
 		"a header behind the first buffer": {slices.Repeat([]extension{options(2048)}, 4), tooMany},
 	}
-	for offset := uint16(8); offset != 0; offset <<= 1 {
-		all[fmt.Sprintf("last fragment, at %d", offset)] = flawedHeaders{[]extension{fragmentHeader(offset)}, someFragment}
-	}
-	return all
 }
 
 func TestFlawedExtensionHeaders(t *testing.T) {
@@ -193,18 +181,6 @@ func TestFlawedExtensionHeaders(t *testing.T) {
 				b.wantFor(c.service().Name, fated{encode(c.answer(packet.ACK, "data")), tc.want})
 			})
 		}
-		t.Run(c.String()+" first fragment for nobody", func(t *testing.T) {
-			encode := behind(fragmentHeader(1))(packet.Packet.Frame)
-			p := c.request(packet.SYN, "data")
-			p.Dst = netip.AddrPortFrom(p.Dst.Addr(), 9999)
-			b.in(t).want("PASS fragment", encode(p))
-		})
-		t.Run(c.String()+" fragments cut short", func(t *testing.T) {
-			first := behind(fragmentHeader(1))(packet.Packet.Frame)(c.request(packet.ACK, "data"))
-			later := behind(fragmentHeader(8))(packet.Packet.Frame)(c.request(packet.ACK, "data"))
-			b.in(t).want(aborted, first[:len(first)-1])
-			b.want(truncated, later[:len(later)-1])
-		})
 	}
 }
 

@@ -47,7 +47,6 @@ const (
 	truncated   = "PASS truncated"
 	aborted     = "ABORTED truncated"
 	malformed   = "DROP malformed"
-	fragment    = "DROP fragment"
 	badIPHeader = "PASS bad-ip-header"
 )
 
@@ -71,16 +70,14 @@ func (c *conversation) flawedTCP() map[string]fated {
 	if c.wire.six {
 		return cases
 	}
-	ip := ipAt(ack())
-	cases["the IP header eats TCP"] = fated{put16(ack(), ip, 0x4a00), truncated} // other bytes are the ports now
-	cases["the first fragment"] = fated{put16(ack(), ip+6, 0x2000), fragment}
+	cases["the IP header eats TCP"] = fated{put16(ack(), ipAt(ack()), 0x4a00), truncated} // other bytes are the ports now
 	return cases
 }
 
 func (c *conversation) flawed() map[string]fated {
 	datagram := func() []byte { return c.request(0, "0123456789").Frame() }
-	ip, l4 := ipAt(datagram()), l4At(datagram())
-	cases := map[string]fated{
+	l4 := l4At(datagram())
+	return map[string]fated{
 		"UDP length 0":                {put16(datagram(), l4+4, 0), malformed},
 		"UDP length 7":                {put16(datagram(), l4+4, 7), malformed},
 		"UDP length 8":                {put16(datagram(), l4+4, 8), forwarded},
@@ -90,16 +87,6 @@ func (c *conversation) flawed() map[string]fated {
 		"IP cuts the UDP data":        {carrying(datagram(), 17), aborted},
 		"IP cuts the ports":           {carrying(datagram(), 3), truncated},
 	}
-	if c.wire.six {
-		return cases
-	}
-	cases["the first fragment"] = fated{put16(datagram(), ip+6, 0x2000), fragment}
-	cases["a middle fragment"] = fated{put16(datagram(), ip+6, 0x2001), "PASS fragment"}
-	cases["the last fragment"] = fated{put16(datagram(), ip+6, 0x1fff), "PASS fragment"}
-	cases["the first fragment, cut short"] = fated{put16(datagram(), ip+6, 0x2000)[:l4+8], aborted}
-	cases["a later fragment, cut short"] = fated{put16(datagram(), ip+6, 0x2001)[:l4+8], truncated}
-	cases["the ports of the first fragment, cut short"] = fated{put16(datagram(), ip+6, 0x2000)[:l4+3], truncated}
-	return cases
 }
 
 // A frame cut off at every length: passed until the ports can be read, then

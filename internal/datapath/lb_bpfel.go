@@ -89,6 +89,24 @@ const (
 	lbBackendFlagsBACKEND_TAKES_FLOWS lbBackendFlags = 1
 )
 
+type lbBackendHealth struct {
+	_     structs.HostLayout
+	Error struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	Transitions [10]struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	State lbHealthState
+	Pad   uint32
+}
+
 type lbBackendKey struct {
 	_       structs.HostLayout
 	Service uint32
@@ -189,6 +207,61 @@ type lbCutHeaders struct {
 	Words [16]uint64
 	Room  [16]uint64
 	Link  [3]uint64
+}
+
+type lbDatagram struct {
+	_        structs.HostLayout
+	Deadline uint64
+	Key      struct {
+		_        structs.HostLayout
+		Src      lbAddr
+		Dst      lbAddr
+		Id       uint32
+		Protocol uint8
+		Pad      [3]uint8
+	}
+	Held struct {
+		_     structs.HostLayout
+		First struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+		Last struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+	}
+	Slot      uint32
+	Turn      uint32
+	Id        uint32
+	End       uint32
+	Reach     uint32
+	Received  uint32
+	Reason    lbReason
+	Dport     uint16
+	State     lbDatagramState
+	Direction uint8
+	Protocol  uint8
+	Pad       [3]uint8
+	_         [4]byte
+}
+
+type lbDatagramState uint8
+
+const (
+	lbDatagramStateDATAGRAM_NONE      lbDatagramState = 0
+	lbDatagramStateDATAGRAM_WAITING   lbDatagramState = 1
+	lbDatagramStateDATAGRAM_FORWARDED lbDatagramState = 2
+	lbDatagramStateDATAGRAM_PASSED    lbDatagramState = 3
+	lbDatagramStateDATAGRAM_REFUSED   lbDatagramState = 4
+)
+
+type lbDatagramUnits struct {
+	_      structs.HostLayout
+	There  [128]uint64
+	Starts [128]uint64
 }
 
 type lbDecision struct {
@@ -297,6 +370,65 @@ const (
 	lbForwardModeFORWARD_GUE  lbForwardMode = 4
 )
 
+type lbFragmentWork struct {
+	_  structs.HostLayout
+	In struct {
+		_   structs.HostLayout
+		Ip  [10]uint32
+		Eth struct {
+			_        structs.HostLayout
+			H_dest   [6]uint8
+			H_source [6]uint8
+			H_proto  uint16
+		}
+		Sum           uint16
+		IpLength      uint32
+		L3Offset      uint16
+		HeaderOffset  uint16
+		PayloadOffset uint16
+		Place         uint16
+		More          uint8
+		IsV6          uint8
+		Pad           [2]uint8
+	}
+	Tags struct {
+		_   structs.HostLayout
+		Tag [2]uint32
+	}
+	Limit    uint32
+	CameBy   uint32
+	Head     [96]uint8
+	Start    uint32
+	Length   uint32
+	Replaced uint32
+	Id       uint32
+	Chain    struct {
+		_     structs.HostLayout
+		First struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+		Last struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+	}
+	Cut struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	CutDone   uint32
+	CutLeft   uint32
+	CutMost   uint32
+	HasId     bool
+	ToHost    bool
+	CutFailed bool
+	Pad       uint8
+}
+
 type lbFrameBytes struct {
 	_     structs.HostLayout
 	Bytes [10240]uint8
@@ -319,21 +451,34 @@ type lbFrameSlot struct {
 	Offset     uint16
 	Length     uint16
 	IsHeld     uint8
-	Pad        [5]uint8
+	Pad        uint8
+	Bytes      uint32
 	Head       [96]uint8
 }
 
 type lbFrameStore struct {
-	_         structs.HostLayout
-	HeldBytes uint64
-	Held      uint32
-	Cursor    uint32
+	_          structs.HostLayout
+	Incomplete uint64
+	HeldBytes  uint64
+	Held       uint32
+	Cursor     uint32
+	Swept      uint32
+	Pad        uint32
 }
 
 type lbHashKeys struct {
 	_   structs.HostLayout
 	Key [10]uint32
 }
+
+type lbHealthState uint32
+
+const (
+	lbHealthStateHEALTH_UNKNOWN lbHealthState = 0
+	lbHealthStateHEALTH_NEW     lbHealthState = 1
+	lbHealthStateHEALTH_UP      lbHealthState = 2
+	lbHealthStateHEALTH_DOWN    lbHealthState = 3
+)
 
 type lbNearClient struct {
 	_       structs.HostLayout
@@ -411,17 +556,30 @@ type lbPacket struct {
 		_   structs.HostLayout
 		Tag [2]uint32
 	}
+	FragmentId     uint32
+	FragmentOffset uint32
+	FragmentHeader uint32
+	PayloadOffset  uint32
+	DatagramHash   uint64
+	Held           struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	DatagramId        uint32
 	Service           uint32
 	Backend           uint32
 	Reason            lbReason
 	Flaw              lbReason
 	Direction         uint32
 	Vlan              uint16
-	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
 	IsArp             bool
 	HasFragmentHeader bool
+	IsFragment        bool
+	MoreFragments     bool
+	Settles           bool
 	IsStranger        bool
 	HasPorts          bool
 	IsError           bool
@@ -430,7 +588,7 @@ type lbPacket struct {
 	IsParcel          bool
 	IsCompleted       bool
 	Forward           lbForwardMode
-	_                 [4]byte
+	_                 [7]byte
 }
 
 type lbPathMtu struct {
@@ -482,42 +640,48 @@ type lbQuicServer struct {
 type lbReason uint32
 
 const (
-	lbReasonREASON_NONE              lbReason = 0
-	lbReasonREASON_NOT_IP            lbReason = 1
-	lbReasonREASON_NOT_OURS          lbReason = 2
-	lbReasonREASON_OTHER_MAC         lbReason = 3
-	lbReasonREASON_BAD_IP_HEADER     lbReason = 4
-	lbReasonREASON_OTHER_PROTOCOL    lbReason = 5
-	lbReasonREASON_NEW_FLOW          lbReason = 6
-	lbReasonREASON_FORWARDED         lbReason = 7
-	lbReasonREASON_REPLY             lbReason = 8
-	lbReasonREASON_TRUNCATED         lbReason = 9
-	lbReasonREASON_MALFORMED         lbReason = 10
-	lbReasonREASON_FRAGMENT          lbReason = 11
-	lbReasonREASON_NO_FLOW           lbReason = 12
-	lbReasonREASON_NO_BACKEND        lbReason = 13
-	lbReasonREASON_NO_NEXT_HOP       lbReason = 14
-	lbReasonREASON_BACKEND_GONE      lbReason = 15
-	lbReasonREASON_FLOW_TABLE_FULL   lbReason = 16
-	lbReasonREASON_SNAT_EXHAUSTED    lbReason = 17
-	lbReasonREASON_MANY_HEADERS      lbReason = 18
-	lbReasonREASON_ICMP              lbReason = 19
-	lbReasonREASON_NEW_FLOW_SNAT     lbReason = 20
-	lbReasonREASON_TTL_EXPIRED       lbReason = 21
-	lbReasonREASON_TOO_BIG           lbReason = 22
-	lbReasonREASON_SOURCE_ROUTE      lbReason = 23
-	lbReasonREASON_FLOW_TABLE_BUSY   lbReason = 24
-	lbReasonREASON_NEIGHBOUR         lbReason = 25
-	lbReasonREASON_MTU_EXCEEDED      lbReason = 26
-	lbReasonREASON_ECHO              lbReason = 27
-	lbReasonREASON_ICMP_ERROR        lbReason = 28
-	lbReasonREASON_PATH_MTU          lbReason = 29
-	lbReasonREASON_SOURCE_DENIED     lbReason = 30
-	lbReasonREASON_CLIENT_RATE       lbReason = 31
-	lbReasonREASON_SERVICE_RATE      lbReason = 32
-	lbReasonREASON_MAX_FLOWS_SERVICE lbReason = 33
-	lbReasonREASON_MAX_FLOWS_BACKEND lbReason = 34
-	lbReasonREASON_COUNT             lbReason = 35
+	lbReasonREASON_NONE               lbReason = 0
+	lbReasonREASON_NOT_IP             lbReason = 1
+	lbReasonREASON_NOT_OURS           lbReason = 2
+	lbReasonREASON_OTHER_MAC          lbReason = 3
+	lbReasonREASON_BAD_IP_HEADER      lbReason = 4
+	lbReasonREASON_OTHER_PROTOCOL     lbReason = 5
+	lbReasonREASON_NEW_FLOW           lbReason = 6
+	lbReasonREASON_FORWARDED          lbReason = 7
+	lbReasonREASON_REPLY              lbReason = 8
+	lbReasonREASON_TRUNCATED          lbReason = 9
+	lbReasonREASON_MALFORMED          lbReason = 10
+	lbReasonREASON_FRAGMENT           lbReason = 11
+	lbReasonREASON_NO_FLOW            lbReason = 12
+	lbReasonREASON_NO_BACKEND         lbReason = 13
+	lbReasonREASON_NO_NEXT_HOP        lbReason = 14
+	lbReasonREASON_BACKEND_GONE       lbReason = 15
+	lbReasonREASON_FLOW_TABLE_FULL    lbReason = 16
+	lbReasonREASON_SNAT_EXHAUSTED     lbReason = 17
+	lbReasonREASON_MANY_HEADERS       lbReason = 18
+	lbReasonREASON_ICMP               lbReason = 19
+	lbReasonREASON_NEW_FLOW_SNAT      lbReason = 20
+	lbReasonREASON_TTL_EXPIRED        lbReason = 21
+	lbReasonREASON_TOO_BIG            lbReason = 22
+	lbReasonREASON_SOURCE_ROUTE       lbReason = 23
+	lbReasonREASON_FLOW_TABLE_BUSY    lbReason = 24
+	lbReasonREASON_NEIGHBOUR          lbReason = 25
+	lbReasonREASON_MTU_EXCEEDED       lbReason = 26
+	lbReasonREASON_ECHO               lbReason = 27
+	lbReasonREASON_ICMP_ERROR         lbReason = 28
+	lbReasonREASON_PATH_MTU           lbReason = 29
+	lbReasonREASON_SOURCE_DENIED      lbReason = 30
+	lbReasonREASON_CLIENT_RATE        lbReason = 31
+	lbReasonREASON_SERVICE_RATE       lbReason = 32
+	lbReasonREASON_MAX_FLOWS_SERVICE  lbReason = 33
+	lbReasonREASON_MAX_FLOWS_BACKEND  lbReason = 34
+	lbReasonREASON_FRAGMENT_HELD      lbReason = 35
+	lbReasonREASON_FRAGMENT_OVERLAP   lbReason = 36
+	lbReasonREASON_FRAGMENT_TINY      lbReason = 37
+	lbReasonREASON_FRAGMENT_DUPLICATE lbReason = 38
+	lbReasonREASON_FRAGMENT_FULL      lbReason = 39
+	lbReasonREASON_NO_CHECKSUM        lbReason = 40
+	lbReasonREASON_COUNT              lbReason = 41
 )
 
 type lbReasonCounters struct {
@@ -670,6 +834,7 @@ const (
 	lbVerdictVERDICT_ICMP     lbVerdict = 6
 	lbVerdictVERDICT_OPEN     lbVerdict = 7
 	lbVerdictVERDICT_ANSWER   lbVerdict = 8
+	lbVerdictVERDICT_LATER    lbVerdict = 9
 )
 
 type lbVipAnswers uint8
@@ -687,7 +852,9 @@ const (
 	lbMapAffinityBackends    = "affinity_backends"
 	lbMapAffinityBuckets     = "affinity_buckets"
 	lbMapAllBackendCounters  = "all_backend_counters"
+	lbMapAllBackendHealth    = "all_backend_health"
 	lbMapAllCutHeaders       = "all_cut_headers"
+	lbMapAllDatagramUnits    = "all_datagram_units"
 	lbMapAllFlowPrefixes     = "all_flow_prefixes"
 	lbMapAllHashKeys         = "all_hash_keys"
 	lbMapAllReasonCounters   = "all_reason_counters"
@@ -702,11 +869,13 @@ const (
 	lbMapChecksumBuffers     = "checksum_buffers"
 	lbMapClientBuckets       = "client_buckets"
 	lbMapConvertedErrors     = "converted_errors"
+	lbMapDatagrams           = "datagrams"
 	lbMapDecisions           = "decisions"
 	lbMapFlowCounts          = "flow_counts"
 	lbMapFlowHistories       = "flow_histories"
 	lbMapFlows               = "flows"
 	lbMapForeignVips         = "foreign_vips"
+	lbMapFragmentWorks       = "fragment_works"
 	lbMapFrameSlots          = "frame_slots"
 	lbMapFrameStores         = "frame_stores"
 	lbMapInterfaceMtus       = "interface_mtus"
@@ -800,7 +969,9 @@ type lbMapSpecs struct {
 	AffinityBackends   *ebpf.MapSpec `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.MapSpec `ebpf:"all_backend_health"`
 	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
+	AllDatagramUnits   *ebpf.MapSpec `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -815,11 +986,13 @@ type lbMapSpecs struct {
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
 	ClientBuckets      *ebpf.MapSpec `ebpf:"client_buckets"`
 	ConvertedErrors    *ebpf.MapSpec `ebpf:"converted_errors"`
+	Datagrams          *ebpf.MapSpec `ebpf:"datagrams"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	ForeignVips        *ebpf.MapSpec `ebpf:"foreign_vips"`
+	FragmentWorks      *ebpf.MapSpec `ebpf:"fragment_works"`
 	FrameSlots         *ebpf.MapSpec `ebpf:"frame_slots"`
 	FrameStores        *ebpf.MapSpec `ebpf:"frame_stores"`
 	InterfaceMtus      *ebpf.MapSpec `ebpf:"interface_mtus"`
@@ -889,7 +1062,9 @@ type lbMaps struct {
 	AffinityBackends   *ebpf.Map `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.Map `ebpf:"all_backend_health"`
 	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
+	AllDatagramUnits   *ebpf.Map `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -904,11 +1079,13 @@ type lbMaps struct {
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
 	ClientBuckets      *ebpf.Map `ebpf:"client_buckets"`
 	ConvertedErrors    *ebpf.Map `ebpf:"converted_errors"`
+	Datagrams          *ebpf.Map `ebpf:"datagrams"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	ForeignVips        *ebpf.Map `ebpf:"foreign_vips"`
+	FragmentWorks      *ebpf.Map `ebpf:"fragment_works"`
 	FrameSlots         *ebpf.Map `ebpf:"frame_slots"`
 	FrameStores        *ebpf.Map `ebpf:"frame_stores"`
 	InterfaceMtus      *ebpf.Map `ebpf:"interface_mtus"`
@@ -941,7 +1118,9 @@ func (m *lbMaps) Close() error {
 		m.AffinityBackends,
 		m.AffinityBuckets,
 		m.AllBackendCounters,
+		m.AllBackendHealth,
 		m.AllCutHeaders,
+		m.AllDatagramUnits,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
@@ -956,11 +1135,13 @@ func (m *lbMaps) Close() error {
 		m.ChecksumBuffers,
 		m.ClientBuckets,
 		m.ConvertedErrors,
+		m.Datagrams,
 		m.Decisions,
 		m.FlowCounts,
 		m.FlowHistories,
 		m.Flows,
 		m.ForeignVips,
+		m.FragmentWorks,
 		m.FrameSlots,
 		m.FrameStores,
 		m.InterfaceMtus,

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tinylb/tinylb/internal/lb"
 )
 
@@ -67,4 +69,39 @@ func (d *Datapath) BackendCounters(id uint32) (lb.BackendCounters, error) {
 		total.Flows += c.Flows
 	}
 	return total, nil
+}
+
+// Now is what the data plane's clock shows, in ns.
+func Now() (uint64, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0, fmt.Errorf("read the clock: %w", err)
+	}
+	return uint64(now.Nano()), nil
+}
+
+// FragmentCounts reads what is held of fragments, and how many datagrams had never been
+// completed when the data plane's clock showed `now`.
+func (d *Datapath) FragmentCounts(now uint64) (lb.FragmentCounts, error) {
+	var store lbFrameStore
+	if err := d.maps.FrameStores.Lookup(uint32(0), &store); err != nil {
+		return lb.FragmentCounts{}, fmt.Errorf("read the count of held fragments: %w", err)
+	}
+	counts := lb.FragmentCounts{Held: store.Held, Bytes: store.HeldBytes, Incomplete: store.Incomplete}
+	for index := range d.maps.Datagrams.MaxEntries() {
+		var datagram lbDatagram
+		if err := d.maps.Datagrams.Lookup(index, &datagram); err != nil {
+			return lb.FragmentCounts{}, fmt.Errorf("read the table of datagrams: %w", err)
+		}
+		if datagram.isMissed() && int64(now-datagram.Deadline) > 0 {
+			counts.Incomplete++
+		}
+	}
+	return counts, nil
+}
+
+// isMissed reports whether it counts as never completed when its time is over; as datagram_begin() in bpf/frag.h has it.
+func (d lbDatagram) isMissed() bool {
+	isComplete := d.End > 0 && d.Received == (d.End+7)/8
+	return !isComplete && (d.State == lbDatagramStateDATAGRAM_WAITING || d.State == lbDatagramStateDATAGRAM_FORWARDED)
 }

@@ -99,6 +99,18 @@ func (r Reason) String() string {
 		return "max-flows-service"
 	case lbReasonREASON_MAX_FLOWS_BACKEND:
 		return "max-flows-backend"
+	case lbReasonREASON_FRAGMENT_HELD:
+		return "fragment-held"
+	case lbReasonREASON_FRAGMENT_OVERLAP:
+		return "fragment-overlap"
+	case lbReasonREASON_FRAGMENT_TINY:
+		return "fragment-tiny"
+	case lbReasonREASON_FRAGMENT_DUPLICATE:
+		return "fragment-duplicate"
+	case lbReasonREASON_FRAGMENT_FULL:
+		return "fragment-full"
+	case lbReasonREASON_NO_CHECKSUM:
+		return "no-checksum"
 	case lbReasonREASON_NEIGHBOUR:
 		return "neighbour"
 	case lbReasonREASON_ECHO:

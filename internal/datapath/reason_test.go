@@ -47,9 +47,6 @@ func reasonCases() map[string]reasonCase {
 		"malformed": {ofWeb("DROP", "malformed", ""), first(func(frame []byte) []byte {
 			return put16(frame, 14+20+12, 0x4002) // a data offset of 4 words
 		})},
-		"fragment": {ofWeb("DROP", "fragment", ""), first(func(frame []byte) []byte {
-			return put16(frame, 14+6, 0x2000) // more fragments
-		})},
 		"no-flow": {ofWeb("TX", "no-flow", ""), func(_ *balancer, c *conversation) []byte {
 			return c.request(packet.ACK, "").Frame()
 		}},
@@ -136,6 +133,46 @@ func reasonCases() map[string]reasonCase {
 		"service-rate":      {ofWeb("DROP", "service-rate", ""), afterAnother(func(s *lb.Service) { s.NewFlowsPerSecond = 1 })},
 		"max-flows-service": {ofWeb("DROP", "max-flows-service", ""), afterAnother(func(s *lb.Service) { s.MaxFlows = 1 })},
 		"max-flows-backend": {ofWeb("DROP", "max-flows-backend", ""), afterAnother(func(s *lb.Service) { s.Backends[0].MaxFlows = 1 })},
+		"fragment": {outcome{verdict: "PASS", reason: "fragment"}, func(b *balancer, c *conversation) []byte {
+			c.vip = netip.AddrPortFrom(c.vip.Addr(), 9999)
+			pieces := c.pieces(b)
+			b.want(notOurs, pieces[0])
+			return pieces[1]
+		}},
+		"fragment-held": {outcome{verdict: "DROP", reason: "fragment-held"}, func(b *balancer, c *conversation) []byte {
+			return c.pieces(b)[1]
+		}},
+		"fragment-overlap": {ofWeb("DROP", "fragment-overlap", backendA), func(b *balancer, c *conversation) []byte {
+			pieces := c.pieces(b)
+			b.run(pieces[0])
+			return put16(pieces[1], ipAt(pieces[1])+6, 0x2000|4)
+		}},
+		"fragment-tiny": {ofWeb("DROP", "fragment-tiny", ""), func(_ *balancer, c *conversation) []byte {
+			return packet.Cut(c.request(packet.SYN, "").Frame(), 8, 1)[0]
+		}},
+		"fragment-duplicate": {ofWeb("DROP", "fragment-duplicate", backendA), func(b *balancer, c *conversation) []byte {
+			pieces := c.pieces(b)
+			b.run(pieces[0])
+			return pieces[0]
+		}},
+		"fragment-full": {outcome{verdict: "DROP", reason: "fragment-full"}, func(b *balancer, c *conversation) []byte {
+			b.cfg.Fragments.Held = 1
+			b.apply(b.cfg)
+			pieces := c.pieces(b)
+			b.run(pieces[1])
+			return pieces[2]
+		}},
+		"no-checksum": {
+			outcome{verdict: "DROP", reason: "no-checksum", service: "web", backend: backendSix},
+			func(b *balancer, c *conversation) []byte {
+				b.cfg.Services[0].Protocols = []lb.Protocol{lb.UDP}
+				b.cfg.Services[0].Backends = backends(backendSix)
+				b.apply(b.cfg)
+				p := packet.NewUDP(c.client, c.vip, strings.Repeat("x", 100))
+				p.SrcMAC, p.DstMAC, p.NoUDPChecksum = c.request(packet.SYN, "").SrcMAC, localMAC(), true
+				return packet.Cut(p.Frame(), 64, 1)[0]
+			},
+		},
 		"neighbour": {outcome{verdict: "TX", reason: "neighbour"}, func(b *balancer, c *conversation) []byte {
 			b.cfg.Answers.Neighbours = true
 			b.reconciler.SetHost(nil)

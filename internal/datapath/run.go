@@ -121,6 +121,14 @@ func (r *Runner) Run(at time.Time, frame []byte) (Decision, []Frame, error) {
 	decision := Decision{Verdict: Verdict(d.Verdict), Reason: Reason(d.Reason), Service: d.Service, Backend: d.Backend}
 	if d.IsParcel != 0 && Verdict(action) == Verdict(lbVerdictVERDICT_PASS) {
 		frames, err := r.runEmit(out)
+		if err == nil && len(frames) == 0 {
+			err = errors.New("a parcel with no frames")
+		}
+		for _, frame := range frames {
+			if frame.ToHost == decision.Verdict.Sends() {
+				err = fmt.Errorf("%s, but a frame went elsewhere", decision.Verdict)
+			}
+		}
 		return decision, frames, err
 	}
 	if uint32(d.Verdict) != action {

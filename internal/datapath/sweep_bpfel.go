@@ -80,6 +80,24 @@ type sweepBackendCounters struct {
 	Flows      uint64
 }
 
+type sweepBackendHealth struct {
+	_     structs.HostLayout
+	Error struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	Transitions [10]struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	State uint32
+	Pad   uint32
+}
+
 type sweepBackendKey struct {
 	_       structs.HostLayout
 	Service uint32
@@ -138,6 +156,51 @@ type sweepClientBucket struct {
 		Service uint64
 		Due     uint64
 	}
+}
+
+type sweepDatagram struct {
+	_        structs.HostLayout
+	Deadline uint64
+	Key      struct {
+		_        structs.HostLayout
+		Src      sweepAddr
+		Dst      sweepAddr
+		Id       uint32
+		Protocol uint8
+		Pad      [3]uint8
+	}
+	Held struct {
+		_     structs.HostLayout
+		First struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+		Last struct {
+			_     structs.HostLayout
+			Index uint32
+			Turn  uint32
+		}
+	}
+	Slot      uint32
+	Turn      uint32
+	Id        uint32
+	End       uint32
+	Reach     uint32
+	Received  uint32
+	Reason    uint32
+	Dport     uint16
+	State     uint8
+	Direction uint8
+	Protocol  uint8
+	Pad       [3]uint8
+	_         [4]byte
+}
+
+type sweepDatagramUnits struct {
+	_      structs.HostLayout
+	There  [128]uint64
+	Starts [128]uint64
 }
 
 type sweepDecision struct {
@@ -228,10 +291,13 @@ type sweepForeignVip struct {
 }
 
 type sweepFrameStore struct {
-	_         structs.HostLayout
-	HeldBytes uint64
-	Held      uint32
-	Cursor    uint32
+	_          structs.HostLayout
+	Incomplete uint64
+	HeldBytes  uint64
+	Held       uint32
+	Cursor     uint32
+	Swept      uint32
+	Pad        uint32
 }
 
 type sweepHashKeys struct {
@@ -339,17 +405,30 @@ type sweepPacket struct {
 		_   structs.HostLayout
 		Tag [2]uint32
 	}
+	FragmentId     uint32
+	FragmentOffset uint32
+	FragmentHeader uint32
+	PayloadOffset  uint32
+	DatagramHash   uint64
+	Held           struct {
+		_     structs.HostLayout
+		Index uint32
+		Turn  uint32
+	}
+	DatagramId        uint32
 	Service           uint32
 	Backend           uint32
 	Reason            uint32
 	Flaw              uint32
 	Direction         uint32
 	Vlan              uint16
-	FragmentId        uint16
 	TcpFlags          uint8
 	IsV6              bool
 	IsArp             bool
 	HasFragmentHeader bool
+	IsFragment        bool
+	MoreFragments     bool
+	Settles           bool
 	IsStranger        bool
 	HasPorts          bool
 	IsError           bool
@@ -358,7 +437,7 @@ type sweepPacket struct {
 	IsParcel          bool
 	IsCompleted       bool
 	Forward           uint8
-	_                 [4]byte
+	_                 [7]byte
 }
 
 type sweepPathMtu struct {
@@ -533,6 +612,8 @@ const (
 	sweepMapAffinityBackends    = "affinity_backends"
 	sweepMapAffinityBuckets     = "affinity_buckets"
 	sweepMapAllBackendCounters  = "all_backend_counters"
+	sweepMapAllBackendHealth    = "all_backend_health"
+	sweepMapAllDatagramUnits    = "all_datagram_units"
 	sweepMapAllFlowPrefixes     = "all_flow_prefixes"
 	sweepMapAllHashKeys         = "all_hash_keys"
 	sweepMapAllReasonCounters   = "all_reason_counters"
@@ -546,6 +627,7 @@ const (
 	sweepMapBuckets             = "buckets"
 	sweepMapChecksumBuffers     = "checksum_buffers"
 	sweepMapClientBuckets       = "client_buckets"
+	sweepMapDatagrams           = "datagrams"
 	sweepMapDecisions           = "decisions"
 	sweepMapFlowCounts          = "flow_counts"
 	sweepMapFlowHistories       = "flow_histories"
@@ -644,6 +726,8 @@ type sweepMapSpecs struct {
 	AffinityBackends   *ebpf.MapSpec `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.MapSpec `ebpf:"all_backend_health"`
+	AllDatagramUnits   *ebpf.MapSpec `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.MapSpec `ebpf:"all_reason_counters"`
@@ -657,6 +741,7 @@ type sweepMapSpecs struct {
 	Buckets            *ebpf.MapSpec `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.MapSpec `ebpf:"checksum_buffers"`
 	ClientBuckets      *ebpf.MapSpec `ebpf:"client_buckets"`
+	Datagrams          *ebpf.MapSpec `ebpf:"datagrams"`
 	Decisions          *ebpf.MapSpec `ebpf:"decisions"`
 	FlowCounts         *ebpf.MapSpec `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.MapSpec `ebpf:"flow_histories"`
@@ -729,6 +814,8 @@ type sweepMaps struct {
 	AffinityBackends   *ebpf.Map `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.Map `ebpf:"all_backend_health"`
+	AllDatagramUnits   *ebpf.Map `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
 	AllReasonCounters  *ebpf.Map `ebpf:"all_reason_counters"`
@@ -742,6 +829,7 @@ type sweepMaps struct {
 	Buckets            *ebpf.Map `ebpf:"buckets"`
 	ChecksumBuffers    *ebpf.Map `ebpf:"checksum_buffers"`
 	ClientBuckets      *ebpf.Map `ebpf:"client_buckets"`
+	Datagrams          *ebpf.Map `ebpf:"datagrams"`
 	Decisions          *ebpf.Map `ebpf:"decisions"`
 	FlowCounts         *ebpf.Map `ebpf:"flow_counts"`
 	FlowHistories      *ebpf.Map `ebpf:"flow_histories"`
@@ -777,6 +865,8 @@ func (m *sweepMaps) Close() error {
 		m.AffinityBackends,
 		m.AffinityBuckets,
 		m.AllBackendCounters,
+		m.AllBackendHealth,
+		m.AllDatagramUnits,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,
 		m.AllReasonCounters,
@@ -790,6 +880,7 @@ func (m *sweepMaps) Close() error {
 		m.Buckets,
 		m.ChecksumBuffers,
 		m.ClientBuckets,
+		m.Datagrams,
 		m.Decisions,
 		m.FlowCounts,
 		m.FlowHistories,

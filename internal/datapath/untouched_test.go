@@ -79,8 +79,6 @@ func unreadable() map[string]fated {
 	all := map[string]fated{
 		"a fragment of an echo":      {echo[0].Frame(), "PASS icmp"},
 		"a fragment for another":     {pieces(netip.MustParseAddrPort("192.0.2.99:80"))[0].Frame(), notOurs},
-		"a fragment, another port":   {pieces(at(54))[0].Frame(), "PASS fragment"},
-		"a later fragment":           {pieces(at(53))[1].Frame(), "PASS fragment"},
 		"ARP for the VIP":            {arpRequest(vip), "PASS not-ip"},
 		"an 802.3 length":            {ether(0x0040, make([]byte, 64)), "PASS not-ip"},
 		"nothing behind Ethernet":    {ether(0x0800, nil), badIPHeader},

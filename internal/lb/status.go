@@ -1,6 +1,9 @@
 package lb
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Status is what the data plane is set to do and what it has done.
 type Status struct {
@@ -9,6 +12,7 @@ type Status struct {
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	Services   []ServiceStatus   `json:"services"`
 	Reasons    []ReasonStatus    `json:"reasons"`
+	Fragments  FragmentCounts    `json:"fragments"`
 }
 
 // InterfaceStatus is one interface with a program attached.
@@ -35,9 +39,10 @@ type BackendStatus struct {
 	Name     string          `json:"name"` // its address where the config gives none
 	Address  netip.AddrPort  `json:"address"`
 	Weight   uint32          `json:"weight"`
-	Usable   bool            `json:"usable"` // has a next hop
+	Usable   bool            `json:"usable"` // has a next hop, and is not known to be down
 	NextHop  *NextHopStatus  `json:"next_hop,omitempty"`
-	Active   uint32          `json:"active_flows"` // that are not closed
+	Health   *HealthStatus   `json:"health,omitempty"` // nil: it is not checked
+	Active   uint32          `json:"active_flows"`     // that are not closed
 	Counters BackendCounters `json:"counters"`
 }
 
@@ -48,9 +53,33 @@ type NextHopStatus struct {
 	VLAN      uint16 `json:"vlan,omitempty"` // 0: packets leave without a tag
 }
 
+// HealthStatus is what checks have found out about a backend.
+type HealthStatus struct {
+	State       HealthState        `json:"state"`
+	Since       time.Time          `json:"since,omitzero"`
+	LastError   string             `json:"last_error,omitempty"`
+	LastErrorAt time.Time          `json:"last_error_at,omitzero"` // when checks began to fail that way
+	Transitions []TransitionStatus `json:"transitions"`            // the last ones, the oldest first
+}
+
+// TransitionStatus is a change of a backend's health.
+type TransitionStatus struct {
+	At    time.Time   `json:"at"`
+	State HealthState `json:"state"`
+	Cause string      `json:"cause,omitempty"` // why it went down
+}
+
 // ReasonStatus counts the packets that ended for one reason.
 type ReasonStatus struct {
 	Reason  string `json:"reason"`
 	Service string `json:"service"` // "" for packets of no service
 	Packets uint64 `json:"packets"`
+}
+
+// FragmentCounts say what became of fragments that came out of order, or not at all.
+type FragmentCounts struct {
+	Held  uint32 `json:"held"`       // now, for their first fragment; those whose time is over until their room is needed
+	Bytes uint64 `json:"held_bytes"` // of these frames
+	// Incomplete counts datagrams of which a service got a part, or of which the first fragment never came.
+	Incomplete uint64 `json:"incomplete"`
 }

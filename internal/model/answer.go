@@ -22,7 +22,7 @@ func (m *Model) answer(p *parsed, ip []byte, why Reason, s *service, b *backend)
 func (p *parsed) mayBeAnswered() bool {
 	const groupBit = 1
 	nobody := []string{"0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/128", "::1/128", "ff00::/8"}
-	return p.dstMAC()[0]&groupBit == 0 && !slices.ContainsFunc(nobody, func(prefix string) bool {
+	return p.dstMAC()[0]&groupBit == 0 && !p.isLater() && !slices.ContainsFunc(nobody, func(prefix string) bool {
 		return netip.MustParsePrefix(prefix).Contains(p.tuple.src.Addr())
 	})
 }
@@ -43,7 +43,7 @@ func (m *Model) refuse(p *parsed, s *service) decision {
 // answerWithReset tells the sender of a segment that its connection does not exist
 // (RFC 9293, section 3.10.7.1).
 func (m *Model) answerWithReset(p *parsed, why Reason, s *service) decision {
-	if p.flags&packet.RST != 0 || !p.mayBeAnswered() || !m.resets.allow(m.now, m.rates.Resets) {
+	if p.piece != nil || p.flags&packet.RST != 0 || !p.mayBeAnswered() || !m.resets.allow(m.now, m.rates.Resets) {
 		return p.drop(why, s, nil)
 	}
 	reset := packet.Packet{

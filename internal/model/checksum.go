@@ -12,7 +12,7 @@ import (
 // own, which IP's may exceed (RFC 8200, section 8.1).
 func (p *parsed) segment() []byte {
 	l4 := p.l4Bytes()
-	if p.tuple.protocol == lb.UDP {
+	if p.tuple.protocol == lb.UDP && p.piece == nil {
 		return l4[:binary.BigEndian.Uint16(l4[udpLengthAt:])]
 	}
 	return l4
@@ -31,9 +31,9 @@ func (p *parsed) checksumField() uint16 { return binary.BigEndian.Uint16(p.l4Byt
 // hasNoChecksum reports whether the sender of a datagram made none (RFC 768).
 func (p *parsed) hasNoChecksum() bool { return p.tuple.protocol == lb.UDP && p.checksumField() == 0 }
 
-// isPartial reports whether only the pseudo-header is in the checksum.
+// isPartial reports whether only the pseudo-header is in the checksum. A fragment's is always whole.
 func (m *Model) isPartial(p *parsed) bool {
-	return m.opts.Checksums != FullChecksums && !p.hasNoChecksum() &&
+	return m.opts.Checksums != FullChecksums && p.piece == nil && !p.hasNoChecksum() &&
 		p.checksumField() == packet.Fold(pseudoHeader(p.tuple, len(p.segment())))
 }
 
@@ -90,7 +90,7 @@ func (m *Model) asCompleted(p *parsed, ip []byte, end int) []byte {
 // from a sender's wrong one is wrong by as much, as with the kernel's local
 // checksum offload.
 func (p *parsed) asIfRight(ip []byte) []byte {
-	if p.isICMP() || p.hasNoChecksum() {
+	if p.piece != nil || p.isICMP() || p.hasNoChecksum() {
 		return ip
 	}
 	segment := p.segment()

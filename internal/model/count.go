@@ -24,6 +24,8 @@ type BackendOf struct {
 type Counters struct {
 	Reasons  map[ReasonOf]uint64 // zeros are left out
 	Backends map[BackendOf]lb.BackendCounters
+
+	Incomplete uint64 // datagrams of which fragments never came
 }
 
 func (m *Model) count(d decision, size uint64) {
@@ -37,6 +39,13 @@ func (m *Model) count(d decision, size uint64) {
 		return
 	}
 	c := &d.backend.counters
+	for _, size := range d.carried {
+		if d.reason == Reply {
+			c.PacketsOut, c.BytesOut = c.PacketsOut+1, c.BytesOut+size
+		} else {
+			c.PacketsIn, c.BytesIn = c.PacketsIn+1, c.BytesIn+size
+		}
+	}
 	switch {
 	case d.reason == Reply, isError && d.toClient:
 		c.PacketsOut++
@@ -51,6 +60,8 @@ func (m *Model) count(d decision, size uint64) {
 
 func (m *Model) counters() Counters {
 	all := Counters{Reasons: map[ReasonOf]uint64{}, Backends: map[BackendOf]lb.BackendCounters{}}
+	m.forgetDatagrams()
+	all.Incomplete = m.incomplete
 	for why, n := range m.passed {
 		all.Reasons[ReasonOf{"", why}] = n
 	}
@@ -71,6 +82,9 @@ func (m *Model) CheckCounters(got Counters) error {
 	wrong := append(
 		differences("packets", want.Reasons, got.Reasons),
 		differences("backend", want.Backends, got.Backends)...)
+	if want.Incomplete != got.Incomplete {
+		wrong = append(wrong, fmt.Sprintf("datagrams that were never completed: want %d, got %d", want.Incomplete, got.Incomplete))
+	}
 	if len(wrong) == 0 {
 		return nil
 	}

@@ -15,7 +15,8 @@ type decision struct {
 	service *service // nil where none is meant
 	backend *backend // nil where none was chosen
 	frame   []byte
-	behind  [][]byte
+	behind  [][]byte // further ones that go the same way
+	carried []uint64 // sizes of those that were held, as they came, if they count for the backend
 
 	toClient bool // an error that goes to the client
 }
@@ -56,8 +57,9 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 		if d := m.decideStranger(p, observed{got, list}); d.reason != NotOurs {
 			return d, nil
 		}
-		if got.Reason == NotOurs {
+		if got.Reason == NotOurs && len(got.Behind) == 0 {
 			m.doubt(p)
+			m.doubtDatagram(p)
 			return p.pass(NotOurs), nil
 		}
 		m.Imprecise++
@@ -65,6 +67,8 @@ func (m *Model) decide(p *parsed, got Outcome, list func() ([]Flow, error)) (dec
 	switch mac := p.dstMAC(); {
 	case m.opts.MAC != lb.MAC{} && mac != m.opts.MAC:
 		return p.pass(OtherMAC), nil
+	case p.piece != nil:
+		return m.decideFragment(p, observed{got, list})
 	case p.badHeader != "":
 		return p.pass(p.badHeader), nil
 	case p.isICMP():

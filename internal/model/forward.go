@@ -68,7 +68,13 @@ func (m *Model) rewritten(p *parsed, why Reason, f *flow, got observed) (ip []by
 	if why == Reply {
 		t = f.request.reversed()
 	}
-	if t.src.Addr().Is4() != p.isIPv4() {
+	crosses := t.src.Addr().Is4() != p.isIPv4()
+	switch {
+	case p.piece != nil && crosses:
+		return m.translatedPiece(p, t, got)
+	case p.piece != nil:
+		return m.readdressedPiece(p, t, got), ""
+	case crosses:
 		return m.translated(p, t, got)
 	}
 	return m.readdressed(p, t), ""

@@ -133,15 +133,20 @@ func forgetOptions(header []byte) {
 	binary.BigEndian.PutUint16(field, carryError(binary.BigEndian.Uint16(field), was, is))
 }
 
-// fragmentsV6 is for packets without extension headers.
+// fragmentsV6 is for packets without extension headers but that of a fragment.
 func fragmentsV6(ip []byte, limit int, id uint32) (all [][]byte) {
-	header, body, offset := slices.Clone(ip[:ipv6Size]), ip[ipv6Size:], 0
+	header, body, offset, last := slices.Clone(ip[:ipv6Size]), ip[ipv6Size:], 0, 0
 	next := header[6]
 	header[6] = byte(fragmentHeader)
+	if next == fragmentHeader {
+		place := int(binary.BigEndian.Uint16(body[2:]))
+		next, id, body = body[0], binary.BigEndian.Uint32(body[4:]), body[fragmentHeaderSize:]
+		offset, last = place&ipv6FragmentOffset, place&ipv6MoreFragments
+	}
 	for part := range slices.Chunk(body, evenly(len(body), limit, ipv6Size+fragmentHeaderSize)) {
 		more := 1
 		if body = body[len(part):]; len(body) == 0 {
-			more = 0
+			more = last
 		}
 		binary.BigEndian.PutUint16(header[4:], uint16(fragmentHeaderSize+len(part)))
 		fragment := binary.BigEndian.AppendUint16([]byte{next, 0}, uint16(offset|more))

@@ -16,6 +16,7 @@ type ipHeader struct {
 	flowLabel    uint32 // IPv6 only
 	id           uint16 // IPv4 only
 	dontFragment bool   // IPv4 only
+	fragment     uint16 // IPv4 only: offset in units of 8 bytes, and flag
 	ttl          uint8
 	protocol     lb.Protocol
 }
@@ -43,9 +44,9 @@ func (h ipHeader) before(body []byte) []byte {
 }
 
 func (h ipHeader) ipv4(body int) []byte {
-	fragment := uint16(0)
+	fragment := h.fragment
 	if h.dontFragment {
-		fragment = dontFragment
+		fragment |= dontFragment
 	}
 	b := []byte{4<<4 | ipv4Size/4, h.class}
 	b = binary.BigEndian.AppendUint16(b, uint16(ipv4Size+body))

@@ -42,9 +42,17 @@ func (p *parsed) sizeOut(why Reason, f *flow) int {
 	case f.forward == lb.ForwardGUE:
 		return p.size() + headerSize(f.target.Addr()) + udpSize + gueSize
 	case f.translates(p, why): // all headers go but one
-		return len(p.l4Bytes()) + headerSize(f.destination(why))
+		return len(p.l4Bytes()) + headerSize(f.destination(why)) + p.pieceHeader()
 	}
 	return p.size()
+}
+
+// pieceHeader is the size of what an IPv4 fragment needs in IPv6 (RFC 7915, section 4.1).
+func (p *parsed) pieceHeader() int {
+	if p.piece != nil && p.isIPv4() {
+		return fragmentHeaderSize
+	}
+	return 0
 }
 
 // destination is where a packet goes.
@@ -119,7 +127,7 @@ func (p *parsed) allowed(why Reason, f *flow, limit int) int {
 	case f.forward.Tunnels(): // RFC 2003, section 5.1
 		mtu -= p.sizeOut(why, f) - p.size()
 	case f.translates(p, why): // RFC 7915, sections 4.2 and 5.2
-		mtu += headerSize(p.tuple.dst.Addr()) - headerSize(f.destination(why))
+		mtu += headerSize(p.tuple.dst.Addr()) - headerSize(f.destination(why)) - p.pieceHeader()
 	}
 	if p.isIPv4() {
 		return max(mtu, leastMTUv4)

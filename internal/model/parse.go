@@ -64,14 +64,18 @@ type parsed struct {
 	end        int // of the IP packet, by its total length; at most the frame's
 	ttl        uint8
 	class      uint8   // TOS, or traffic class
+	total      int     // length of the IP packet, as its header has it
 	fragmentID *uint32 // of a fragment header (RFC 8200, section 4.5); nil without
+	piece      *piece  // of a datagram; nil for a whole packet
+	datagram   *datagram
 	flags      packet.TCPFlags
 	flaw       Reason // what makes it impossible to forward; "" when nothing
 }
 
-// udpPayload is that of a datagram without flaws.
+// udpPayload is what there is of a datagram's.
 func (p *parsed) udpPayload() []byte {
-	return p.frame[p.l4+udpSize : p.l4+int(binary.BigEndian.Uint16(p.frame[p.l4+udpLengthAt:]))]
+	end := p.l4 + int(binary.BigEndian.Uint16(p.frame[p.l4+udpLengthAt:]))
+	return p.frame[p.l4+udpSize : min(end, p.end)]
 }
 
 func (p *parsed) dstMAC() lb.MAC { return lb.MAC(p.frame[0:macSize]) }
@@ -128,7 +132,7 @@ func (p *parsed) readIPv4(b []byte) {
 	}
 	p.class, p.ttl = b[1], b[ipv4TTLAt]
 	p.l4 = p.ip + header
-	p.end = p.ip + min(total, len(b))
+	p.total, p.end = total, p.ip+min(total, len(b))
 	fragment := binary.BigEndian.Uint16(b[ipv4FragmentAt:])
 	switch {
 	case header > len(b): // the ports cannot be reached
@@ -136,10 +140,15 @@ func (p *parsed) readIPv4(b []byte) {
 		return
 	case total > len(b):
 		p.note(Truncated)
-	case fragment&(moreFragments|fragmentOffsetField) != 0:
-		p.note(Fragment)
 	}
-	if fragment&fragmentOffsetField == 0 {
+	switch isPiece := fragment&(moreFragments|fragmentOffsetField) != 0; {
+	case isPiece && p.tuple.protocol != lb.TCP && p.tuple.protocol != lb.UDP:
+		p.note(Fragment)
+	case isPiece:
+		id := binary.BigEndian.Uint16(b[ipv4IDAt:])
+		p.readPiece(uint32(id), int(fragment&fragmentOffsetField)*8, fragment&moreFragments != 0, header)
+	}
+	if !p.isLater() {
 		p.readTransport()
 	}
 }
@@ -179,9 +188,13 @@ func (p *parsed) readPorts(b []byte) {
 }
 
 func (p *parsed) readTCP(b []byte) {
+	cut := Truncated
+	if p.piece != nil {
+		cut = FragmentTiny
+	}
 	p.readPorts(b)
 	if len(b) < tcpSize {
-		p.note(Truncated)
+		p.note(cut)
 		return
 	}
 	p.flags = packet.TCPFlags(b[13])
@@ -190,7 +203,7 @@ func (p *parsed) readTCP(b []byte) {
 	case header < tcpSize:
 		p.note(Malformed)
 	case header > len(b):
-		p.note(Truncated)
+		p.note(cut)
 	}
 }
 
@@ -204,7 +217,7 @@ func (p *parsed) readUDP(b []byte) {
 	switch {
 	case length < udpSize:
 		p.note(Malformed)
-	case length > len(b):
+	case length > len(b) && p.piece == nil: // of a fragment's it is the whole datagram's
 		p.note(Truncated)
 	}
 }

@@ -46,10 +46,16 @@ func (p *parsed) readIPv6(b []byte) {
 	if total > len(b) {
 		p.note(Truncated)
 	}
-	p.l4, p.end = p.ip+ipv6Size, p.ip+min(total, len(b))
+	p.total, p.l4, p.end = total, p.ip+ipv6Size, p.ip+min(total, len(b))
 	next, reached := b[6], true
 	for n := 0; reached && isExtension(next); n++ {
 		next, reached = p.readExtension(next, n)
+	}
+	if p.piece != nil && p.l4 == p.piece.at && !isExtension(next) && next != byte(lb.TCP) && next != byte(lb.UDP) {
+		p.piece = nil // no datagram of which any part could be for a service
+		p.note(Fragment)
+		p.tuple.protocol = lb.Protocol(next)
+		return
 	}
 	if reached {
 		p.tuple.protocol = lb.Protocol(next)
@@ -71,9 +77,12 @@ func (p *parsed) readExtension(kind byte, n int) (next byte, reached bool) {
 		p.badHeader = Truncated
 	case kind == hopByHop && n > 0: // section 4.1: it must be the first
 		p.badHeader = BadIPHeader
+	case kind == fragmentHeader && p.piece != nil: // a fragment of a fragment
+		p.badHeader = BadIPHeader
 	case kind == fragmentHeader:
-		p.readFragmentHeader(header)
 		p.l4 += extensionUnit
+		p.readFragmentHeader(header)
+		return header[0], !p.isLater()
 	default:
 		size := extensionUnit * (1 + int(header[1]))
 		if size > len(header) {
@@ -93,12 +102,8 @@ func (p *parsed) readExtension(kind byte, n int) (next byte, reached bool) {
 // that the packet is whole is as good as none (RFC 6946).
 func (p *parsed) readFragmentHeader(header []byte) {
 	field := binary.BigEndian.Uint16(header[2:])
-	if field&(ipv6FragmentOffset|ipv6MoreFragments) != 0 {
-		p.note(Fragment)
-	}
-	if field&ipv6FragmentOffset != 0 {
-		p.badHeader = p.flaw
-	}
 	id := binary.BigEndian.Uint32(header[4:])
 	p.fragmentID = &id
+	p.tuple.protocol = lb.Protocol(header[0])
+	p.readPiece(id, int(field&ipv6FragmentOffset), field&ipv6MoreFragments != 0, p.l4-p.ip-ipv6Size-extensionUnit)
 }

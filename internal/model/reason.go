@@ -50,6 +50,13 @@ const (
 	ServiceRate     Reason = "service-rate"
 	MaxFlowsService Reason = "max-flows-service"
 	MaxFlowsBackend Reason = "max-flows-backend"
+
+	FragmentHeld      Reason = "fragment-held"
+	FragmentOverlap   Reason = "fragment-overlap"
+	FragmentTiny      Reason = "fragment-tiny"
+	FragmentDuplicate Reason = "fragment-duplicate"
+	FragmentFull      Reason = "fragment-full"
+	NoChecksum        Reason = "no-checksum"
 )
 
 // Reasons lists all of them.
@@ -57,6 +64,7 @@ func Reasons() []Reason {
 	return []Reason{
 		NewFlow, Forwarded, Reply, NotIP, NotOurs, OtherMAC, BadIPHeader, ManyHeaders, OtherProtocol, Truncated, Malformed,
 		Fragment, NoFlow, NoBackend, NoNextHop, BackendGone, FlowTableFull, FlowTableBusy, SNATExhausted,
+		FragmentHeld, FragmentOverlap, FragmentTiny, FragmentDuplicate, FragmentFull, NoChecksum,
 		ICMP, NewFlowSNAT, TTLExpired, TooBig, SourceRoute, Neighbour, MTUExceeded, Echo, ICMPError,
 		PathMTUSet, SourceDenied, ClientRate, ServiceRate, MaxFlowsService, MaxFlowsBackend,
 	}

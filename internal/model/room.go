@@ -194,7 +194,8 @@ func sourceOf(f *flow, got observed) (netip.AddrPort, error) {
 	if got.Verdict.sends() && got.Reason != MTUExceeded {
 		return sourceIn(got.Frame), nil
 	}
-	if got.Reason != TooBig && got.Reason != SourceRoute && got.Reason != MTUExceeded {
+	afterwards := []Reason{TooBig, SourceRoute, MTUExceeded, NoChecksum, ManyHeaders, FragmentFull}
+	if !slices.Contains(afterwards, got.Reason) {
 		return netip.AddrPort{}, nil
 	}
 	listed, err := got.list()

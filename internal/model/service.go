@@ -50,7 +50,8 @@ func (m *Model) Apply(cfg lb.Config, hops map[netip.Addr]lb.NextHop) error {
 			old.setBackends(nil, nil)
 		}
 	}
-	m.services, m.timeouts, m.rates, m.answers = services, cfg.Timeouts, cfg.RateLimits, cfg.Answers
+	m.services, m.timeouts, m.rates = services, cfg.Timeouts, cfg.RateLimits
+	m.answers, m.fragments = cfg.Answers, cfg.Fragments
 	for _, s := range services {
 		s.setBackends(s.config.Backends, hops)
 		if err := s.fillTable(cfg.Seed); err != nil {

@@ -50,9 +50,11 @@ func (w *World) changeAService(rng *rand.Rand) {
 }
 
 func (w *World) changeNetwork(rng *rand.Rand) {
-	switch rng.IntN(11) {
+	switch rng.IntN(12) {
 	case 10:
 		w.Config.Seed = pick(rng, 0, rng.Uint32())
+	case 11:
+		w.Config.Fragments = randomFragments(rng)
 	case 9:
 		w.MTUs = randomMTUs(rng)
 	case 0:

@@ -49,12 +49,13 @@ func (k Kind) String() string { return fmt.Sprintf("%s, %v", k.Way(), k.Fate) }
 // Kinds lists all that packets for a service could be of.
 func Kinds() []Kind {
 	told := func(reason model.Reason) []Fate { return []Fate{{reason, false}, {reason, true}} }
-	flaws := []Fate{{Reason: model.Truncated}, {Reason: model.Malformed}, {Reason: model.Fragment}, {Reason: model.ManyHeaders}}
+	flaws := []Fate{{Reason: model.Truncated}, {Reason: model.Malformed}, {Reason: model.FragmentOverlap}, {Reason: model.FragmentTiny}, {Reason: model.ManyHeaders}}
 	either := append(told(model.TTLExpired), flaws...)
 	withoutBackend := slices.Concat(told(model.NoFlow), told(model.NoBackend), []Fate{{Reason: model.BackendGone}})
 	withBackend := []Fate{
 		{Reason: model.NewFlow}, {Reason: model.NewFlowSNAT}, {Reason: model.Forwarded}, {Reason: model.Reply}, {Reason: model.NoNextHop},
 		{Reason: model.FlowTableFull}, {Reason: model.SNATExhausted}, {Reason: model.TooBig}, {Reason: model.SourceRoute}, {Reason: model.ICMPError},
+		{Reason: model.FragmentDuplicate}, {Reason: model.NoChecksum},
 	}
 	withBackend = append(withBackend, told(model.MTUExceeded)...)
 	var all []Kind
@@ -107,6 +108,8 @@ func (k Kind) Impossible() string {
 		return "the source stays as it is"
 	case reason == model.SourceRoute && (f != lb.ForwardNAT || !k.crosses()):
 		return "it can stay in IPv4"
+	case reason == model.NoChecksum && (f != lb.ForwardNAT || k.Client != ipv4 || k.Backend != ipv6):
+		return "it needs none"
 	case reason == model.TooBig:
 		return k.neverTooBig()
 	}
@@ -134,7 +137,14 @@ func (t *Traffic) kind(frame Frame, got model.Outcome, list func() ([]model.Flow
 		k.Backend = familyOf(b.Address.Addr())
 	}
 	from, ok := readEnds(frame)
-	if about, isError := readQuotedEnds(frame); isError {
+	datagram, isLater := datagramOf(frame)
+	about, isError := readQuotedEnds(frame)
+	switch {
+	case isLater:
+		from, ok = t.firsts[datagram]
+	case datagram != "" && ok:
+		t.firsts[datagram] = from
+	case isError:
 		from = about.reversed()
 	}
 	switch {
@@ -145,7 +155,8 @@ func (t *Traffic) kind(frame Frame, got model.Outcome, list func() ([]model.Flow
 		if out, ok := readEnds(got.Frame); ok && s.Forward.Translates() {
 			t.ways[out.reversed()] = t.ways[from]
 		}
-	case got.Reason == model.TooBig, got.Reason == model.SourceRoute, got.Reason == model.MTUExceeded: // the flow may be a new one
+	case got.Reason == model.TooBig, got.Reason == model.SourceRoute, got.Reason == model.MTUExceeded, got.Reason == model.NoChecksum,
+		got.Reason == model.ManyHeaders: // the flow may be a new one
 		flows, err := list()
 		if err != nil {
 			return k, err

@@ -28,6 +28,7 @@ type Pair struct {
 	services   map[uint32]string
 	backends   map[uint32]model.BackendOf
 	now        time.Time
+	last       time.Time // when a frame came
 }
 
 // seed of the data plane's random numbers.
@@ -41,7 +42,7 @@ func Open(c Case) (*Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pair{datapath: d, now: start()}
+	p := &Pair{datapath: d, now: start(), last: start()}
 	if err := p.fill(c.Port, c.Hash, c.World); err != nil {
 		p.Close()
 		return nil, err
@@ -116,7 +117,8 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 	if e.Sweep {
 		return model.Outcome{}, p.sweep()
 	}
-	decision, out, err := p.runner.Run(p.now, e.Frame)
+	p.last = p.now
+	decision, frames, err := p.runner.Run(p.now, e.Frame)
 	if err != nil {
 		return model.Outcome{}, err
 	}
@@ -125,9 +127,9 @@ func (p *Pair) Step(e Event) (model.Outcome, error) {
 		Reason:  model.Reason(decision.Reason.String()),
 		Service: p.services[decision.Service],
 		Backend: p.backends[decision.Backend].Backend,
-		Frame:   out[0].Data,
+		Frame:   frames[0].Data,
 	}
-	for _, behind := range out[1:] {
+	for _, behind := range frames[1:] {
 		got.Behind = append(got.Behind, behind.Data)
 	}
 	if decision.Service != 0 && got.Service == "" || decision.Backend != 0 && got.Backend == "" {
@@ -232,6 +234,11 @@ func (p *Pair) counters() (model.Counters, error) {
 	for _, n := range counts {
 		c.Reasons[model.ReasonOf{Service: p.services[n.Service], Reason: model.Reason(n.Reason.String())}] = n.Packets
 	}
+	fragments, err := p.datapath.FragmentCounts(uint64(p.last.UnixNano()))
+	if err != nil {
+		return c, err
+	}
+	c.Incomplete = fragments.Incomplete
 	for id, of := range p.backends {
 		if c.Backends[of], err = p.datapath.BackendCounters(id); err != nil {
 			return c, err

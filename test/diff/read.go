@@ -19,6 +19,9 @@ func (e ends) reversed() ends { return ends{e.protocol, e.dst, e.src} }
 // readEnds finds them behind any tags and extension headers, whatever else is
 // wrong with the frame; false: they are not there.
 func readEnds(frame []byte) (ends, bool) {
+	if _, isLater := datagramOf(frame); isLater { // they are in another fragment
+		return ends{}, false
+	}
 	at := 2 * len(lb.MAC{})
 	next := func(size int) []byte {
 		if len(frame) < at+size {

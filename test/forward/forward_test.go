@@ -46,6 +46,7 @@ func TestNative(t *testing.T) {
 			n.transfer(file)
 			n.checkIperf()
 			n.checkDatagrams()
+			n.checkReversed()
 			expired := n.checkTTL()
 			n.checkStatus(expired)
 			n.checkTunnels()

@@ -29,6 +29,7 @@ func TestGeneric(t *testing.T) {
 			n.checkClient()
 			n.transfer(file)
 			n.checkDatagrams()
+			n.checkReversed()
 			n.checkStatus(n.checkTTL())
 			n.checkTunnels()
 		})

@@ -219,7 +219,7 @@ func (a *asker) askOften(times, size int) error {
 // learnPathMTU sends what may be too large for the path until it is not.
 func (a *asker) learnPathMTU() {
 	a.t.Helper()
-	const fillsEthernet = 1500 - 40 - 8
+	fillsEthernet := 1500 - headerOf(a.vip) - 8
 	testnet.Eventually(a.t, testnet.AnswerWait, func() error {
 		a.socket.WriteToUDPAddrPort(make([]byte, fillsEthernet), a.at(echoPort))
 		a.socket.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
@@ -244,7 +244,7 @@ func (n *network) checkFragmentReasons() {
 			n.t.Errorf("%d packets of %s: %s", r.Packets, r.Service, r.Reason)
 		}
 	}
-	if held := testnet.Packets(s, "rest", "fragment-held"); n.relayed != (held > 0) {
+	if held := testnet.Packets(s, "", "fragment-held"); n.relayed != (held > 0) {
 		n.t.Errorf("%d fragments were held", held)
 	}
 	n.checkTunnels()

@@ -57,8 +57,18 @@ func kinds() map[string]kind {
 		"7 IPv6 extension headers":                                  {only: v6, last: func(s *scene) []byte { return extended(s.tcp(packet.SYN, "").Frame(), 7) }},
 		"7 IPv6 extension headers, to another port":                 {only: v6, last: func(s *scene) []byte { return extended(s.toOtherPort(), 7) }},
 		"IPv6 routing header, segments left":                        {only: v6, last: withSegmentsLeft},
-		"first fragment":                                            {last: fragment(0)},
-		"later fragment":                                            {last: fragment(185)},
+		"first fragment":                                            {last: func(s *scene) []byte { return s.pieces()[0] }},
+		"later fragment, after the first":                           {last: func(s *scene) []byte { s.run(s.pieces()[0]); return s.pieces()[1] }},
+		"later fragment, before the first":                          {last: func(s *scene) []byte { return s.pieces()[1] }},
+		"first fragment, to another port":                           {last: func(s *scene) []byte { return s.piecesForTheHost()[0] }},
+		"later fragment, to another port":                           {last: func(s *scene) []byte { s.run(s.piecesForTheHost()[0]); return s.piecesForTheHost()[1] }},
+		"fragment that was there":                                   {last: func(s *scene) []byte { s.run(s.pieces()[0]); return s.pieces()[0] }},
+		"fragment that overlaps another":                            {last: overlapping},
+		"fragment of a datagram that was refused":                   {last: func(s *scene) []byte { s.run(overlapping(s)); return s.pieces()[1] }},
+		"TCP header in several fragments":                           {last: func(s *scene) []byte { return packet.Cut(s.tcp(packet.SYN, "").Frame(), 16, uint32(s.port))[0] }},
+		"fragment of 30 bytes with more to come":                    {last: uneven},
+		"fragmented UDP without checksum, to an IPv6 backend":       {only: v4, change: backendOfOtherFamily, last: piecesWithoutChecksum},
+		"no room to hold a fragment":                                {change: holdNothing, last: func(s *scene) []byte { return s.pieces()[1] }},
 		"ICMP echo to the VIP":                                      {last: func(s *scene) []byte { return s.echo().Frame() }},
 		"ICMP echo, a fragment":                                     {last: func(s *scene) []byte { return asFragment(s, s.echo().Frame(), 0) }},
 		"ICMP error about an answer":                                {last: func(s *scene) []byte { s.open(); return s.aboutAnswer(8).Frame() }},
@@ -175,6 +185,48 @@ func withSegmentsLeft(s *scene) []byte {
 	frame[ethernetSize+6] = routing
 	return withIPv6Headers(frame, header)
 }
+
+// pieces are the fragments of a SYN with data.
+func (s *scene) pieces() [][]byte {
+	return packet.Cut(s.tcp(packet.SYN, strings.Repeat("x", 200)).Frame(), 80, uint32(s.port))
+}
+
+func (s *scene) piecesForTheHost() [][]byte {
+	p := s.udp(strings.Repeat("x", 200))
+	p.Dst = netip.AddrPortFrom(p.Dst.Addr(), 8080)
+	return packet.Cut(p.Frame(), 80, uint32(s.port))
+}
+
+// overlapping begins in the midst of the first fragment, which has come.
+func overlapping(s *scene) []byte {
+	first := s.pieces()[0]
+	s.run(first)
+	at, units := ethernetSize+6, uint16(1<<13|5)
+	if s.six {
+		at, units = ethernetSize+ipv6Size+2, 5<<3|1
+	}
+	binary.BigEndian.PutUint16(first[at:], units)
+	return first
+}
+
+// uneven is a first fragment whose length says that nothing can follow.
+func uneven(s *scene) []byte {
+	frame := packet.Cut(s.tcp(packet.SYN, strings.Repeat("x", 200)).Frame(), 32, uint32(s.port))[0]
+	at := ethernetSize + 2
+	if s.six {
+		at = ethernetSize + 4
+	}
+	binary.BigEndian.PutUint16(frame[at:], binary.BigEndian.Uint16(frame[at:])-2)
+	return frame
+}
+
+func piecesWithoutChecksum(s *scene) []byte {
+	p := s.udp(strings.Repeat("x", 200))
+	p.NoUDPChecksum = true
+	return packet.Cut(p.Frame(), 80, uint32(s.port))[0]
+}
+
+func holdNothing(cfg *lb.Config) { cfg.Fragments.Held = 0 }
 
 // fragment is one at an offset in units of 8 bytes, with more to come.
 func fragment(offset uint16) func(*scene) []byte {
