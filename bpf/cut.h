@@ -202,8 +202,7 @@ static __always_inline bool cut_store(struct cut_headers *headers, const struct 
 	slot->head_length = walk->l3_offset;
 	slot->offset = 0;
 	slot->length = size + length;
-	asm volatile("" : "+r"(data)); /* so that clang keeps the next line */
-	if (!data || data > FRAME_MAX - CUT_HEADERS_MAX)
+	if (!is_size(&data, FRAME_MAX - CUT_HEADERS_MAX))
 		return false;
 	return !bpf_xdp_load_bytes(walk->ctx, walk->begin,
 				   frame->bytes + bounded(size, CUT_HEADERS_MAX), data);
@@ -293,8 +292,7 @@ static __always_inline bool cut_begin(const struct packet *pkt, struct cut_walk 
 
 	if (there > CUT_HEADERS_MAX)
 		there = CUT_HEADERS_MAX;
-	asm volatile("" : "+r"(there), "+r"(link)); /* so that clang keeps the next lines */
-	if (!headers || !there || there > CUT_HEADERS_MAX || !link || link > LINK_HEADER_MAX ||
+	if (!headers || !is_size(&there, CUT_HEADERS_MAX) || !is_size(&link, LINK_HEADER_MAX) ||
 	    bpf_xdp_load_bytes(walk->ctx, 0, headers->link, link) ||
 	    bpf_xdp_load_bytes(walk->ctx, link, headers->words, there))
 		return false;
