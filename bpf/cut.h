@@ -202,9 +202,8 @@ static __always_inline bool cut_store(struct cut_headers *headers, const struct 
 	slot->head_length = walk->l3_offset;
 	slot->offset = 0;
 	slot->length = size + length;
-	if (!is_size(&data, FRAME_MAX - CUT_HEADERS_MAX))
-		return false;
-	return !bpf_xdp_load_bytes(walk->ctx, walk->begin,
+	return is_size(&data, FRAME_MAX - CUT_HEADERS_MAX) &&
+	       !bpf_xdp_load_bytes(walk->ctx, walk->begin,
 				   frame->bytes + bounded(size, CUT_HEADERS_MAX), data);
 }
 

@@ -416,6 +416,16 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } backend_names SEC(".maps");
 
+/* daemon only: what its health checks say, for the next daemon and whoever asks. limits.backends, but only those that are checked. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct backend_health);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} all_backend_health SEC(".maps");
+
 /* `simulate` and tests only. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

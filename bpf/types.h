@@ -677,4 +677,30 @@ struct backend_name {
 };
 ASSERT_SIZE(struct backend_name, 92);
 
+/* For user space only: what health checks have found out. */
+enum health_state {
+	HEALTH_UNKNOWN,
+	HEALTH_NEW,
+	HEALTH_UP,
+	HEALTH_DOWN,
+};
+
+#define CAUSE_LENGTH 71
+struct health_event {
+	__u64 at; /* ns since 1970; 0: there was none */
+	char cause[CAUSE_LENGTH];
+	__u8 state;
+};
+ASSERT_SIZE(struct health_event, 80);
+
+#define HEALTH_TRANSITIONS 10
+struct backend_health {
+	struct health_event error; /* the last one */
+	struct health_event transitions[HEALTH_TRANSITIONS]; /* the oldest first */
+	enum health_state state;
+	__u32 pad;
+};
+ASSERT_SIZE(struct backend_health,
+	    888); /* with what the kernel adds, less than the 1024 that it allocates */
+
 #endif

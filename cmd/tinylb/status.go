@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -70,6 +71,7 @@ func printStatus(out io.Writer, s lb.Status) error {
 				nextHopText(b), b.Active, c.Flows, c.PacketsIn, c.PacketsOut, c.BytesIn, c.BytesOut)
 		}
 	}
+	printHealth(table, s)
 	fmt.Fprintln(table, "\nSERVICE\tREASON\tPACKETS")
 	for _, r := range s.Reasons {
 		service := r.Service
@@ -81,6 +83,37 @@ func printStatus(out io.Writer, s lb.Status) error {
 	f := s.Fragments
 	fmt.Fprintf(table, "\nfragments\t%d held (%d bytes); %d datagrams never completed\n", f.Held, f.Bytes, f.Incomplete)
 	return table.Flush()
+}
+
+// printHealth lists the backends that are checked, if there are any.
+func printHealth(out io.Writer, s lb.Status) {
+	header := "\nSERVICE\tBACKEND\tHEALTH\tSINCE\tLAST ERROR"
+	for _, service := range s.Services {
+		for _, b := range service.Backends {
+			if b.Health == nil {
+				continue
+			}
+			if header != "" {
+				fmt.Fprintln(out, header)
+				header = ""
+			}
+			fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", service.Name, b.Name, b.Health.State, timeText(b.Health.Since), lastError(b.Health))
+		}
+	}
+}
+
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.DateTime)
+}
+
+func lastError(h *lb.HealthStatus) string {
+	if h.LastError == "" {
+		return "-"
+	}
+	return fmt.Sprintf("%s (%s)", h.LastError, timeText(h.LastErrorAt))
 }
 
 func usableShare(backends []lb.BackendStatus) string {

@@ -46,23 +46,5 @@ func badBackends() []badConfig {
 			`5:49: weight: expected a whole number from 0 to 65535, found "1.5"`},
 		{"weight is a map", webService + "    backends: [{address: 192.17.0.2:80, weight: {}}]\n",
 			`5:49: weight: expected a whole number from 0 to 65535, found a map`},
-		{"check is a text", webService + "    check: http\n" + oneBackend,
-			`5:12: check: expected a map, found "http" (its keys are: type, path, interval, timeout, rise, fall)`},
-		{"check without type", webService + "    check: {interval: 1s}\n" + oneBackend,
-			`5:12: check: the key "type" is missing (add it)`},
-		{"check type", webService + "    check: {type: htpp}\n" + oneBackend,
-			`5:19: type: unknown value "htpp" (did you mean "http"?)`},
-		{"check path", webService + "    check: {type: http, path: health}\n" + oneBackend,
-			`5:31: path: expected a path that starts with / and has no spaces, found "health" (as in /health)`},
-		{"check path for tcp", webService + "    check: {type: tcp, path: /}\n" + oneBackend,
-			`5:24: path: a check of type "tcp" has no path (remove it, or use type: http)`},
-		{"check times", webService + "    check: {type: tcp, interval: 2, timeout: 2h}\n" + oneBackend,
-			`5:34: interval: expected a time from 100ms to 1h, found "2" (write number and unit (ms, s, m or h), as in 90s or 1h30m)` + "\n" +
-				`5:46: timeout: expected a time from 100ms to 1h, found "2h"`},
-		{"check timeout above interval", webService + "    check: {type: tcp, interval: 1s, timeout: 2s}\n" + oneBackend,
-			`5:47: timeout: 2s is longer than the interval of 1s (make it shorter, or the interval longer)`},
-		{"check counts", webService + "    check: {type: tcp, rise: 0, fall: 1000}\n" + oneBackend,
-			`5:30: rise: expected a whole number from 1 to 100, found "0"` + "\n" +
-				`5:39: fall: expected a whole number from 1 to 100, found "1000"`},
 	}
 }

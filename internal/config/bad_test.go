@@ -34,7 +34,7 @@ func TestBadConfigs(t *testing.T) {
 }
 
 func badConfigs() []badConfig {
-	return slices.Concat(badYAML(), badKeysAndSettings(), badServices(), badBackends(), badIPv6(), badPorts(), badForward(), badTunnels(), badPolicies(), badQUIC())
+	return slices.Concat(badYAML(), badKeysAndSettings(), badServices(), badBackends(), badIPv6(), badPorts(), badForward(), badTunnels(), badPolicies(), badQUIC(), badChecks())
 }
 
 func manyBackends(n int) string {

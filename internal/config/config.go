@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 
 	"github.com/tinylb/tinylb/internal/lb"
 )
@@ -23,11 +24,19 @@ type Options struct {
 	// LocalPorts is the kernel's net.ipv4.ip_local_port_range, which SNAT ports
 	// must stay out of. Zero: not known, not checked.
 	LocalPorts lb.PortRange
+	// ReadFile reads a file that the config names. Nil: none is read, nor missed.
+	ReadFile func(path string) ([]byte, error)
 }
 
 // Load reads and parses the file at path. The error, if any, is of type Errors.
 func Load(path string, opt Options) (lb.Config, []Warning, error) {
 	opt.File = path
+	opt.ReadFile = func(named string) ([]byte, error) {
+		if !filepath.IsAbs(named) {
+			named = filepath.Join(filepath.Dir(path), named)
+		}
+		return os.ReadFile(named)
+	}
 	data, err := read(path)
 	if err != nil {
 		hint := ""

@@ -108,7 +108,11 @@ func TestEveryKey(t *testing.T) {
 				MSS:       lb.MSSAuto,
 				SNAT:      lb.SNAT{Ports: lb.PortRange{First: 2000, Last: 3000}},
 				Tunnel:    lb.Tunnel{Sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, Port: 6081},
-				Backends:  []lb.Backend{{Address: netip.MustParseAddrPort("10.0.1.1:80"), Weight: 1}},
+				Check: &lb.Check{
+					Type: lb.CheckHTTP, Interval: 3 * time.Second, FastInterval: time.Second, Timeout: 1500 * time.Millisecond,
+					Jitter: 10, Rise: 2, Fall: 3, Path: "/health", Status: codes(200, 399),
+				},
+				Backends: []lb.Backend{{Address: netip.MustParseAddrPort("10.0.1.1:80"), Weight: 1}},
 			},
 			{
 				Name:      "own-tunnel",
@@ -140,7 +144,7 @@ func TestEveryKey(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0].String(), "f:48:5: warning: check: health checks are not performed yet") {
+	if len(warnings) != 0 {
 		t.Errorf("warnings %v", warnings)
 	}
 }
@@ -193,7 +197,7 @@ services:
     ]
     # health
     #
-    check: {type: http, path: /health, interval: 2s, timeout: 1500ms, rise: 2, fall: 3}
+    check: {type: http, path: /health, interval: 3s, timeout: 1500ms, rise: 2, fall: 3}
   - {name: own-tunnel, address: "10.0.0.3:*", protocol: udp, forward: gue, quic: {config_id: 6, server_id_length: 2}, tunnel: {sources: ["2001:db8::7"], port: 6082}, backends: [{address: 2001:db8::2, server_id: 0A1b}]}
 snat: {addresses: [10.0.0.9], ports: 7}
 tunnel: {sources: [172.16.0.0/16, "0100::/64"], port: 6081}
@@ -227,11 +231,8 @@ func TestWarnings(t *testing.T) {
 	}{
 		{"all weights zero", webService + "    backends: [{address: 192.17.0.2:80, weight: 0}]\n",
 			"f:5:5: warning: backends: all have weight 0: the service takes no new flow (give at least one a weight of 1 or more)"},
-		{"check", webService + oneBackend + "    check: {type: tcp}\n",
-			"f:6:5: warning: check: health checks are not performed yet: every backend counts as healthy"},
 		{"an IPv6 address that may be meant with a port", webService + "    backends: [{address: 2001:db8::2:80}, {address: \"[2001:db8::3:80]\"}, {address: 2001:db8::2}, {address: 2001:db8::4:a}]\n",
 			`f:5:26: warning: address: 2001:db8::2:80 is an address without a port (write "[2001:db8::2:80]", or "[2001:db8::2]:80" for port 80)`},
-		{"check none", webService + oneBackend + "    check: {type: none}\n", ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -362,11 +363,11 @@ services:
     affinity: {wrong-key: 1, by: client}
     timeouts: {wrong-key: 1}
     address: 192.17.0.5:80
-    check: {type: tcp, wrong-key: 1}
+    check: {type: https, wrong-key: 1, tls: {wrong-key: 1}}
     backends: [{wrong-key: 1, address: 192.17.0.2:80}]
 `), Options{})
 	list, _ := err.(Errors)
-	const maps = 12
+	const maps = 13
 	if len(list) != maps {
 		t.Fatalf("found %d maps, want %d: %v", len(list), maps, err)
 	}
@@ -379,7 +380,7 @@ services:
 			}
 		}
 	}
-	if keys < 36 {
+	if keys < 56 {
 		t.Errorf("found only %d keys", keys)
 	}
 }

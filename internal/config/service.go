@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/maglev"
@@ -53,7 +52,7 @@ func (d *decoder) service(n *node) service {
 		Forward:   lb.ForwardNAT,
 		Scheduler: lb.Maglev,
 	}}
-	var tableSize *node
+	var tableSize, check *node
 	given := prefixes{}
 	d.fields(n, "a service",
 		field{name: "name", required: true, read: func(n *node) {
@@ -94,12 +93,16 @@ func (d *decoder) service(n *node) service {
 		field{name: "snat", read: func(n *node) { s.snat = n }},
 		field{name: "tunnel", read: func(n *node) { s.tunnel = n }},
 		field{name: "backends", required: true, read: func(n *node) { d.backends(n, &s) }},
-		field{name: "check", read: d.check},
+		field{name: "check", read: func(n *node) {
+			check = n
+			s.Check = d.check(n)
+		}},
 	)
 	s.TableSize = d.tableSize(tableSize, len(s.Backends))
 	d.checkBackends(s)
 	d.checkServerIDs(&s)
 	d.checkForward(&s)
+	d.checkPort(s, check)
 	if s.MSS != 0 && !slices.Contains(s.Protocols, lb.TCP) && len(s.Protocols) > 0 {
 		d.fail(s.mss.keyAt, "remove it", "mss: only TCP has segments: this would be ignored")
 	}
@@ -237,58 +240,4 @@ func (d *decoder) backend(n *node) (b lb.Backend, name, address, server *node) {
 		field{name: "server_id", read: func(n *node) { server = n }},
 	)
 	return b, name, address, server
-}
-
-// check reads a health check. Its values are not used yet; they are held to
-// their final rules, so that a file that is valid now stays valid.
-func (d *decoder) check(n *node) {
-	const minTime, maxTime, maxCount = 100 * time.Millisecond, time.Hour, 100
-	kind := ""
-	var path *node
-	var timeoutAt *node
-	interval, timeout := 2*time.Second, time.Second
-	count := func(n *node) { d.number(n, 1, maxCount) }
-	d.fields(n, "check",
-		field{name: "type", required: true, read: func(n *node) {
-			kind, _ = d.choice(n, []string{"http", "tcp", "https", "grpc", "udp", "none"}, nil)
-		}},
-		field{name: "path", read: func(n *node) { path = n }},
-		field{name: "interval", read: func(n *node) {
-			if value, ok := d.duration(n, minTime, maxTime); ok {
-				interval = value
-			}
-		}},
-		field{name: "timeout", read: func(n *node) {
-			timeoutAt = n
-			if value, ok := d.duration(n, minTime, maxTime); ok {
-				timeout = value
-			}
-		}},
-		field{name: "rise", read: count},
-		field{name: "fall", read: count},
-	)
-	if path != nil {
-		d.checkPath(path, kind)
-	}
-	if timeout > interval {
-		at := n.position
-		if timeoutAt != nil {
-			at = timeoutAt.position
-		}
-		d.fail(at, "make it shorter, or the interval longer", "timeout: %s is longer than the interval of %s", timeout, interval)
-	}
-	if kind != "none" {
-		d.warn(n.keyAt, "", "check: health checks are not performed yet: every backend counts as healthy")
-	}
-}
-
-func (d *decoder) checkPath(n *node, kind string) {
-	text, ok := d.text(n, "a path such as /health")
-	switch {
-	case !ok:
-	case kind != "" && kind != "http" && kind != "https":
-		d.fail(n.keyAt, "remove it, or use type: http", "path: a check of type %q has no path", kind)
-	case !strings.HasPrefix(text, "/") || strings.ContainsAny(text, " \t"):
-		d.fail(n.position, "as in /health", "path: expected a path that starts with / and has no spaces, found %s", quote(text))
-	}
 }

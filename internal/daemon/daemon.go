@@ -1,5 +1,5 @@
 // Package daemon wires the parts together: one loop takes every change of
-// config and next hops, and has the reconciler make the data plane follow.
+// config, next hops and health, and has the reconciler make the data plane follow.
 package daemon
 
 import (
@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/tinylb/tinylb/internal/config"
 	"github.com/tinylb/tinylb/internal/datapath"
+	"github.com/tinylb/tinylb/internal/health"
 	"github.com/tinylb/tinylb/internal/lb"
 	"github.com/tinylb/tinylb/internal/nexthop"
 	"github.com/tinylb/tinylb/internal/reconcile"
@@ -27,11 +29,12 @@ const (
 	// settleTime is how long a file must stay unchanged before it is read:
 	// editors write it in several steps.
 	settleTime = 100 * time.Millisecond
-	// neighbourWait is how long a start waits for backends to answer, so that
-	// it does not take those of a data plane that it took over out of service.
-	neighbourWait = 2 * time.Second
-	retryFirst    = 100 * time.Millisecond
-	retryLast     = 10 * time.Second
+	// backendWait is how long a start waits for backends to answer, so that it neither
+	// takes those of a data plane that it took over out of service, nor begins with
+	// those that are down.
+	backendWait = 2 * time.Second
+	retryFirst  = 100 * time.Millisecond
+	retryLast   = 10 * time.Second
 )
 
 // Options say what a daemon serves.
@@ -47,6 +50,7 @@ type daemon struct {
 	Options
 	datapath   *datapath.Datapath
 	resolver   *nexthop.Resolver
+	checker    *health.Checker
 	attacher   *attacher
 	groups     *nexthop.Groups
 	pins       string // how this process reaches PinDir
@@ -55,8 +59,8 @@ type daemon struct {
 	limits     lb.Limits // of the maps
 	config     lb.Config
 	text       [sha256.Size]byte      // of the config file that is in effect
-	isApplied  bool                   // the config, with the next hops of the last time, is in the tables
-	unusable   map[backendName]string // why
+	isApplied  bool                   // the config, with the next hops and the health of the last time, is in the tables
+	unusable   map[backendName]string // why; "": it is not usable, as its health check has found, which has been logged
 	down       []string               // services without any usable backend
 	announced  bool
 }
@@ -89,6 +93,8 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	defer d.groups.Close()
+	d.checker = health.New(opts.Log)
+	defer d.checker.Close()
 	for _, name := range d.config.Interfaces {
 		if _, err := d.resolver.Interface(name); err != nil {
 			return err
@@ -174,7 +180,8 @@ func (d *daemon) serve(ctx context.Context) error {
 func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 	d.resolver.SetAttached(d.config.Interfaces)
 	d.resolver.Set(d.config.BackendAddresses())
-	d.awaitNeighbours(ctx)
+	d.setChecks(lb.HealthUnknown)
+	d.awaitBackends(ctx)
 	if err := d.apply(); err != nil {
 		return errors.Join(err, d.undoStart())
 	}
@@ -206,6 +213,7 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 		case <-d.Reload:
 			d.reload()
 		case <-d.resolver.Changed():
+		case <-d.checker.Changed():
 		case <-retry.C:
 		}
 		if err := d.update(); err != nil {
@@ -222,6 +230,9 @@ func (d *daemon) loop(ctx context.Context, fileChanged <-chan struct{}) error {
 // update makes the data plane follow, the tables first, because packets wait for them.
 func (d *daemon) update() error {
 	isNew := !d.isApplied
+	if isNew { // first, because backends that are new wait for their first check
+		d.setChecks(lb.HealthNew)
+	}
 	applying := d.apply()
 	if isNew {
 		d.resolver.Set(d.config.BackendAddresses())
@@ -246,16 +257,20 @@ func (d *daemon) joinGroups() {
 
 // Garbage may be this much of what is in use, in percent, until it is collected: while
 // a config is read, when there is much of it and time counts, and later, when memory does.
+// A little, in bytes, is always allowed then: health checks make garbage, too.
 const (
 	garbageWhileReading = 100
 	garbageLater        = 10
+	garbageAllowed      = 4 << 20
 )
 
 // giveBackMemory follows on the reading of a config, which takes several times what
 // remains of it.
 func giveBackMemory() {
-	debug.SetGCPercent(garbageLater)
 	debug.FreeOSMemory()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	debug.SetGCPercent(max(garbageLater, int(100*garbageAllowed/memory.HeapAlloc)))
 }
 
 // undoStart leaves things as this start found them: what an earlier run attached
@@ -273,12 +288,13 @@ func (d *daemon) undoStart() error {
 	return err
 }
 
-// awaitNeighbours waits, within bounds, until every backend's next hop is known.
-func (d *daemon) awaitNeighbours(ctx context.Context) {
-	deadline := time.NewTimer(neighbourWait)
+// awaitBackends waits, within bounds, until every backend's next hop is known, and
+// every one has been checked that is to be.
+func (d *daemon) awaitBackends(ctx context.Context) {
+	deadline := time.NewTimer(backendWait)
 	defer deadline.Stop()
 	for {
-		if usable, wanted := d.resolver.Known(); usable == wanted {
+		if usable, wanted := d.resolver.Known(); usable == wanted && d.checker.Unknown() == 0 {
 			return
 		}
 		select {
@@ -287,6 +303,7 @@ func (d *daemon) awaitNeighbours(ctx context.Context) {
 		case <-deadline.C:
 			return
 		case <-d.resolver.Changed():
+		case <-d.checker.Changed():
 		}
 	}
 }
@@ -339,13 +356,17 @@ func (d *daemon) apply() error {
 	unusable := map[backendName]string{}
 	for _, u := range result.Unusable {
 		name := backendName{u.Service, u.Backend}
+		if u.IsDown {
+			unusable[name] = ""
+			continue
+		}
 		unusable[name] = u.Problem
 		if d.unusable[name] != u.Problem {
 			d.Log.Warn("backend not usable", "service", u.Service, "backend", u.Backend, "problem", u.Problem)
 		}
 	}
-	for name := range d.unusable {
-		if _, still := unusable[name]; !still {
+	for name, problem := range d.unusable {
+		if _, still := unusable[name]; !still && problem != "" {
 			d.Log.Info("backend usable again", "service", name.service, "backend", name.backend)
 		}
 	}
@@ -356,6 +377,7 @@ func (d *daemon) apply() error {
 
 func (d *daemon) reconcile() (reconcile.Result, error) {
 	hops := d.resolver.Changes()
+	d.reconciler.LearnHealth(d.checker.Changes())
 	if own, known := d.resolver.Own(); known {
 		d.reconciler.SetHost(own)
 	}

@@ -165,9 +165,10 @@ func (r *statusReader) backends(service uint32) ([]lb.BackendStatus, error) {
 			Name:    lb.Backend{Name: name.Name, Address: name.Address}.Label(),
 			Address: name.Address, Weight: name.Weight,
 		}
-		entry := r.tables.Backends[id]
+		entry, health := r.tables.Backends[id], r.tables.Health[id]
+		b.Health = healthStatus(health)
 		if hop, known := r.tables.NextHops[entry.NextHop]; known && entry.Service != 0 && hasSource(r.entries[service].Forward, entry) {
-			b.Usable = true
+			b.Usable = health.Usable()
 			b.NextHop = &lb.NextHopStatus{
 				Interface: r.interfaceName(hop.Interface), MAC: net.HardwareAddr(hop.MAC[:]).String(), VLAN: hop.VLAN,
 			}
@@ -185,6 +186,20 @@ func (r *statusReader) backends(service uint32) ([]lb.BackendStatus, error) {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Address.Compare(b.Address))
 	})
 	return backends, nil
+}
+
+// healthStatus is nil for a backend that is not checked.
+func healthStatus(h *lb.Health) *lb.HealthStatus {
+	if h == nil {
+		return nil
+	}
+	s := &lb.HealthStatus{
+		State: h.State, Since: h.Last().At, LastError: h.Error, LastErrorAt: h.ErrorAt, Transitions: []lb.TransitionStatus{},
+	}
+	for _, t := range h.Transitions {
+		s.Transitions = append(s.Transitions, lb.TransitionStatus(t))
+	}
+	return s
 }
 
 // hasSource reports whether there is an address that packets to the backend can be

@@ -77,9 +77,7 @@ func config(services ...lb.Service) lb.Config {
 		RateLimits: lb.RateLimits{Resets: 1_000_000, ICMPErrors: 1_000_000, EchoReplies: 1_000_000},
 		Answers:    lb.VIPAnswers{Echo: true},
 		Fragments:  lb.Fragments{Held: 64, Bytes: 1 << 20, Timeout: time.Second},
-		Limits: lb.Limits{
-			Flows: 4096, Services: 16, Backends: 64, TableEntries: 16384, Held: 64, Prefixes: 256, Clients: 4096, Affinity: 4096,
-		},
+		Limits:     lb.Limits{Flows: 4096, Services: 16, Backends: 64, TableEntries: 16384, Prefixes: 256, Clients: 4096, Affinity: 4096, Held: 64},
 	}
 }
 

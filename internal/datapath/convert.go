@@ -41,17 +41,23 @@ func addrPort(a lbAddr, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(addrFromBPF(a), network(port))
 }
 
-func nameToBPF(name string) [64]int8 {
-	var out [64]int8
-	for i := range min(len(name), len(out)-1) {
-		out[i] = int8(name[i])
-	}
+func nameToBPF(name string) (out [64]int8) {
+	textToBPF(out[:], name)
 	return out
 }
 
-func nameFromBPF(name [64]int8) string {
+func nameFromBPF(name [64]int8) string { return textFromBPF(name[:]) }
+
+// textToBPF writes as much of a text as there is room for with a zero behind it.
+func textToBPF(out []int8, text string) {
+	for i := range min(len(text), len(out)-1) {
+		out[i] = int8(text[i])
+	}
+}
+
+func textFromBPF(text []int8) string {
 	var out bytes.Buffer
-	for _, c := range name {
+	for _, c := range text {
 		if c == 0 {
 			break
 		}

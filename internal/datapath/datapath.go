@@ -81,6 +81,7 @@ func sizedSpec(limits lb.Limits) (*ebpf.CollectionSpec, error) {
 		"all_backend_counters": limits.Backends + 1,
 		"service_names":        limits.Services,
 		"backend_names":        limits.Backends,
+		"all_backend_health":   limits.Backends,
 	}
 	for name, n := range entries {
 		spec.Maps[name].MaxEntries = n
@@ -131,6 +132,7 @@ func (d *Datapath) assign() {
 	d.maps = lbMaps{
 		AddressFilters:     d.all["address_filters"],
 		AllBackendCounters: d.all["all_backend_counters"],
+		AllBackendHealth:   d.all["all_backend_health"],
 		AllSettings:        d.all["all_settings"],
 		BackendNames:       d.all["backend_names"],
 		AnswerClocks:       d.all["answer_clocks"],

@@ -89,6 +89,24 @@ const (
 	lbBackendFlagsBACKEND_TAKES_FLOWS lbBackendFlags = 1
 )
 
+type lbBackendHealth struct {
+	_     structs.HostLayout
+	Error struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	Transitions [10]struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	State lbHealthState
+	Pad   uint32
+}
+
 type lbBackendKey struct {
 	_       structs.HostLayout
 	Service uint32
@@ -452,6 +470,15 @@ type lbHashKeys struct {
 	_   structs.HostLayout
 	Key [10]uint32
 }
+
+type lbHealthState uint32
+
+const (
+	lbHealthStateHEALTH_UNKNOWN lbHealthState = 0
+	lbHealthStateHEALTH_NEW     lbHealthState = 1
+	lbHealthStateHEALTH_UP      lbHealthState = 2
+	lbHealthStateHEALTH_DOWN    lbHealthState = 3
+)
 
 type lbNearClient struct {
 	_       structs.HostLayout
@@ -825,6 +852,7 @@ const (
 	lbMapAffinityBackends    = "affinity_backends"
 	lbMapAffinityBuckets     = "affinity_buckets"
 	lbMapAllBackendCounters  = "all_backend_counters"
+	lbMapAllBackendHealth    = "all_backend_health"
 	lbMapAllCutHeaders       = "all_cut_headers"
 	lbMapAllDatagramUnits    = "all_datagram_units"
 	lbMapAllFlowPrefixes     = "all_flow_prefixes"
@@ -941,6 +969,7 @@ type lbMapSpecs struct {
 	AffinityBackends   *ebpf.MapSpec `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.MapSpec `ebpf:"all_backend_health"`
 	AllCutHeaders      *ebpf.MapSpec `ebpf:"all_cut_headers"`
 	AllDatagramUnits   *ebpf.MapSpec `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
@@ -1033,6 +1062,7 @@ type lbMaps struct {
 	AffinityBackends   *ebpf.Map `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.Map `ebpf:"all_backend_health"`
 	AllCutHeaders      *ebpf.Map `ebpf:"all_cut_headers"`
 	AllDatagramUnits   *ebpf.Map `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
@@ -1088,6 +1118,7 @@ func (m *lbMaps) Close() error {
 		m.AffinityBackends,
 		m.AffinityBuckets,
 		m.AllBackendCounters,
+		m.AllBackendHealth,
 		m.AllCutHeaders,
 		m.AllDatagramUnits,
 		m.AllFlowPrefixes,

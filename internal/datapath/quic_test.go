@@ -69,10 +69,11 @@ func (c quicClient) sends(payload, reason, backend string) string {
 	return got.backend
 }
 
-// eachQUIC runs a test for each way in which services with QUIC can be forwarded.
-func eachQUIC(t *testing.T, length int, test func(t *testing.T, b *balancer, s lb.Service, at func(n int) quicClient)) {
-	for _, forward := range lb.Forwards() {
-		for _, w := range families() {
+// eachQUIC runs a test for each way in which services with QUIC can be forwarded, with server ids of several lengths.
+func eachQUIC(t *testing.T, test func(t *testing.T, b *balancer, s lb.Service, at func(n int) quicClient)) {
+	for i, forward := range lb.Forwards() {
+		for j, w := range families() {
+			length := []int{1, 15, 2, 8}[(i+2*j)%4]
 			t.Run(fmt.Sprintf("%s over %s, %d bytes", forward, w.name, length), func(t *testing.T) {
 				t.Parallel()
 				s := quicService(forward, w, length)
@@ -85,27 +86,25 @@ func eachQUIC(t *testing.T, length int, test func(t *testing.T, b *balancer, s l
 
 // A client keeps its backend when it gets another address, since its packets name it.
 func TestQUICClientMoves(t *testing.T) {
-	for _, length := range []int{1, 8, 15} {
-		eachQUIC(t, length, func(_ *testing.T, _ *balancer, s lb.Service, at func(int) quicClient) {
-			for n := range 40 {
-				backend := at(n).sends(longHeader("\x00random!"), "new-flow", "") // an id that the client has made up
-				number := int(backend[0]-'a') + 1
-				own := connectionID(s, number) + "nonce"
-				at(n).sends(longHeader(own), "forwarded", backend)
-				at(n).sends(shortHeader(own), "forwarded", backend)
-				at(n).sends(shortHeader(own), "forwarded", backend)
-				at(1000+n).sends(shortHeader(own), "new-flow", backend)
-				at(1000+n).sends(shortHeader(own), "forwarded", backend)
-				at(2000+n).sends(longHeader(own), "new-flow", backend)
-				at(3000+n).sends("\x43"+connectionID(s, number), "new-flow", backend) // and nothing behind it
-			}
-		})
-	}
+	eachQUIC(t, func(_ *testing.T, _ *balancer, s lb.Service, at func(int) quicClient) {
+		for n := range 40 {
+			backend := at(n).sends(longHeader("\x00random!"), "new-flow", "") // an id that the client has made up
+			number := int(backend[0]-'a') + 1
+			own := connectionID(s, number) + "nonce"
+			at(n).sends(longHeader(own), "forwarded", backend)
+			at(n).sends(shortHeader(own), "forwarded", backend)
+			at(n).sends(shortHeader(own), "forwarded", backend)
+			at(1000+n).sends(shortHeader(own), "new-flow", backend)
+			at(1000+n).sends(shortHeader(own), "forwarded", backend)
+			at(2000+n).sends(longHeader(own), "new-flow", backend)
+			at(3000+n).sends("\x43"+connectionID(s, number), "new-flow", backend) // and nothing behind it
+		}
+	})
 }
 
 // Where a NAT gives an address and port to a client with another connection, each packet goes to its own.
 func TestQUICClientsShareAnAddress(t *testing.T) {
-	eachQUIC(t, 2, func(_ *testing.T, _ *balancer, s lb.Service, at func(int) quicClient) {
+	eachQUIC(t, func(_ *testing.T, _ *balancer, s lb.Service, at func(int) quicClient) {
 		c := at(1)
 		c.sends(shortHeader(connectionID(s, 1)), "new-flow", "a")
 		c.sends(shortHeader(connectionID(s, 1)), "forwarded", "a")
@@ -119,7 +118,7 @@ func TestQUICClientsShareAnAddress(t *testing.T) {
 
 // Who is not named gets what comes by the hash, and a flow stays where it is.
 func TestQUICUnknownIDs(t *testing.T) {
-	eachQUIC(t, 2, func(t *testing.T, b *balancer, s lb.Service, at func(int) quicClient) {
+	eachQUIC(t, func(t *testing.T, b *balancer, s lb.Service, at func(int) quicClient) {
 		plain := s
 		plain.QUIC, plain.ServerIDs = lb.QUIC{}, nil
 		named := s
@@ -152,7 +151,7 @@ func TestQUICUnknownIDs(t *testing.T) {
 
 // A backend that takes no new flows keeps its connections; one that cannot be reached is not named.
 func TestQUICDrainedAndUnusable(t *testing.T) {
-	eachQUIC(t, 3, func(_ *testing.T, b *balancer, s lb.Service, at func(int) quicClient) {
+	eachQUIC(t, func(_ *testing.T, b *balancer, s lb.Service, at func(int) quicClient) {
 		s.Backends[1].Weight = 0
 		b.apply(config(s))
 		at(1).sends(shortHeader(connectionID(s, 2)), "new-flow", "b")

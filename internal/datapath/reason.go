@@ -89,6 +89,16 @@ func (r Reason) String() string {
 		return "mtu-exceeded"
 	case lbReasonREASON_FLOW_TABLE_BUSY:
 		return "flow-table-busy"
+	case lbReasonREASON_SOURCE_DENIED:
+		return "source-denied"
+	case lbReasonREASON_CLIENT_RATE:
+		return "client-rate"
+	case lbReasonREASON_SERVICE_RATE:
+		return "service-rate"
+	case lbReasonREASON_MAX_FLOWS_SERVICE:
+		return "max-flows-service"
+	case lbReasonREASON_MAX_FLOWS_BACKEND:
+		return "max-flows-backend"
 	case lbReasonREASON_FRAGMENT_HELD:
 		return "fragment-held"
 	case lbReasonREASON_FRAGMENT_OVERLAP:
@@ -101,16 +111,6 @@ func (r Reason) String() string {
 		return "fragment-full"
 	case lbReasonREASON_NO_CHECKSUM:
 		return "no-checksum"
-	case lbReasonREASON_SOURCE_DENIED:
-		return "source-denied"
-	case lbReasonREASON_CLIENT_RATE:
-		return "client-rate"
-	case lbReasonREASON_SERVICE_RATE:
-		return "service-rate"
-	case lbReasonREASON_MAX_FLOWS_SERVICE:
-		return "max-flows-service"
-	case lbReasonREASON_MAX_FLOWS_BACKEND:
-		return "max-flows-backend"
 	case lbReasonREASON_NEIGHBOUR:
 		return "neighbour"
 	case lbReasonREASON_ECHO:

@@ -122,6 +122,17 @@ func reasonCases() map[string]reasonCase {
 			p.IPOptions = []byte{131, 7, 4, 192, 0, 2, 1, 0}
 			return p.Frame()
 		}},
+		"source-denied": {ofWeb("DROP", "source-denied", ""), func(b *balancer, c *conversation) []byte {
+			b.cfg.Services[0].Deny = []netip.Prefix{netip.PrefixFrom(c.client.Addr(), 32)}
+			b.apply(b.cfg)
+			return c.request(packet.SYN, "").Frame()
+		}},
+		"client-rate": {ofWeb("DROP", "client-rate", ""), afterAnother(func(s *lb.Service) {
+			s.PerClient = lb.ClientRate{NewFlowsPerSecond: 1, PrefixV4: 8}
+		})},
+		"service-rate":      {ofWeb("DROP", "service-rate", ""), afterAnother(func(s *lb.Service) { s.NewFlowsPerSecond = 1 })},
+		"max-flows-service": {ofWeb("DROP", "max-flows-service", ""), afterAnother(func(s *lb.Service) { s.MaxFlows = 1 })},
+		"max-flows-backend": {ofWeb("DROP", "max-flows-backend", ""), afterAnother(func(s *lb.Service) { s.Backends[0].MaxFlows = 1 })},
 		"fragment": {outcome{verdict: "PASS", reason: "fragment"}, func(b *balancer, c *conversation) []byte {
 			c.vip = netip.AddrPortFrom(c.vip.Addr(), 9999)
 			pieces := c.pieces(b)
@@ -162,17 +173,6 @@ func reasonCases() map[string]reasonCase {
 				return packet.Cut(p.Frame(), 64, 1)[0]
 			},
 		},
-		"source-denied": {ofWeb("DROP", "source-denied", ""), func(b *balancer, c *conversation) []byte {
-			b.cfg.Services[0].Deny = []netip.Prefix{netip.PrefixFrom(c.client.Addr(), 32)}
-			b.apply(b.cfg)
-			return c.request(packet.SYN, "").Frame()
-		}},
-		"client-rate": {ofWeb("DROP", "client-rate", ""), afterAnother(func(s *lb.Service) {
-			s.PerClient = lb.ClientRate{NewFlowsPerSecond: 1, PrefixV4: 8}
-		})},
-		"service-rate":      {ofWeb("DROP", "service-rate", ""), afterAnother(func(s *lb.Service) { s.NewFlowsPerSecond = 1 })},
-		"max-flows-service": {ofWeb("DROP", "max-flows-service", ""), afterAnother(func(s *lb.Service) { s.MaxFlows = 1 })},
-		"max-flows-backend": {ofWeb("DROP", "max-flows-backend", ""), afterAnother(func(s *lb.Service) { s.Backends[0].MaxFlows = 1 })},
 		"neighbour": {outcome{verdict: "TX", reason: "neighbour"}, func(b *balancer, c *conversation) []byte {
 			b.cfg.Answers.Neighbours = true
 			b.reconciler.SetHost(nil)

@@ -250,12 +250,13 @@ const stressTime = 700 * time.Millisecond
 func TestCPUsOpenTheSameFlows(t *testing.T) {
 	const clients = 1 << 17
 	for _, tc := range []struct {
-		forward lb.Forward
-		v6      bool
-	}{{lb.ForwardNAT, false}, {lb.ForwardDNAT, true}, {lb.ForwardIPIP, false}} {
+		forward   lb.Forward
+		v6        bool
+		scheduler lb.Scheduler
+	}{{lb.ForwardNAT, false, lb.Random}, {lb.ForwardDNAT, true, lb.Random}, {lb.ForwardIPIP, false, lb.LeastConn}} {
 		t.Run(string(tc.forward), func(t *testing.T) {
 			s := startStress(t, stressCase{
-				forward: tc.forward, scheduler: lb.Random, backends: 8, ports: 30000, slots: 2 * clients, timeout: time.Hour,
+				forward: tc.forward, scheduler: tc.scheduler, backends: 8, ports: 30000, slots: 2 * clients, timeout: time.Hour,
 				plan: stresstest.Plan{
 					Clients: clients, VIPs: 1, Kinds: kinds(syn), V6: tc.v6, Together: true, Tunnels: !tc.forward.Translates(),
 				},

@@ -80,6 +80,24 @@ type sweepBackendCounters struct {
 	Flows      uint64
 }
 
+type sweepBackendHealth struct {
+	_     structs.HostLayout
+	Error struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	Transitions [10]struct {
+		_     structs.HostLayout
+		At    uint64
+		Cause [71]int8
+		State uint8
+	}
+	State uint32
+	Pad   uint32
+}
+
 type sweepBackendKey struct {
 	_       structs.HostLayout
 	Service uint32
@@ -594,6 +612,7 @@ const (
 	sweepMapAffinityBackends    = "affinity_backends"
 	sweepMapAffinityBuckets     = "affinity_buckets"
 	sweepMapAllBackendCounters  = "all_backend_counters"
+	sweepMapAllBackendHealth    = "all_backend_health"
 	sweepMapAllDatagramUnits    = "all_datagram_units"
 	sweepMapAllFlowPrefixes     = "all_flow_prefixes"
 	sweepMapAllHashKeys         = "all_hash_keys"
@@ -707,6 +726,7 @@ type sweepMapSpecs struct {
 	AffinityBackends   *ebpf.MapSpec `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.MapSpec `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.MapSpec `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.MapSpec `ebpf:"all_backend_health"`
 	AllDatagramUnits   *ebpf.MapSpec `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.MapSpec `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.MapSpec `ebpf:"all_hash_keys"`
@@ -794,6 +814,7 @@ type sweepMaps struct {
 	AffinityBackends   *ebpf.Map `ebpf:"affinity_backends"`
 	AffinityBuckets    *ebpf.Map `ebpf:"affinity_buckets"`
 	AllBackendCounters *ebpf.Map `ebpf:"all_backend_counters"`
+	AllBackendHealth   *ebpf.Map `ebpf:"all_backend_health"`
 	AllDatagramUnits   *ebpf.Map `ebpf:"all_datagram_units"`
 	AllFlowPrefixes    *ebpf.Map `ebpf:"all_flow_prefixes"`
 	AllHashKeys        *ebpf.Map `ebpf:"all_hash_keys"`
@@ -844,6 +865,7 @@ func (m *sweepMaps) Close() error {
 		m.AffinityBackends,
 		m.AffinityBuckets,
 		m.AllBackendCounters,
+		m.AllBackendHealth,
 		m.AllDatagramUnits,
 		m.AllFlowPrefixes,
 		m.AllHashKeys,

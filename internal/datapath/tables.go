@@ -30,6 +30,7 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		AffinityBackends: map[lb.BackendKey]uint32{},
 		ServiceNames:     map[uint32]lb.ServiceName{},
 		BackendNames:     map[uint32]lb.BackendName{},
+		Health:           map[uint32]*lb.Health{},
 	}
 	err := errors.Join(
 		each(d.maps.Services, func(k lbServiceKey, v lbService) {
@@ -70,6 +71,9 @@ func (d *Datapath) ReadTables() (lb.Tables, error) {
 		}),
 		each(d.maps.BackendNames, func(id uint32, v lbBackendName) {
 			t.BackendNames[id] = backendNameFromBPF(v)
+		}),
+		each(d.maps.AllBackendHealth, func(id uint32, v lbBackendHealth) {
+			t.Health[id] = healthFromBPF(v)
 		}),
 		each(d.maps.Backends, func(id uint32, v lbBackend) {
 			if v != (lbBackend{}) {
@@ -360,8 +364,21 @@ func (d *Datapath) PutBackendNames(ids []uint32, names []lb.BackendName) (writte
 	return putAll(d.maps.BackendNames, ids, names, backendNameToBPF)
 }
 
-// DeleteBackendName forgets a backend id and clears its counters.
+// PutBackendHealth records what is known of backends' health.
+func (d *Datapath) PutBackendHealth(ids []uint32, health []*lb.Health) (written int, err error) {
+	return putAll(d.maps.AllBackendHealth, ids, health, healthToBPF)
+}
+
+// DeleteBackendHealth says that a backend is not checked; one without a record is no error.
+func (d *Datapath) DeleteBackendHealth(id uint32) error {
+	return remove(d.maps.AllBackendHealth, id)
+}
+
+// DeleteBackendName forgets a backend id and its health, and clears its counters.
 func (d *Datapath) DeleteBackendName(id uint32) error {
+	if err := d.DeleteBackendHealth(id); err != nil {
+		return err
+	}
 	zero := make([]lbBackendCounters, ebpf.MustPossibleCPU())
 	if err := put(d.maps.AllBackendCounters, id, zero); err != nil {
 		return err

@@ -250,6 +250,7 @@ type Service struct {
 	ServerIDs map[netip.AddrPort]string `json:",omitempty"`
 	SNAT      SNAT
 	Tunnel    Tunnel
+	Check     *Check // nil: backends are not checked
 	Backends  []Backend
 }
 

@@ -1,6 +1,9 @@
 package lb
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Status is what the data plane is set to do and what it has done.
 type Status struct {
@@ -36,9 +39,10 @@ type BackendStatus struct {
 	Name     string          `json:"name"` // its address where the config gives none
 	Address  netip.AddrPort  `json:"address"`
 	Weight   uint32          `json:"weight"`
-	Usable   bool            `json:"usable"` // has a next hop
+	Usable   bool            `json:"usable"` // has a next hop, and is not known to be down
 	NextHop  *NextHopStatus  `json:"next_hop,omitempty"`
-	Active   uint32          `json:"active_flows"` // that are not closed
+	Health   *HealthStatus   `json:"health,omitempty"` // nil: it is not checked
+	Active   uint32          `json:"active_flows"`     // that are not closed
 	Counters BackendCounters `json:"counters"`
 }
 
@@ -47,6 +51,22 @@ type NextHopStatus struct {
 	Interface string `json:"interface"`
 	MAC       string `json:"mac"`
 	VLAN      uint16 `json:"vlan,omitempty"` // 0: packets leave without a tag
+}
+
+// HealthStatus is what checks have found out about a backend.
+type HealthStatus struct {
+	State       HealthState        `json:"state"`
+	Since       time.Time          `json:"since,omitzero"`
+	LastError   string             `json:"last_error,omitempty"`
+	LastErrorAt time.Time          `json:"last_error_at,omitzero"` // when checks began to fail that way
+	Transitions []TransitionStatus `json:"transitions"`            // the last ones, the oldest first
+}
+
+// TransitionStatus is a change of a backend's health.
+type TransitionStatus struct {
+	At    time.Time   `json:"at"`
+	State HealthState `json:"state"`
+	Cause string      `json:"cause,omitempty"` // why it went down
 }
 
 // ReasonStatus counts the packets that ended for one reason.

@@ -152,6 +152,7 @@ type Tables struct {
 	QUICServers      map[QUICServer]uint32 // backends, if they can be sent to
 	ServiceNames     map[uint32]ServiceName
 	BackendNames     map[uint32]BackendName
+	Health           map[uint32]*Health // by backend id; only of those that are checked
 }
 
 // Settings are what is the same for all packets.

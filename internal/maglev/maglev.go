@@ -22,10 +22,13 @@ type Entry struct {
 	Weight uint32 // share of the slots relative to the other entries; 0 takes none
 }
 
+// largest is the last of Sizes.
+const largest = 65537
+
 // Sizes lists the table sizes that SizeFor chooses from: primes, each about
 // twice the one before.
 func Sizes() []uint32 {
-	return []uint32{127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65537}
+	return []uint32{127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, largest}
 }
 
 // SizeFor is the smallest of Sizes with 100 slots for each backend, which keeps
@@ -76,7 +79,10 @@ func Build(entries []Entry, size uint32, seed uint64) ([]int32, error) {
 		walks[i] = newWalk(entries[entry].Key, size, seed)
 	}
 	table := make([]int32, size)
-	scatter := inverses(size)
+	var scatter []uint32
+	if size < largest {
+		scatter = inverses(size)
+	}
 	taken := make([]bool, size) // its own bytes: testing one takes fewer instructions than a bit, or an entry of the table
 	line := turns(shares(weights, size))
 	last := max(0, len(line)-lastTurns(size))
@@ -123,11 +129,11 @@ func usable(entries []Entry) []int32 {
 	return order
 }
 
-// walk is one entry's permutation of the slots: the inverses modulo the table's size of
-// offset, offset+skip, offset+2*skip and so on, each moved by the same number of slots.
-// The paper has the offsets themselves. But then two entries with skips that are equal, or whose
-// ratio is simple, follow each other from slot to slot, and who follows is disturbed
-// all along when the other one goes.
+// walk is one entry's permutation of the slots: offset, offset+skip, offset+2*skip and so on, modulo
+// the table's size. In smaller tables the slots are the inverses of these, each moved by the same number
+// of slots: else of two entries whose skips are equal, or in a simple ratio, one follows
+// the other from slot to slot, and is disturbed all along when that goes. In the largest such pairs are
+// too rare, or have too few slots, to matter.
 type walk struct {
 	position, skip, move uint32
 }
@@ -158,33 +164,59 @@ func inverses(size uint32) []uint32 {
 
 // next takes the first slot of the walk that is still free. There must be one.
 func (w *walk) next(taken []bool, scatter []uint32, size uint32) uint32 {
-	at, forward, round, move := int64(w.position), int64(w.skip)-int64(size), int64(size), int64(w.move)-int64(size)
-	for {
-		slot := int64(scatter[at]) + move
-		slot += slot >> 63 & round
-		at += forward
-		at += at >> 63 & round
-		if !taken[slot] {
-			taken[slot] = true
-			w.position = uint32(at)
-			return uint32(slot)
+	at, forward, round := int64(w.position), int64(w.skip)-int64(size), int64(size)
+	slot := at
+	if scatter == nil {
+		for taken[at] {
+			at += forward
+			at += at >> 63 & round
+		}
+		slot = at
+	} else {
+		move := int64(w.move) - int64(size)
+		for {
+			slot = int64(scatter[at]) + move
+			slot += slot >> 63 & round
+			if !taken[slot] {
+				break
+			}
+			at += forward
+			at += at >> 63 & round
 		}
 	}
+	taken[slot] = true
+	w.position = step(uint32(at), w.skip, size)
+	return uint32(slot)
 }
 
 // first is the index of the one of the free slots that the walk reaches first.
 func (w *walk) first(free, scatter []uint32, size uint32) int {
 	m := uint64(size)
-	inverse := uint64(scatter[w.skip])
+	inverse := power(uint64(w.skip), m-2, m) // by Fermat's little theorem, as m is a prime
 	nearest, fewest := 0, m
 	for i, slot := range free {
-		at := uint64(scatter[step(slot, size-w.move, size)])
-		steps := (at + m - uint64(w.position)) % m * inverse % m
+		at := slot
+		if scatter != nil {
+			at = scatter[step(slot, size-w.move, size)]
+		}
+		steps := (uint64(at) + m - uint64(w.position)) % m * inverse % m
 		if steps < fewest {
 			nearest, fewest = i, steps
 		}
 	}
 	return nearest
+}
+
+// power is base^exponent modulo m, which must be below 2^32.
+func power(base, exponent, m uint64) uint64 {
+	result := uint64(1)
+	for ; exponent > 0; exponent >>= 1 {
+		if exponent&1 == 1 {
+			result = result * base % m
+		}
+		base = base * base % m
+	}
+	return result
 }
 
 // step is (slot + skip) mod size. It has neither a division nor a branch, which

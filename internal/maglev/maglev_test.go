@@ -196,7 +196,14 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// paperTable follows the pseudocode of the paper's section 3.4 line by line, with other permutations.
+func inverse(n, m uint64) uint64 {
+	if n == 0 {
+		return 0
+	}
+	return new(big.Int).ModInverse(new(big.Int).SetUint64(n), new(big.Int).SetUint64(m)).Uint64()
+}
+
+// paperTable follows the pseudocode of the paper's section 3.4 line by line; in smaller tables with other permutations.
 func paperTable(names []string, m uint64) []int32 {
 	permutation := make([][]uint64, len(names))
 	for i, name := range names {
@@ -204,11 +211,11 @@ func paperTable(names []string, m uint64) []int32 {
 		h2 := mix(h1)
 		offset, skip, move := h1%m, h2%(m-1)+1, mix(h2)%m
 		for j := range m {
-			at := new(big.Int).SetUint64((offset + j*skip) % m)
-			if at.Sign() > 0 {
-				at.ModInverse(at, new(big.Int).SetUint64(m))
+			at := (offset + j*skip) % m
+			if m < largest {
+				at = (inverse(at, m) + move) % m
 			}
-			permutation[i] = append(permutation[i], (at.Uint64()+move)%m)
+			permutation[i] = append(permutation[i], at)
 		}
 	}
 	next := make([]uint64, len(names))
@@ -233,7 +240,7 @@ func paperTable(names []string, m uint64) []int32 {
 
 func TestEqualWeightsMakeThePapersTable(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 7, 10, 100} {
-		for _, size := range []uint32{127, 251, 2039} {
+		for _, size := range []uint32{127, 251, 2039, largest} {
 			entries := equal(n)
 			slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
 			var names []string

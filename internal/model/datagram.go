@@ -136,6 +136,7 @@ func (m *Model) mayBeForgotten(d *datagram) bool {
 // doubtDatagram notes that a first fragment to an address of nobody's was not for a service: the address filter may have
 // said so, and then nobody knows of it.
 func (m *Model) doubtDatagram(p *parsed) {
+	m.forgetDatagrams()
 	if p.piece != nil && !p.isLater() && p.badHeader == "" && m.datagrams[p.piece.key] == nil {
 		m.datagrams[p.piece.key] = &datagram{deadline: m.now.Add(m.fragments.Timeout), fate: passed, doubtful: true}
 	}

@@ -100,8 +100,8 @@ type Model struct {
 func New(cfg lb.Config, hops map[netip.Addr]lb.NextHop, opts Options) (*Model, error) {
 	m := &Model{
 		opts: opts, limits: cfg.Limits, flows: newFlowTable(), passed: map[Reason]uint64{}, pathMTUs: map[netip.Addr]PathMTU{},
-		datagrams:   map[datagramKey]*datagram{},
 		clientRates: map[client]*rateLimit{}, kept: map[client]*keptBackend{},
+		datagrams: map[datagramKey]*datagram{},
 	}
 	return m, m.Apply(cfg, hops)
 }
@@ -133,7 +133,8 @@ func compare(want, got Outcome) error {
 	if len(want.Behind) != len(got.Behind) {
 		wrong = append(wrong, fmt.Sprintf("want %d frames behind the first one, got %d", len(want.Behind), len(got.Behind)))
 	}
-	if diff := packet.Diff(want.Frame, got.Frame); diff != "" {
+	// of a frame that ends here nobody sees how far it had been rewritten
+	if diff := packet.Diff(want.Frame, got.Frame); diff != "" && want.Verdict != Drop && want.Verdict != Aborted {
 		wrong = append(wrong, diff)
 	}
 	for i := range min(len(want.Behind), len(got.Behind)) {

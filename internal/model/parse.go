@@ -72,9 +72,10 @@ type parsed struct {
 	flaw       Reason // what makes it impossible to forward; "" when nothing
 }
 
-// udpPayload is that of a datagram without flaws.
+// udpPayload is what there is of a datagram's.
 func (p *parsed) udpPayload() []byte {
-	return p.segment()[udpSize:]
+	end := p.l4 + int(binary.BigEndian.Uint16(p.frame[p.l4+udpLengthAt:]))
+	return p.frame[p.l4+udpSize : min(end, p.end)]
 }
 
 func (p *parsed) dstMAC() lb.MAC { return lb.MAC(p.frame[0:macSize]) }

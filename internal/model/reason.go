@@ -39,6 +39,17 @@ const (
 	TTLExpired    Reason = "ttl-expired"
 	TooBig        Reason = "too-big"
 	SourceRoute   Reason = "source-route"
+	Neighbour     Reason = "neighbour"
+	MTUExceeded   Reason = "mtu-exceeded"
+	Echo          Reason = "echo"
+	ICMPError     Reason = "icmp-error"
+	PathMTUSet    Reason = "path-mtu"
+
+	SourceDenied    Reason = "source-denied"
+	ClientRate      Reason = "client-rate"
+	ServiceRate     Reason = "service-rate"
+	MaxFlowsService Reason = "max-flows-service"
+	MaxFlowsBackend Reason = "max-flows-backend"
 
 	FragmentHeld      Reason = "fragment-held"
 	FragmentOverlap   Reason = "fragment-overlap"
@@ -46,17 +57,6 @@ const (
 	FragmentDuplicate Reason = "fragment-duplicate"
 	FragmentFull      Reason = "fragment-full"
 	NoChecksum        Reason = "no-checksum"
-	Neighbour         Reason = "neighbour"
-	MTUExceeded       Reason = "mtu-exceeded"
-	Echo              Reason = "echo"
-	ICMPError         Reason = "icmp-error"
-	PathMTUSet        Reason = "path-mtu"
-
-	SourceDenied    Reason = "source-denied"
-	ClientRate      Reason = "client-rate"
-	ServiceRate     Reason = "service-rate"
-	MaxFlowsService Reason = "max-flows-service"
-	MaxFlowsBackend Reason = "max-flows-backend"
 )
 
 // Reasons lists all of them.

@@ -147,8 +147,21 @@ func (e *expectation) verifyBackends(m *memory, w *world, s *worldService, known
 			hop.Usable() && (got.MAC != hop.MAC || got.Interface != hop.Interface || got.SourceMAC != hop.SourceMAC || got.VLAN != hop.VLAN || got.MTU != hop.MTU) {
 			e.t.Errorf("%s: backend %s has the next hop %+v, want %+v", s.Name, b.Address, got, hop)
 		}
+		health := w.health[who]
+		if s.Check == nil {
+			health = nil
+		}
+		if m.health[id] != health {
+			e.t.Errorf("%s: backend %s has the health %+v, want %+v", s.Name, b.Address, m.health[id], health)
+		}
 		if problem := problemOf(s.Forward, hop, list); problem != "" {
 			want.Unusable = append(want.Unusable, reconcile.Unusable{Service: s.Name, Backend: b.Label(), Problem: problem})
+		} else if !health.Usable() {
+			problem := map[lb.HealthState]string{lb.HealthNew: "not checked yet", lb.HealthDown: "check failed: connection refused"}[health.State]
+			want.Unusable = append(want.Unusable, reconcile.Unusable{Service: s.Name, Backend: b.Label(), Problem: problem, IsDown: true})
+			if entry.TakesFlows {
+				e.t.Errorf("%s: backend %s takes new flows, and is %s", s.Name, b.Address, health.State)
+			}
 		} else {
 			if b.Weight > 0 {
 				weights[b.Address] = b.Weight

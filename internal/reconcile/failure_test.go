@@ -43,6 +43,7 @@ func eachWrite(t *testing.T, f func(t *testing.T, tr transition, n int)) {
 	sequences(t, 10, func(t *testing.T, seed uint64) {
 		tr := newTransition(seed)
 		m, r, _ := tr.begin(t)
+		tr.to.tell(r)
 		if _, err := r.Apply(tr.to.snapshot()); err != nil {
 			t.Fatal(err)
 		}
@@ -61,6 +62,7 @@ func failAt(n int) func(int) bool { return func(write int) bool { return write =
 func applyAndVerify(r *reconcile.Reconciler, m *memory, e *expectation, w *world) {
 	e.t.Helper()
 	m.watch(destinations())
+	w.tell(r)
 	result, err := r.Apply(w.snapshot())
 	if err != nil {
 		e.t.Fatal(err)
@@ -71,6 +73,7 @@ func applyAndVerify(r *reconcile.Reconciler, m *memory, e *expectation, w *world
 
 func mustFail(t *testing.T, r *reconcile.Reconciler, w *world) {
 	t.Helper()
+	w.tell(r)
 	if _, err := r.Apply(w.snapshot()); !errors.Is(err, errWrite) {
 		t.Fatalf("got the error %v, want %v", err, errWrite)
 	}
@@ -134,7 +137,7 @@ func TestNothingCanBeWritten(t *testing.T) {
 func sameTables(a, b *memory) bool {
 	return reflect.DeepEqual(a.services, b.services) && reflect.DeepEqual(a.backends, b.backends) &&
 		reflect.DeepEqual(a.hops, b.hops) && reflect.DeepEqual(a.snat, b.snat) && reflect.DeepEqual(a.tables, b.tables) &&
-		reflect.DeepEqual(a.serviceNames, b.serviceNames) && reflect.DeepEqual(a.backendNames, b.backendNames) &&
+		reflect.DeepEqual(a.health, b.health) && reflect.DeepEqual(a.serviceNames, b.serviceNames) && reflect.DeepEqual(a.backendNames, b.backendNames) &&
 		reflect.DeepEqual(a.filter, b.filter) && reflect.DeepEqual(a.answering, b.answering) &&
 		reflect.DeepEqual(a.near, b.near) && reflect.DeepEqual(a.quic, b.quic) && a.settings.Timeouts == b.settings.Timeouts && a.settings.RateLimits == b.settings.RateLimits
 }

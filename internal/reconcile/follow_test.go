@@ -19,6 +19,8 @@ func TestFollowDoesWhatApplyDoes(t *testing.T) {
 			w.step()
 			applyAndVerify(r, m, e, w)
 			changed := w.changeHops()
+			w.changeSomeHealth()
+			w.tell(r)
 			m.watch(destinations())
 			result, err := r.Follow(changed)
 			if err != nil {
@@ -45,6 +47,13 @@ func (w *world) changeHops() map[netip.Addr]lb.NextHop {
 	changed := maps.Clone(w.hops)
 	maps.DeleteFunc(changed, func(a netip.Addr, hop lb.NextHop) bool { return before[a] == hop })
 	return changed
+}
+
+func (w *world) changeSomeHealth() {
+	for range 3 {
+		s := w.services[w.rng.IntN(len(w.services))]
+		w.changeHealth(identity{s.number, s.Backends[w.rng.IntN(len(s.Backends))].Address})
+	}
 }
 
 // The next hops that Follow was given in vain are not lost.

@@ -24,6 +24,7 @@ type held struct {
 	interfaceMTUs map[uint32]uint32
 	serviceNames  map[uint32]lb.ServiceName
 	backendNames  nameColumn
+	health        map[uint32]*lb.Health // by backend id
 }
 
 func newHeld(t lb.Tables) held {
@@ -31,6 +32,7 @@ func newHeld(t lb.Tables) held {
 		services: t.Services, nextHops: t.NextHops, snatAddresses: t.SNATAddresses, nearClients: t.NearClients,
 		policies: t.Policies, sourceRules: t.SourceRules, timeouts: t.Timeouts, affinity: t.AffinityBackends, quicServers: t.QUICServers,
 		tunnelEnds: t.TunnelEnds, foreignVIPs: t.ForeignVIPs, interfaceMTUs: t.InterfaceMTUs, serviceNames: t.ServiceNames,
+		health: t.Health,
 	}
 	h.backends.sourceAt = map[netip.Prefix]uint32{}
 	for id, entry := range t.Backends {

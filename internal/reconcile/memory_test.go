@@ -39,6 +39,7 @@ type memory struct {
 	affinity      map[lb.BackendKey]uint32
 	serviceNames  map[uint32]lb.ServiceName
 	backendNames  map[uint32]lb.BackendName
+	health        map[uint32]*lb.Health
 	lastLive      map[uint32]lb.BackendEntry // each id's last real backend
 
 	log  []string            // the writes that were tried
@@ -68,6 +69,7 @@ func newMemory(t testing.TB, limits lb.Limits) *memory {
 		affinity:      map[lb.BackendKey]uint32{},
 		serviceNames:  map[uint32]lb.ServiceName{},
 		backendNames:  map[uint32]lb.BackendName{},
+		health:        map[uint32]*lb.Health{},
 		lastLive:      map[uint32]lb.BackendEntry{},
 		last:          map[string]struct{}{},
 	}
@@ -86,6 +88,7 @@ func (m *memory) clone() *memory {
 	c.ownTimeouts, c.affinity = maps.Clone(m.ownTimeouts), maps.Clone(m.affinity)
 	c.quic = maps.Clone(m.quic)
 	c.serviceNames, c.backendNames = maps.Clone(m.serviceNames), maps.Clone(m.backendNames)
+	c.health = maps.Clone(m.health)
 	c.lastLive, c.last = maps.Clone(m.lastLive), map[string]struct{}{}
 	return &c
 }
@@ -111,6 +114,7 @@ func (m *memory) ReadTables() (lb.Tables, error) {
 		AffinityBackends: maps.Clone(m.affinity),
 		ServiceNames:     maps.Clone(m.serviceNames),
 		BackendNames:     maps.Clone(m.backendNames),
+		Health:           maps.Clone(m.health),
 	}
 	for id, b := range m.backends {
 		if b != (lb.BackendEntry{}) {
@@ -304,7 +308,22 @@ func (m *memory) putBackendName(id uint32, name lb.BackendName) error {
 }
 
 func (m *memory) DeleteBackendName(id uint32) error {
-	return m.write("DeleteBackendName", always, func() { delete(m.backendNames, id) })
+	return m.write("DeleteBackendName", always, func() {
+		delete(m.backendNames, id)
+		delete(m.health, id)
+	})
+}
+
+func (m *memory) PutBackendHealth(ids []uint32, health []*lb.Health) (int, error) {
+	return each(ids, health, m.putBackendHealth)
+}
+
+func (m *memory) putBackendHealth(id uint32, health *lb.Health) error {
+	return m.write("PutBackendHealth", func() { m.inRange("health", id, 1, m.limits.Backends) }, func() { m.health[id] = health })
+}
+
+func (m *memory) DeleteBackendHealth(id uint32) error {
+	return m.write("DeleteBackendHealth", always, func() { delete(m.health, id) })
 }
 
 // start is what a daemon does when it begins.

@@ -21,6 +21,7 @@ type plan struct {
 	lists    []list
 	timeouts []timeouts             // new ones
 	keys     map[lb.ServiceKey]bool // of the changes
+	records  []healthRecord         // of services without changes
 	moves    bool                   // an address comes or goes that the address filter may have to know
 	ends     bool                   // a tunnel's end comes or goes
 
@@ -59,7 +60,9 @@ type plannedBackend struct {
 	name    lb.BackendName
 	entry   lb.BackendEntry
 	hop     lb.NextHop
-	problem string // why it takes no new flow; "" when it may
+	health  *lb.Health // nil: it is not checked, or not yet
+	problem string     // why it takes no new flow; "" when it may
+	isDown  bool       // that is the problem
 }
 
 // list is a new list of source addresses.
@@ -82,6 +85,7 @@ func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan,
 			}
 		}
 	}
+	p.noteHealth()
 	var due []int
 	for i, s := range p.services {
 		if s == nil || !s.complete {
@@ -111,7 +115,7 @@ func (r *Reconciler) plan(cfg lb.Config, hops map[netip.Addr]lb.NextHop) (*plan,
 // planHops is plan for the config as it is.
 func (r *Reconciler) planHops(hops map[netip.Addr]lb.NextHop) (*plan, error) {
 	p := &plan{r: r, services: r.applied, keys: map[lb.ServiceKey]bool{}}
-	for _, s := range r.learn(hops) {
+	for _, s := range append(r.learn(hops), p.noteHealth()...) {
 		if err := p.planService(s, *s.config); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.name, err)
 		}
@@ -221,7 +225,7 @@ func sameService(a, b *lb.Service) bool {
 		a.Affinity == b.Affinity && a.Timeouts == b.Timeouts && a.QUIC == b.QUIC && maps.Equal(a.ServerIDs, b.ServerIDs) &&
 		slices.Equal(a.SNAT.Addresses, b.SNAT.Addresses) && a.SNAT.Ports == b.SNAT.Ports &&
 		slices.Equal(a.Tunnel.Sources, b.Tunnel.Sources) && a.Tunnel.Port == b.Tunnel.Port &&
-		slices.Equal(a.Backends, b.Backends)
+		slices.Equal(a.Backends, b.Backends) && lb.SameCheck(a.Check, b.Check)
 }
 
 func (r *Reconciler) newService(name string) (*service, error) {
@@ -248,6 +252,10 @@ func (p *plan) planService(s *service, config lb.Service) error {
 	config.SNAT.Addresses = slices.Clone(config.SNAT.Addresses)
 	config.Tunnel.Sources = slices.Clone(config.Tunnel.Sources)
 	config.Allow, config.Deny = slices.Clone(config.Allow), slices.Clone(config.Deny)
+	if config.Check != nil {
+		check := *config.Check
+		config.Check = &check
+	}
 	c := p.newChange()
 	c.service, c.config, c.keys = s, config, p.r.ports.keysOf(&config)
 	if err := p.planPolicy(c); err != nil {

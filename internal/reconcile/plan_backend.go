@@ -34,7 +34,7 @@ func (p *plan) planBackends(c *change) error {
 		}
 		c.backends = append(c.backends, planned)
 		if planned.problem != "" {
-			s.unusable = append(s.unusable, Unusable{s.name, b.Label(), planned.problem})
+			s.unusable = append(s.unusable, Unusable{s.name, b.Label(), planned.problem, planned.isDown})
 		} else if planned.takesFlows() {
 			usable++
 		}
@@ -83,9 +83,16 @@ func (p *plan) planBackend(c *change, id uint32, b lb.Backend) (plannedBackend, 
 	p.r.books.lists.hold(listStretch(planned.entry))
 	p.r.books.timeouts.hold(timeoutsStretch(planned.entry))
 	p.release(old)
+	if c.config.Check != nil {
+		planned.health = p.healthOf(c.config.Name, id, b.Address)
+	}
 	planned.problem = problem(c.config.Forward, planned)
 	// the data plane sees for itself whether there is a next hop
-	planned.entry.TakesFlows = b.Weight > 0 && (planned.problem == "" || !planned.hop.Usable())
+	planned.entry.TakesFlows = b.Weight > 0 && planned.health.Usable() && (planned.problem == "" || !planned.hop.Usable())
+	if planned.problem == "" {
+		planned.problem = healthProblem(planned.health)
+		planned.isDown = planned.problem != ""
+	}
 	return planned, nil
 }
 
@@ -102,6 +109,17 @@ func problem(forward lb.Forward, b plannedBackend) string {
 		return "it is behind a router: dsr reaches only machines on the same link"
 	}
 	return ""
+}
+
+// healthProblem says why a backend is not usable as far as its health goes, or "".
+func healthProblem(h *lb.Health) string {
+	switch {
+	case h.Usable():
+		return ""
+	case h.State == lb.HealthNew:
+		return "not checked yet"
+	}
+	return "check failed: " + h.Last().Cause
 }
 
 // snatSources are the addresses of the backend's family that stand for clients

@@ -3,7 +3,7 @@ package reconcile
 import "github.com/tinylb/tinylb/internal/lb"
 
 // planQUIC finds whom the connection ids of a service's packets may name: all backends
-// that can be sent to, also those that take no new flows.
+// that can be sent to, also those that take no new flows or are down: who names them has a connection there.
 func (p *plan) planQUIC(c *change) {
 	before := c.service.quic
 	c.service.quic = nil
@@ -12,7 +12,7 @@ func (p *plan) planQUIC(c *change) {
 	}
 	for i, b := range c.config.Backends {
 		id, has := c.config.ServerIDs[b.Address]
-		if c.quic == nil || !has || c.backends[i].problem != "" {
+		if c.quic == nil || !has || c.backends[i].problem != "" && !c.backends[i].isDown {
 			continue
 		}
 		server := lb.QUICServer{Service: c.service.id, ID: id}

@@ -26,6 +26,7 @@ func TestRandomSequences(t *testing.T) {
 		for step := range 100 {
 			w.step()
 			cfg, hops := w.snapshot()
+			w.tell(r)
 			m.watch(destinations())
 			result, err := r.Apply(cfg, hops)
 			if err != nil {
@@ -56,12 +57,14 @@ func TestUnreliableWrites(t *testing.T) {
 				for step := range 50 {
 					w.step()
 					cfg, hops := w.snapshot()
+					w.tell(r)
 					tries := 1
 					m.watch(destinations())
 					result, err := r.Apply(cfg, hops)
 					for ; err != nil && tries < 1000; tries++ {
 						if luck.IntN(restart) == 1 {
 							r = m.start()
+							w.tell(r)
 						}
 						result, err = r.Apply(cfg, hops)
 					}
@@ -89,11 +92,13 @@ func TestHistoryDoesNotShow(t *testing.T) {
 		for range 30 {
 			w.step()
 			cfg, hops := w.snapshot()
+			w.tell(r)
 			_, err := r.Apply(cfg, hops) // may fail: the next state comes all the same
 			_ = err
 		}
 		m.fail = nil
 		cfg, hops := w.snapshot()
+		w.tell(r)
 		for address, hop := range hops {
 			if hop.Usable() { // else it depends on whether the backend was ever reached
 				hops[address] = hopTo(address, 1)
@@ -103,7 +108,9 @@ func TestHistoryDoesNotShow(t *testing.T) {
 			t.Fatal(err)
 		}
 		fresh := newMemory(t, testLimits())
-		if _, err := fresh.start().Apply(cfg, hops); err != nil {
+		anew := fresh.start()
+		w.tell(anew)
+		if _, err := anew.Apply(cfg, hops); err != nil {
 			t.Fatal(err)
 		}
 		for key, entry := range fresh.services {

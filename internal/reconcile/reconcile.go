@@ -24,8 +24,10 @@ type Reconciler struct {
 	ports   portOwners
 	hops    map[netip.Addr]lb.NextHop // as last known
 	mtus    mtus
-	round   uint64 // counts calls of Apply
-	seed    uint32 // of the scheduler tables to come
+	// healthNews is what the tables do not hold yet.
+	healthNews map[lb.CheckedBackend]*lb.Health
+	round      uint64 // counts calls of Apply
+	seed       uint32 // of the scheduler tables to come
 }
 
 // New reads back what the tables hold. The limits are those that the tables
@@ -42,6 +44,8 @@ func New(tables Tables, limits lb.Limits) (*Reconciler, error) {
 		books:    newBooks(limits),
 		hops:     map[netip.Addr]lb.NextHop{},
 		mtus:     mtus{ofHops: map[int]int{}},
+
+		healthNews: map[lb.CheckedBackend]*lb.Health{},
 	}
 	r.recall()
 	r.recallHops()
@@ -88,6 +92,7 @@ type Unusable struct {
 	Service string
 	Backend string
 	Problem string
+	IsDown  bool // the problem is what its health check has found
 }
 
 // Result says what Apply made of the desired state.
@@ -159,6 +164,7 @@ func (r *Reconciler) carryOut(p *plan, err error, settings settings) (Result, er
 		r.mtus.exchange(r.hops[address], lb.NextHop{})
 		delete(r.hops, address)
 	}
+	clear(r.healthNews)
 	r.untidy, r.applied = false, p.services
 	if r.host != nil {
 		r.host.isNew = false

@@ -46,5 +46,8 @@ type Tables interface {
 	PutServiceName(id uint32, name lb.ServiceName) error
 	DeleteServiceName(id uint32) error
 	PutBackendNames(ids []uint32, names []lb.BackendName) (written int, err error)
+	// DeleteBackendName forgets the backend's health, too.
 	DeleteBackendName(id uint32) error
+	PutBackendHealth(ids []uint32, health []*lb.Health) (written int, err error)
+	DeleteBackendHealth(id uint32) error
 }

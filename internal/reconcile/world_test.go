@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/internal/reconcile"
 )
 
 // Addresses tell what they are for, so that a look at the tables alone shows a
@@ -119,11 +120,13 @@ type world struct {
 	rng      *rand.Rand
 	services []*worldService
 	hops     map[netip.Addr]lb.NextHop
+	health   map[identity]*lb.Health // of the backends that are checked, and of others
 	timeouts lb.Timeouts
 	limits   lb.RateLimits
 	numbers  int
 	servers  int
 	seed     uint32
+	gone     []*worldService // in this step: with the VIP of one, another would be the same by another name
 }
 
 type worldService struct {
@@ -133,11 +136,12 @@ type worldService struct {
 }
 
 func newWorld(seed uint64) *world {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), hops: map[netip.Addr]lb.NextHop{}}
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), hops: map[netip.Addr]lb.NextHop{}, health: map[identity]*lb.Health{}}
 	w.timeouts.TCPEstablished = time.Hour
 	for range 4 {
 		w.addService()
 	}
+	w.checkAll()
 	return w
 }
 
@@ -156,7 +160,7 @@ func (w *world) config() lb.Config {
 // clone stays as it is while w goes on.
 func (w *world) clone() *world {
 	c := *w
-	c.hops, c.services = maps.Clone(w.hops), nil
+	c.hops, c.health, c.services = maps.Clone(w.hops), maps.Clone(w.health), nil
 	for i, s := range w.config().Services {
 		c.services = append(c.services, &worldService{Service: s, number: w.services[i].number})
 	}
@@ -175,6 +179,7 @@ func (w *world) identities() map[identity]bool {
 
 // step makes a few changes at once.
 func (w *world) step() {
+	w.gone = nil
 	for _, s := range w.services {
 		s.moved = false
 	}
@@ -190,11 +195,45 @@ func (w *world) changeSome() {
 		s := w.services[w.rng.IntN(len(w.services))]
 		w.change(s)
 	}
+	w.checkAll()
+}
+
+// checkAll makes up the health of those backends that have none yet.
+func (w *world) checkAll() {
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			if who := (identity{s.number, b.Address}); s.Check != nil && w.health[who] == nil {
+				w.changeHealth(who)
+			}
+		}
+	}
+}
+
+func (w *world) changeHealth(who identity) {
+	states := []lb.HealthState{lb.HealthUnknown, lb.HealthNew, lb.HealthUp, lb.HealthUp, lb.HealthDown}
+	h := &lb.Health{State: states[w.rng.IntN(len(states))], Error: fmt.Sprintf("error %d", w.rng.IntN(2))}
+	if h.State == lb.HealthDown {
+		h.Transitions = []lb.Transition{{State: lb.HealthDown, Cause: "connection refused"}}
+	}
+	w.health[who] = h
+}
+
+// tell hands over what is known of all that are checked.
+func (w *world) tell(r *reconcile.Reconciler) {
+	news := map[lb.CheckedBackend]*lb.Health{}
+	for _, s := range w.services {
+		for _, b := range s.Backends {
+			if s.Check != nil {
+				news[lb.CheckedBackend{Service: s.Name, Address: b.Address}] = w.health[identity{s.number, b.Address}]
+			}
+		}
+	}
+	r.LearnHealth(news)
 }
 
 func (w *world) change(s *worldService) {
 	b := &s.Backends[w.rng.IntN(len(s.Backends))]
-	switch w.rng.IntN(28) {
+	switch w.rng.IntN(32) {
 	case 26:
 		w.seed = uint32(w.rng.IntN(2))
 	case 24:
@@ -208,6 +247,7 @@ func (w *world) change(s *worldService) {
 		w.choosePolicy(s)
 	case 0:
 		w.services = slices.DeleteFunc(w.services, func(o *worldService) bool { return o == s })
+		w.gone = append(w.gone, s)
 	case 1:
 		if !s.moved { // another name and another address: that is another service
 			s.Name, s.moved = fmt.Sprintf("renamed-%d", w.rng.IntN(1_000_000)), true
@@ -226,6 +266,16 @@ func (w *world) change(s *worldService) {
 		s.Forward = lb.Forwards()[w.rng.IntN(5)]
 	case 22:
 		w.chooseTunnel(s)
+	case 27:
+		if s.Check == nil {
+			s.Check = &lb.Check{Type: lb.CheckTCP}
+		} else {
+			s.Check = nil
+		}
+	case 28, 29, 30:
+		if s.Check != nil {
+			w.changeHealth(identity{s.number, b.Address})
+		}
 	case 3:
 		o := w.services[w.rng.IntN(len(w.services))]
 		if !s.moved && !o.moved {
@@ -297,6 +347,9 @@ func (w *world) addService() {
 	s.SNAT.Ports = lb.PortRange{First: 1024, Last: 32767}
 	w.chooseSNAT(s)
 	w.chooseTunnel(s)
+	if w.rng.IntN(2) == 0 {
+		s.Check = &lb.Check{Type: lb.CheckTCP}
+	}
 	for range 1 + w.rng.IntN(4) {
 		w.addBackend(s)
 	}
@@ -375,7 +428,7 @@ func (w *world) freeVIP() (lb.VIP, []lb.Protocol) {
 		ports := portRanges()[w.rng.IntN(len(portRanges()))]
 		address := vipRange(1+w.rng.IntN(4), ports.First, ports.Last)
 		protocols := [][]lb.Protocol{{lb.TCP}, {lb.UDP}, {lb.TCP, lb.UDP}}[w.rng.IntN(3)]
-		if !slices.ContainsFunc(w.services, func(s *worldService) bool {
+		if !slices.ContainsFunc(slices.Concat(w.services, w.gone), func(s *worldService) bool {
 			return sharesProtocol(s.Protocols, protocols) && inConflict(s.Address, address)
 		}) {
 			return address, protocols

@@ -59,6 +59,9 @@ func (r *Reconciler) write(p *plan, settings settings) error {
 	if err := r.writeServices(p.changes); err != nil {
 		return err
 	}
+	if err := r.writeHealth(p); err != nil {
+		return err
+	}
 	if err := r.remove(p); err != nil {
 		return err
 	}
@@ -329,6 +332,7 @@ func (r *Reconciler) removeBackend(id uint32) error {
 		return err
 	}
 	r.actual.backendNames.set(id, lb.BackendName{})
+	delete(r.actual.health, id)
 	return nil
 }
 

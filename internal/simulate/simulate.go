@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/tinylb/tinylb/internal/datapath"
 	"github.com/tinylb/tinylb/internal/lb"
@@ -60,6 +61,7 @@ type Simulator struct {
 	runner   *datapath.Runner
 	services map[uint32]string
 	backends map[uint32]string
+	swept    time.Time // when dead flows were cleared last
 }
 
 // hashKeys are any: the same input gives the same output, also when the flow table is full.
@@ -189,6 +191,9 @@ func (s *Simulator) Run(record packet.Record) (Step, error) {
 	if len(record.Data) < minFrame {
 		return Step{Verdict: "PASS", Reason: "not-ip"}, nil
 	}
+	if err := s.sweep(record.Time); err != nil {
+		return Step{}, err
+	}
 	decision, frames, err := s.runner.Run(record.Time, record.Data)
 	if err != nil {
 		return Step{}, err
@@ -206,6 +211,21 @@ func (s *Simulator) Run(record packet.Record) (Step, error) {
 		}
 	}
 	return step, nil
+}
+
+// sweepRound is how often the kernel, left alone, looks at each flow whether its time is over.
+const sweepRound = 10 * time.Second
+
+// sweep clears dead flows as the kernel would, of which the clock that it goes by is not the capture's.
+func (s *Simulator) sweep(now time.Time) error {
+	switch {
+	case s.swept.IsZero():
+		s.swept = now
+	case now.Sub(s.swept) >= sweepRound:
+		s.swept = now
+		return s.runner.Sweep(now)
+	}
+	return nil
 }
 
 // Close frees the data plane.

@@ -158,6 +158,24 @@ func TestTimeIsTheCaptures(t *testing.T) {
 	wantStep(t, step, "DROP", "no-flow", "web", "")
 }
 
+// Flows whose time is over do not count for limits, as if the kernel's timer ran by the capture's clock.
+func TestDeadFlowsAreNotCounted(t *testing.T) {
+	cfg := tutorial()
+	cfg.Services[0].MaxFlows = 1
+	s := simulator(t, cfg, Options{})
+	begin := time.Unix(1000, 0)
+	for after, want := range []string{0: "new-flow", 30: "max-flows-service", 70: "new-flow", 75: "max-flows-service"} {
+		if want == "" {
+			continue
+		}
+		client := netip.AddrPortFrom(netip.MustParseAddr("192.17.0.4"), uint16(40000+after)).String()
+		step, _ := give(t, s, begin.Add(time.Duration(after)*time.Second), request(client, packet.SYN, ""))
+		if step.Reason != want {
+			t.Errorf("after %d s: %s, want %s", after, step.Reason, want)
+		}
+	}
+}
+
 func TestFramesThatStay(t *testing.T) {
 	s := simulator(t, tutorial(), Options{})
 	for size := range minFrame {

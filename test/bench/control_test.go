@@ -35,6 +35,10 @@ func BenchmarkControl(b *testing.B) {
 	b.Run("change-backend", benchmarkChangeBackend)
 	b.Run("backend-down", func(b *testing.B) { benchmarkDown(b, crowdServices*crowdBackends) })
 	b.Run("host-of-100-backends-down", func(b *testing.B) { benchmarkDown(b, crowdServices*crowdBackends/100) })
+	b.Run("backend-down-by-check", benchmarkCheckedDown)
+	for _, check := range []lb.CheckType{lb.CheckTCP, lb.CheckHTTP, lb.CheckGRPC} {
+		b.Run(fmt.Sprintf("2000-checks/%s", check), func(b *testing.B) { benchmarkChecks(b, check) })
+	}
 	for _, backends := range []int{10, 1000, 10_000} {
 		b.Run(fmt.Sprintf("maglev/backends=%d", backends), func(b *testing.B) { benchmarkMaglev(b, backends) })
 	}

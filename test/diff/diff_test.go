@@ -21,8 +21,8 @@ var (
 const (
 	packetsPerSeed = 1000
 	enoughPackets  = 200_000 // for the following to hold
-	leastOfAKind   = 50
-	leastForUs     = 0.7
+	leastOfAKind   = 10
+	leastForUs     = 0.65
 	mostImprecise  = 0.01
 )
 

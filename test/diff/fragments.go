@@ -41,7 +41,7 @@ func (t *Traffic) fragmented() {
 	size = max(size, len(frame)/12)
 	id := pick[uint32](rng, 1, 2, rng.Uint32(), rng.Uint32(), rng.Uint32())
 	pieces := packet.Cut(frame, size, id)
-	if chance(rng, 5) {
+	if chance(rng, 2) {
 		pieces = t.spoilt(pieces)
 	}
 	switch rng.IntN(4) {
@@ -71,13 +71,13 @@ func (t *Traffic) fragmented() {
 func (t *Traffic) spoilt(pieces [][]byte) [][]byte {
 	rng := t.rng
 	one := slices.Clone(pick(rng, pieces...))
-	switch rng.IntN(8) {
+	switch rng.IntN(10) {
 	case 0, 1:
 		return slices.Insert(pieces, rng.IntN(len(pieces)), one)
 	case 2:
 		i := rng.IntN(len(pieces))
 		return slices.Delete(pieces, i, i+1)
-	case 3:
+	case 3, 8, 9:
 		return slices.Insert(pieces, rng.IntN(len(pieces)), moved(one, pick(rng, -1, 1, 1, 2, 8000)))
 	case 4:
 		return slices.Insert(pieces, rng.IntN(len(pieces)), withoutMore(one))

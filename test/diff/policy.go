@@ -45,6 +45,7 @@ func changePolicy(rng *rand.Rand, s *lb.Service) {
 	case 6:
 		if s.Affinity = (lb.Affinity{}); asks {
 			s.Affinity = randomAffinity(rng)
+			s.Backends[rng.IntN(len(s.Backends))].MaxFlows = uint32(rng.IntN(3))
 		}
 	}
 }

@@ -29,6 +29,7 @@ type Traffic struct {
 	// line has fragments that come next, and firsts the ends of the datagrams whose first has come.
 	line   [][]byte
 	firsts map[string]ends
+	opened map[netip.Addr]time.Time // when a client opened its last flow
 	// orphans are those known whose backends a change took away, for a while.
 	orphans []*conversation
 	// left are the IP packets that have left of late.
@@ -38,7 +39,7 @@ type Traffic struct {
 // NewTraffic is traffic through a balancer.
 func NewTraffic(rng *rand.Rand, port model.Options, w World) *Traffic {
 	isSmall := w.Config.Limits.Flows <= 16 // such a table does get full
-	return &Traffic{rng: rng, world: w, port: port, patient: chance(rng, 3) || isSmall && chance(rng, 2), now: start(), ways: map[ends]way{}, firsts: map[string]ends{}}
+	return &Traffic{rng: rng, world: w, port: port, patient: chance(rng, 3) || isSmall && chance(rng, 2), now: start(), ways: map[ends]way{}, firsts: map[string]ends{}, opened: map[netip.Addr]time.Time{}}
 }
 
 // Next is what happens next.
@@ -60,6 +61,11 @@ func (t *Traffic) Next() Event {
 		if wait := t.untilItsEnd(c); wait > 0 {
 			e.After = wait
 			e.Frame = c.packet(t.rng, chance(t.rng, 2) && c.answersPass(t.rng), pick(t.rng, packet.ACK, packet.SYN, packet.ACK|packet.PSH)).Frame()
+		}
+	}
+	if c := t.someone(); c != nil && e.Frame == nil && chance(t.rng, 40) {
+		if wait := t.untilItsAffinityEnds(c); wait > 0 {
+			e.After, e.Frame = wait, t.another(c).Frame()
 		}
 	}
 	if e.Frame == nil {
@@ -99,6 +105,24 @@ func (t *Traffic) untilItsEnd(c *conversation) time.Duration {
 	return c.seen.Add(timeout).Sub(t.now) + time.Duration(t.rng.IntN(2))
 }
 
+// untilItsAffinityEnds is how long it takes until a conversation's client keeps its backend no longer, or a
+// nanosecond less. Not positive: it does not, or nobody knows.
+func (t *Traffic) untilItsAffinityEnds(c *conversation) time.Duration {
+	for _, s := range t.world.Config.Services {
+		if last, known := t.opened[c.src.Addr()]; known && s.Affinity.Timeout > 0 && s.Address.Contains(c.dst) {
+			return last.Add(s.Affinity.Timeout).Sub(t.now) - time.Duration(t.rng.IntN(2))
+		}
+	}
+	return 0
+}
+
+// another is the first packet of another flow of a conversation's client.
+func (t *Traffic) another(c *conversation) packet.Packet {
+	next := *c
+	next.src = netip.AddrPortFrom(c.src.Addr(), uint16(t.rng.Uint32()))
+	return next.packet(t.rng, false, packet.SYN)
+}
+
 // timeoutsOf are those of a conversation's service, or some service with its VIP.
 func (w World) timeoutsOf(c *conversation) lb.Timeouts {
 	for _, s := range w.Config.Services {
@@ -125,7 +149,7 @@ func (t *Traffic) someone() *conversation {
 }
 
 func (t *Traffic) frame() []byte {
-	if len(t.line) == 0 && chance(t.rng, 25) || chance(t.rng, 100) {
+	if len(t.line) == 0 && chance(t.rng, 12) || chance(t.rng, 100) {
 		t.fragmented()
 	}
 	if len(t.line) > 0 && !chance(t.rng, 4) {
@@ -348,6 +372,7 @@ func (t *Traffic) Saw(e Event, got model.Outcome) {
 // meet remembers a new flow.
 func (t *Traffic) meet(from ends, mac lb.MAC, got model.Outcome) {
 	c := &conversation{ends: from, clientMAC: mac, seen: t.now, seq: t.rng.Uint32(), ack: t.rng.Uint32()}
+	t.opened[from.src.Addr()] = t.now
 	s, b := t.world.named(got)
 	c.forward, c.chosen, c.source, c.backend = s.Forward, b.Address, from.src, b.Address
 	if b.Address.Port() == 0 {

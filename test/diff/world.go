@@ -39,7 +39,7 @@ func randomWorld(rng *rand.Rand, flows uint32, k Kind) World {
 			RateLimits: randomRateLimits(rng),
 			Answers:    randomAnswers(rng),
 			Fragments:  randomFragments(rng),
-			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768, Held: heldAtMost, Prefixes: 256, Clients: 16384, Affinity: 16384},
+			Limits:     lb.Limits{Flows: flows, Services: 16, TableEntries: 32768, Prefixes: 256, Clients: 16384, Affinity: 16384, Held: heldAtMost},
 			Seed:       pick(rng, 0, rng.Uint32()),
 		},
 		Hops: map[netip.Addr]lb.NextHop{},

@@ -41,7 +41,7 @@ func TestStatusAddsUpWithTheTraffic(t *testing.T) {
 		checkService(t, web, "web", webVIP, "tcp")
 		n.checkBackend(web.Backends[0], lb.BackendStatus{Name: "backend-a", Address: addrPort(addressA + ":80"), Weight: 1})
 		n.checkBackend(web.Backends[1], lb.BackendStatus{Name: "backend-b", Address: addrPort(addressB + ":80"), Weight: 1})
-		n.checkBackend(dns.Backends[0], lb.BackendStatus{Name: addressA + ":53", Address: addrPort(addressA + ":53"), Weight: 7})
+		n.checkBackend(dns.Backends[0], lb.BackendStatus{Name: addressA + ":53", Address: addrPort(addressA + ":53"), Weight: 7, Active: 1})
 
 		checkTotals(t, s, web, requests)
 		checkTotals(t, s, dns, 1)
@@ -155,12 +155,12 @@ func TestStatusJSONHasTheseKeys(t *testing.T) {
 	}
 	found := map[string]bool{}
 	collectKeys(status, "", found)
-	want := strings.Fields(`.daemon_pid
-		.interfaces .interfaces.index .interfaces.mode .interfaces.name
+	want := strings.Fields(`.daemon_pid .fragments .fragments.held .fragments.held_bytes .fragments.incomplete
+		.interfaces .interfaces.index .interfaces.mode .interfaces.name .interfaces.notices
 		.pin
 		.reasons .reasons.packets .reasons.reason .reasons.service
 		.services .services.address
-		.services.backends .services.backends.address
+		.services.backends .services.backends.active_flows .services.backends.address
 		.services.backends.counters .services.backends.counters.bytes_in .services.backends.counters.bytes_out
 		.services.backends.counters.flows .services.backends.counters.packets_in .services.backends.counters.packets_out
 		.services.backends.name

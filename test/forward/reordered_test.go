@@ -219,7 +219,7 @@ func (a *asker) askOften(times, size int) error {
 // learnPathMTU sends what may be too large for the path until it is not.
 func (a *asker) learnPathMTU() {
 	a.t.Helper()
-	const fillsEthernet = 1500 - 40 - 8
+	fillsEthernet := 1500 - headerOf(a.vip) - 8
 	testnet.Eventually(a.t, testnet.AnswerWait, func() error {
 		a.socket.WriteToUDPAddrPort(make([]byte, fillsEthernet), a.at(echoPort))
 		a.socket.SetReadDeadline(time.Now().Add(200 * time.Millisecond))

@@ -153,3 +153,26 @@ func (n *network) areLevel(open map[string][]*testnet.Conversation, want int) {
 		}
 	}
 }
+
+// Flows whose time is over are cleared, and counted no more, without a daemon.
+func TestSweepNeedsNoDaemon(t *testing.T) {
+	const clients, sweepTime = 5, 20 * time.Second
+	n := newNetwork(t, scheduled()[0], 1)
+	nameUDP(t, n.backends[0], n.local(0, quicPort))
+	daemon := n.Run(fmt.Sprintf("interfaces: [eth0]\nmode: %s\ntimeouts: {udp_unconfirmed: 3s, udp_stream: 3s}\nservices:\n"+
+		"  - {name: names, address: %q, protocol: udp, forward: %s, backends: [{address: %q}]}\n", n.mode, n.at(quicPort), n.forward, n.backendAddress(0)))
+	daemon.Kill()
+	for range clients {
+		n.quicSocket(clientHost)("who is there?")
+	}
+	active := func() uint32 { return n.Status().Services[0].Backends[0].Active }
+	if got := active(); got != clients {
+		t.Errorf("%d flows are active, want %d", got, clients)
+	}
+	testnet.Eventually(t, sweepTime, func() error {
+		if left := active(); left > 0 {
+			return fmt.Errorf("%d flows are still counted", left)
+		}
+		return nil
+	})
+}

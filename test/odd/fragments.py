@@ -129,10 +129,11 @@ def _(c):
 
 @case("UDP, the first fragment once more, with other bytes")
 def _(c):
-    packet, forged = c.ip() / c.udp(2000), c.ip() / c.udp(2000)
-    c.send("the first", c.piece(packet, 0, 1000))
+    datagram, forged = c.udp(2000), c.ip() / c.udp(2000)
+    first, second = c.cut(c.ip() / datagram, 1000)
+    c.send("the first", first)
     c.send("the other first", c.piece(forged, 0, 1000))
-    c.send("the second", c.piece(packet, 1000, 1008))
+    c.send("the second", second, sent=bytes(datagram.payload))
 
 
 @case("UDP, a fragment within another one (teardrop)")
@@ -225,13 +226,23 @@ def _(c):
     c.send("the first", c.piece(packet, 0, 1000))
 
 
-@case("a datagram of 65,507 bytes, the last fragment first")
-def _(c):
+def backwards(c, size):
+    """A datagram as large as they get, the last fragment first."""
     datagram = c.udp(65507)
-    pieces = c.cut(c.ip() / datagram, *[1480] * 44)
+    pieces = c.cut(c.ip() / datagram, *[size] * (65515 // size))
     for at, piece in enumerate(reversed(pieces)):
         last = at == len(pieces) - 1
         c.send("the first" if last else "another", piece, wait=10, sent=bytes(datagram.payload) if last else None)
+
+
+@case("a datagram of 65,507 bytes, the last fragment first")
+def _(c):
+    backwards(c, 1376)
+
+
+@case("a datagram of 65,507 bytes in fragments that fill the MTU, the last one first")
+def _(c):
+    backwards(c, 1480 if not c.vip.six else 1448)
 
 
 @case("the first fragment comes a minute late")
@@ -369,20 +380,22 @@ def _(c):
     packet = IPv6(packet[:46] + b"\0\0" + packet[48:])
     first, second = c.cut(packet, 1000)
     c.send("the first", first, bad=True)
-    c.send("the second", second, bad=True)
+    c.send("the second", second, bad=True, sent=bytes(datagram.payload))
 
 
 @case("fragments with one hop left")
 def _(c):
-    first, second = c.cut(c.ip(ttl=1) / c.udp(2000), 1000)
+    datagram = c.udp(2000)
+    first, second = c.cut(c.ip(ttl=1) / datagram, 1000)
     c.send("the first", first)
-    c.send("the second", second)
+    c.send("the second", second, sent=bytes(datagram.payload))
 
 
 @case("fragments of TCP without a flow")
 def _(c):
-    first, second = c.cut(c.ip() / c.tcp("A", 2000), 1000)
+    segment = c.tcp("A", 2000)
+    first, second = c.cut(c.ip() / segment, 1000)
     c.send("the second", second)
-    c.send("the first", first)
+    c.send("the first", first, sent=bytes(segment.payload))
 
 

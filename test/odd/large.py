@@ -16,6 +16,8 @@ def filling(c, size, **fields):
 
 
 def give(c, size, sent=False, **fields):
+    if not c.vip.six:
+        fields["id"] = size  # what is cut must not be mistaken for pieces of another one
     datagram = filling(c, size, **fields)
     c.send("%d bytes" % size, c.ip(**fields) / datagram, sent=bytes(datagram.payload) if sent else None)
 

@@ -99,9 +99,11 @@ def report(count, l4):
 
 def put_together(parts):
     """The datagrams that fragments of one identification make: none if there are
-    gaps or overlaps between them, a fragment that comes twice counts once."""
-    parts = list({bytes(p): p for p in sorted(parts, key=offset)}.values())
-    end = 0
+    gaps or overlaps between them, what comes twice counts as it came first."""
+    once = {}
+    for p in sorted(parts, key=offset):
+        once.setdefault((offset(p), len(content(p))), p)
+    parts, end = list(once.values()), 0
     for p in parts:
         if offset(p) != end:
             return []
@@ -142,7 +144,7 @@ def innermost(frame):
         return None  # a length that makes no sense
     inside = packet.payload
     if isinstance(inside, (IP, IPv6)):
-        return inside
+        return inside.__class__(bytes(inside))
     if isinstance(inside, UDP) and inside.dport == GUE_PORT:
         data = bytes(inside.payload)[GUE_HEADER:]
         return (IPv6 if data[0] >> 4 == 6 else IP)(data)

@@ -159,6 +159,9 @@ func controlGoals() []goal {
 			what: "Maglev table, 65537 x 1,000 backends", figure: figure{"Control/maglev/backends=1000", nsPerOp}, limit: 2 * ms,
 			peers: "the paper 1.8 ms",
 		},
+		{what: "one of 10k x 10 backends found down by its check, to the last write", figure: figure{"Control/backend-down-by-check", nsPerOp}, limit: 2 * ms},
+		{what: "2,000 checks a second by TCP, of one processor", figure: figure{"Control/2000-checks/tcp", "percent"}, limit: 20},
+		{what: "2,000 checks a second by HTTP, of one processor", figure: figure{"Control/2000-checks/http", "percent"}, limit: 20},
 		{what: "daemon, 10k x 10", figure: figure{"Control/memory/services=10k", "rss-MB"}, limit: 60},
 		{what: "kernel maps, 10k x 10, no flows", figure: figure{"Control/memory/services=10k", "map-MB"}, limit: 150, peers: "Katran 400 MB, fixed"},
 	}
