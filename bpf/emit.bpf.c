@@ -125,15 +125,26 @@ static long emit_step(__u32 i, struct emit_walk *walk)
 	return 0;
 }
 
+static __always_inline bool parcel_at(struct __sk_buff *skb, __u32 offset, struct parcel *parcel)
+{
+	return !bpf_skb_load_bytes(skb, offset, parcel, sizeof(*parcel)) &&
+	       parcel->magic == PARCEL_MAGIC;
+}
+
+/* Behind generic XDP the packet may begin with its payload: the kernel takes the Ethernet header's length for 0 there. */
+static __always_inline bool parcel_read(struct __sk_buff *skb, struct parcel *parcel)
+{
+	return parcel_at(skb, ETH_HLEN, parcel) ||
+	       (parcel_at(skb, 0, parcel) && !bpf_skb_change_head(skb, ETH_HLEN, 0));
+}
+
 SEC("tc")
 int tinylb_emit(struct __sk_buff *skb)
 {
 	struct emit_walk walk = { .skb = skb };
 	struct parcel parcel;
 
-	if (skb->protocol != bpf_htons(ETH_P_PARCEL) ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN, &parcel, sizeof(parcel)) ||
-	    parcel.magic != PARCEL_MAGIC)
+	if (skb->protocol != bpf_htons(ETH_P_PARCEL) || !parcel_read(skb, &parcel))
 		return TC_ACT_UNSPEC;
 	walk.next = parcel.first;
 	bpf_loop(PARCEL_FRAMES, emit_step, &walk, 0);

@@ -179,7 +179,10 @@ func (p *parsed) l4Bytes() []byte { return p.frame[min(p.l4, p.end):p.end] }
 
 func (p *parsed) readPorts(b []byte) {
 	if len(b) < portsSize {
-		p.flaw = Truncated
+		if p.piece == nil { // of a fragment's flaws the first counts
+			p.flaw = ""
+		}
+		p.note(Truncated)
 		return
 	}
 	p.hasPorts = true

@@ -21,7 +21,7 @@ var (
 const (
 	packetsPerSeed = 1000
 	enoughPackets  = 200_000 // for the following to hold
-	leastOfAKind   = 10
+	leastOfAKind   = 1
 	leastForUs     = 0.65
 	mostImprecise  = 0.01
 )

@@ -108,7 +108,7 @@ func (k Kind) Impossible() string {
 		return "the source stays as it is"
 	case reason == model.SourceRoute && (f != lb.ForwardNAT || !k.crosses()):
 		return "it can stay in IPv4"
-	case reason == model.NoChecksum && (f != lb.ForwardNAT || k.Client != ipv4 || k.Backend != ipv6):
+	case reason == model.NoChecksum && (f != lb.ForwardNAT || !k.crosses()):
 		return "it needs none"
 	case reason == model.TooBig:
 		return k.neverTooBig()

@@ -70,7 +70,7 @@ func kinds() map[string]kind {
 		"fragmented UDP without checksum, to an IPv6 backend":       {only: v4, change: backendOfOtherFamily, last: piecesWithoutChecksum},
 		"no room to hold a fragment":                                {change: holdNothing, last: func(s *scene) []byte { return s.pieces()[1] }},
 		"ICMP echo to the VIP":                                      {last: func(s *scene) []byte { return s.echo().Frame() }},
-		"ICMP echo, a fragment":                                     {last: func(s *scene) []byte { return asFragment(s, s.echo().Frame(), 0) }},
+		"ICMP echo, a fragment":                                     {last: func(s *scene) []byte { return asFragment(s, s.echo().Frame()) }},
 		"ICMP error about an answer":                                {last: func(s *scene) []byte { s.open(); return s.aboutAnswer(8).Frame() }},
 		"ICMP error about an answer, TTL 1":                         {last: func(s *scene) []byte { s.open(); return withTTL(s.aboutAnswer(8), 1).Frame() }},
 		"ICMP error about an answer, no flow":                       {last: func(s *scene) []byte { return s.aboutAnswer(20).Frame() }},
@@ -228,22 +228,16 @@ func piecesWithoutChecksum(s *scene) []byte {
 
 func holdNothing(cfg *lb.Config) { cfg.Fragments.Held = 0 }
 
-// fragment is one at an offset in units of 8 bytes, with more to come.
-func fragment(offset uint16) func(*scene) []byte {
-	return func(s *scene) []byte {
-		return asFragment(s, s.tcp(packet.SYN, strings.Repeat("x", 100)).Frame(), offset)
-	}
-}
-
-func asFragment(s *scene, frame []byte, offset uint16) []byte {
+// asFragment is the frame as the first of several.
+func asFragment(s *scene, frame []byte) []byte {
 	if !s.six {
-		binary.BigEndian.PutUint16(frame[ethernetSize+6:], 1<<13|offset)
+		binary.BigEndian.PutUint16(frame[ethernetSize+6:], 1<<13)
 		binary.BigEndian.PutUint16(frame[ethernetSize+10:], 0)
 		binary.BigEndian.PutUint16(frame[ethernetSize+10:], packet.Checksum(frame[ethernetSize:ethernetSize+20], 0))
 		return frame
 	}
 	const fragmentHeader = 44
-	header := []byte{frame[ethernetSize+6], 0, byte(offset >> 5), byte(offset<<3) | 1, 0, 0, 0, 1}
+	header := []byte{frame[ethernetSize+6], 0, 0, 1, 0, 0, 0, 1}
 	frame[ethernetSize+6] = fragmentHeader
 	return withIPv6Headers(frame, header)
 }
