@@ -16,17 +16,12 @@ import (
 
 const (
 	reversedPort = 9
-	// fragmentsMTU of those who send what becomes longer on its way, in bytes.
-	fragmentsMTU = 1400
 )
 
 // checkReversed exchanges datagrams of up to 64 KB with the first backend: as the kernels cut them, and from the last fragment to
 // the first, both ways where both pass the balancer, from one processor and from two.
 func (n *network) checkReversed() {
 	n.t.Helper()
-	if n.forward == lb.ForwardNAT && n.vip != n.backend {
-		n.must(n.client.SetMTU("eth0", fragmentsMTU), n.backends[0].SetMTU("eth0", fragmentsMTU))
-	}
 	socket := testnet.ListenUDP(n.t, n.client, netip.AddrPortFrom(n.vip.address(front, clientHost).Addr(), 0).String())
 	n.echoReversed()
 	for _, size := range []int{1600, 9000, 65000} {
@@ -68,7 +63,7 @@ func (n *network) exchangeReversed(socket *net.UDPConn, sent []byte, processors 
 
 // reversed are the fragments of a datagram, the last one first.
 func reversed(p packet.Packet) [][]byte {
-	frames := packet.Cut(p.Frame(), fragmentsMTU-60, rand.Uint32())
+	frames := packet.Cut(p.Frame(), 1340, rand.Uint32())
 	slices.Reverse(frames)
 	return frames
 }
