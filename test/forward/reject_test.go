@@ -2,6 +2,7 @@ package forward
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -11,34 +12,38 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tinylb/tinylb/internal/lb"
+	"github.com/tinylb/tinylb/test/testnet"
 )
 
 // TestNoBackend: clients of a service without a backend that takes new flows are
 // told at once, unless the config wants them to wait.
 func TestNoBackend(t *testing.T) {
-	for _, w := range ways(lb.ModeNative, lb.Forwards()...) {
+	for _, w := range ways(lb.ModeNative, lb.ForwardDNAT, lb.ForwardGUE) {
 		if w.twoArm != (w.vip == v4) || w.vip != w.backend {
 			continue
 		}
 		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
 			n := newNetwork(t, w, 1)
-			d := n.Run(n.config())
-			config := strings.ReplaceAll(n.config(), "}]", ", weight: 0}]")
-			d.Logs("config reloaded", func() { n.WriteConfig(config) })
-			for _, network := range []string{"tcp", "udp"} {
-				if err := n.try(network, 10*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
-					t.Errorf("%s: %v", network, err)
-				}
+			n.Run(n.config())
+			weightless := strings.ReplaceAll(n.config(), "}]", ", weight: 0}]")
+			n.WriteConfig(weightless)
+			n.awaitEnd(10*time.Second, unix.ECONNREFUSED)
+			n.WriteConfig(strings.ReplaceAll(weightless, "    forward:", "    reject: drop\n    forward:"))
+			n.awaitEnd(300*time.Millisecond, os.ErrDeadlineExceeded)
+		})
+	}
+}
+
+// awaitEnd waits until questions over TCP and UDP end like that.
+func (n *network) awaitEnd(within time.Duration, want error) {
+	n.t.Helper()
+	for _, network := range []string{"tcp", "udp"} {
+		testnet.Eventually(n.t, testnet.DaemonWait, func() error {
+			if err := n.try(network, within); !errors.Is(err, want) {
+				return fmt.Errorf("%s: %w, want %w", network, err, want)
 			}
-			d.Logs("config reloaded", func() {
-				n.WriteConfig(strings.ReplaceAll(config, "    forward:", "    reject: drop\n    forward:"))
-			})
-			for _, network := range []string{"tcp", "udp"} {
-				if err := n.try(network, 300*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Errorf("%s with reject: drop: %v", network, err)
-				}
-			}
+			return nil
 		})
 	}
 }

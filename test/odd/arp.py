@@ -57,7 +57,7 @@ def _(c):
     c.send("to the VIP itself", solicit(c, dst=c.vip.vip))
     c.send("to the VIP itself, without options", solicit(c, dst=c.vip.vip, options=False))
     c.send("behind a VLAN tag", Ether(src=CLIENT_MAC, dst=GROUP_MAC) / tagged(solicit(c), 10).payload, to=GROUP_MAC)
-    c.send("for another address", solicit(c, target=c.vip.nobody), to="33:33:ff:00:00:97")
+    c.send("for another address", solicit(c, target=c.vip.nobody), to="33:33:ff:00:00:09")
     c.send("from nobody yet (duplicate address detection)", solicit(c, src="::", options=False), to=GROUP_MAC)
     c.send("an advertisement", IPv6(src=c.vip.client, dst=c.vip.vip, hlim=255) / ICMPv6ND_NA(tgt=c.vip.client))
     c.send("a router solicitation", IPv6(src=c.vip.client, dst="ff02::2", hlim=255) / ICMPv6ND_RS(), to="33:33:00:00:00:02")

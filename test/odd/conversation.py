@@ -17,7 +17,7 @@ class Family:
     def __init__(self, six):
         self.six = six
         self.client, self.router = ("2001:db8:c::7", "2001:db8:c::1") if six else ("198.51.100.7", "198.51.100.1")
-        self.vip, self.nobody = ("2001:db8:5::5", "2001:db8:5::97") if six else ("203.0.113.5", "203.0.113.99")
+        self.vip, self.nobody = ("2001:db8:5::5", "2001:db8:9::9") if six else ("203.0.113.5", "203.0.113.99")
         self.snat, self.tunnel = ("2001:db8:5::6", "2001:db8:5::7") if six else ("203.0.113.6", "203.0.113.7")
         self.backend, self.inside = ("2001:db8:a::2", "2001:db8:a::1") if six else ("10.0.0.2", "10.0.0.1")
 
