@@ -336,6 +336,7 @@ __noinline bool cut_up(struct xdp_md *ctx, struct packet *pkt, __u32 interface, 
 
 	if (!pkt || !cut_begin(pkt, &walk) || !cut_reaches(&walk))
 		return false;
+	chain_clear(&walk.chain);
 	bpf_loop(CUT_PIECES_MAX, cut_step, &walk, 0);
 	if (!walk.failed && !walk.left && parcel_send(ctx, pkt, walk.chain.first))
 		return true;

@@ -59,9 +59,14 @@ func (n *network) checkable(node *lab.Node, address string) (stop func()) {
 // health is what the status says about a backend of the service web.
 func (n *network) health(backend string) (lb.BackendStatus, lb.HealthStatus) {
 	n.t.Helper()
+	return n.healthIn("web", backend)
+}
+
+func (n *network) healthIn(service, backend string) (lb.BackendStatus, lb.HealthStatus) {
+	n.t.Helper()
 	for _, s := range n.Status().Services {
 		for _, b := range s.Backends {
-			if s.Name == "web" && b.Name == backend {
+			if s.Name == service && b.Name == backend {
 				if b.Health == nil {
 					n.t.Fatalf("%s has no health", backend)
 				}
@@ -114,6 +119,12 @@ func TestDeadBackendTakesNoNewFlows(t *testing.T) {
 		t.Errorf("the health is %+v", h)
 	}
 	n.wantOnly("backend-b", 100)
+	testnet.Eventually(t, testnet.AnswerWait, func() error { // each service has checks of its own
+		if _, h := n.healthIn("echo", "backend-a"); h.State != lb.HealthDown {
+			return fmt.Errorf("backend-a is %s in echo", h.State)
+		}
+		return nil
+	})
 	for range 10 {
 		if c := n.talk(n.client, clientAddress+":0", echoVIP); c.Backend != "backend-b" {
 			t.Fatalf("a new connection went to %s", c.Backend)

@@ -157,6 +157,10 @@ func TestNobodyAnswersForTheVIP(t *testing.T) {
 		if err := n.balancer.AddAddress("eth0", prefixes(foreignVIP)...); err != nil {
 			t.Fatal(err)
 		}
+		testnet.Eventually(t, testnet.AnswerWait, func() error { // the client's kernel has just given up
+			_, err := n.ask(n.client, foreignVIP+":80", 2*time.Second)
+			return err
+		})
 		n.wantBoth(n.askOften(n.client, foreignVIP+":80", 100))
 		if answered := testnet.Packets(n.Status(), "", "neighbour"); answered > 0 {
 			t.Errorf("the data plane answered %d questions", answered)

@@ -112,7 +112,8 @@ func (n *network) addBackend(i int) {
 	if n.twoArm {
 		n.must(node.Connect(n.front, "eth1", onFront))
 	} else {
-		n.must(node.AddAddress("eth0", onFront))
+		n.must(node.AddAddress("eth0", onFront),
+			node.Sysctl("net.ipv6.conf.eth0.mtu", "1500")) // answers have no tunnel to the client
 	}
 	if n.routed == clientEnd {
 		n.routeRemote(node)
