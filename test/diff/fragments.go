@@ -41,6 +41,9 @@ func (t *Traffic) fragmented() {
 	size = max(size, len(frame)/12)
 	id := pick[uint32](rng, 1, 2, rng.Uint32(), rng.Uint32(), rng.Uint32())
 	pieces := packet.Cut(frame, size, id)
+	if chance(rng, 12) { // one that is as two others
+		pieces = append(pieces, pick(rng, packet.Cut(frame, 2*(size/8*8), id)...))
+	}
 	if chance(rng, 2) {
 		pieces = t.spoilt(pieces)
 	}

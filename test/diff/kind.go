@@ -156,11 +156,12 @@ func (t *Traffic) kind(frame Frame, got model.Outcome, list func() ([]model.Flow
 			t.ways[out.reversed()] = t.ways[from]
 		}
 	case got.Reason == model.TooBig, got.Reason == model.SourceRoute, got.Reason == model.MTUExceeded, got.Reason == model.NoChecksum,
-		got.Reason == model.ManyHeaders: // the flow may be a new one
+		got.Reason == model.ManyHeaders, got.Reason == model.ICMPError: // the flow may be a new one, or have ended
 		flows, err := list()
 		if err != nil {
 			return k, err
 		}
+		delete(t.ways, from)
 		t.learn(flows)
 	case !ofKnownFlow(got):
 		return k, nil

@@ -172,7 +172,8 @@ func (w *World) takes(s lb.Service) bool {
 		return false
 	}
 	return !slices.ContainsFunc(w.Config.Services, func(o lb.Service) bool {
-		return overlap(o.Protocols, s.Protocols) && (!areApart(o.Address, s.Address) || loops(o, s) || loops(s, o))
+		return overlap(o.Protocols, s.Protocols) && (!areApart(o.Address, s.Address) || loops(o, s) || loops(s, o)) ||
+			o.Affinity.Group != "" && o.Affinity.Group == s.Affinity.Group && o.Affinity != s.Affinity // no config may say that
 	})
 }
 
